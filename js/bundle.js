@@ -19,6 +19,8 @@ const MODULES = {
   job: "job_element job_texts",
   output: "output_element output_reader output_search job_events",
   shortcuts: "shortcuts",
+  preferences: "preferences",
+  push: "push",
   contrast: "bell_contrast",
 };
 
@@ -70,8 +72,8 @@ const files = {
   "output.js": wrapAll(MODULES.output),
   "contrast.js": wrapAll(MODULES.contrast),
   "shortcuts.js": wrapAll(MODULES.shortcuts),
-  "preferences.js": `${minify("preferences").replace(/export\{\};?$/, "")}\n`,
-  "push.js": `${minify("push")}\n`,
+  "preferences.js": wrapAll(MODULES.preferences),
+  "push.js": wrapAll(MODULES.push),
   "push_key.js": `${minify("push_key").replace(/export\{\};?$/, "")}\n`,
   "question.js": `${minify("question").replace(/export\{\};?$/, "")}\n`,
   "push_worker.js": `${minify("push_worker").replace(/export\{\};?$/, "")}\n`,

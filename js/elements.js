@@ -19,6 +19,8 @@ import * as localization from "./modules/localization.js";
 import { defineElements } from "./modules/notifications.js";
 import * as output_element from "./modules/output_element.js";
 import * as output_reader from "./modules/output_reader.js";
+import * as preferences from "./modules/preferences.js";
+import * as push from "./modules/push.js";
 import * as reading_pane from "./modules/reading_pane.js";
 import * as row_menu from "./modules/row_menu.js";
 import * as rows from "./modules/rows.js";
@@ -42,6 +44,8 @@ if (script?.dataset.sync && !script.src) {
     inbox_list,
     inbox_search,
     inbox_state,
+    preferences,
+    push,
     reading_pane,
     shortcuts,
     job_element,

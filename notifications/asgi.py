@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from functools import partial
-from pathlib import PurePath
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application as get_django_application
 
-from notifications.compat import is_test_runner
+from notifications.compat import is_management_script, is_test_runner
 from notifications.db.schema import require_present_schema
 from notifications.http import waiting_requests
-from notifications.realtime.servers import Receive, Scope, Send, overload, request_limits
+from notifications.realtime.servers import Receive, Scope, Send, is_serving, overload, request_limits
 from notifications.realtime.servers import daphne as daphne_server
 from notifications.realtime.servers import uvicorn as uvicorn_server
 from notifications.tracing import trace_context
@@ -26,8 +24,6 @@ from notifications.worker.watchdog import ServerWatchdog, restart_when_stuck
 
 #: Commands of manage.py that are servers. Others may import the ASGI module, and must not start a worker.
 SERVING_COMMANDS = {"runserver"}
-#: Set in a process that serves.
-is_serving = threading.Event()
 
 
 def get_asgi_application() -> Application:
@@ -127,13 +123,6 @@ def is_server() -> bool:
     if is_management_script(sys.argv[0]):
         return len(sys.argv) > 1 and sys.argv[1] in SERVING_COMMANDS
     return True
-
-
-def is_management_script(script: str) -> bool:
-    """Return whether ``script``, the first of ``sys.argv``, runs Django's management commands."""
-    path = PurePath(script)
-    names = {"manage.py", "django-admin", "django-admin.exe"}
-    return path.name in names or path.parts[-2:] == ("django", "__main__.py")
 
 
 def begin_serving(*, restarts: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from itertools import chain
@@ -12,23 +11,23 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import get_commands
 from django.db import DEFAULT_DB_ALIAS, router
 from django.urls import NoReverseMatch, reverse
 
 from notifications import conf, readiness
-from notifications.db import pools, schema
+from notifications.db import missing_tables, pools, schema
 from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
 from notifications.extension import Dispatch, hooks, shipped
 from notifications.extension.installed import list_apps
+from notifications.http.authentication import read_authenticators
 from notifications.inbox.categories import read_categories
-from notifications.jobs.backend import find_job_backends
+from notifications.jobs.backend import describe_other_backends, find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits
 from notifications.jobs.declaring import package_tasks, policy_settings  # noqa: F401 (a check)
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.declaring.tasks import POLICY_OPTIONS, has_engine
 from notifications.jobs.reader_languages import find_wrong_language
-from notifications.realtime import probe
+from notifications.realtime import checks as realtime_checks  # noqa: F401
 from notifications.tracing import checks as tracing_checks  # noqa: F401
 from notifications.worker.lease import RENEWALS
 
@@ -41,14 +40,6 @@ SQLITE_OPTIONS = (
     '{"transaction_mode": "IMMEDIATE", "timeout": 20, '
     '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}'
 )
-#: Of a project whose ``runserver`` is not that of Daphne.
-RUNSERVER_PROBLEM = (
-    "runserver serves the site by WSGI: nothing is pushed, so pages poll every 15 s, and it runs no jobs."
-)
-RUNSERVER_REMEDY = (
-    'Add "daphne" as the first line of INSTALLED_APPS (pip install "asyncsite-notifications[daphne]"), or serve the '
-    "site by another ASGI server."
-)
 
 
 @register("notifications")
@@ -58,7 +49,10 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not isinstance(configured, dict):
         hint = "Write NOTIFICATIONS = {...}."
         return [Error("NOTIFICATIONS is not a dict.", hint=hint, id="notifications.E002")]
-    found: list[CheckMessage] = [_find_wrong_key(key) for key in configured if key not in conf.SETTINGS]
+    found: list[CheckMessage] = [
+        *_find_misspelled_names(),
+        *(_find_wrong_key(key) for key in configured if key not in conf.SETTINGS),
+    ]
     for key in conf.SETTINGS:
         try:
             getattr(conf.settings, key)
@@ -73,6 +67,17 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _find_misspelled_names() -> Iterator[Error]:
+    """Yield an error for each setting with a name like ``NOTIFICATION`` that has a key of ours."""
+    for name in get_close_matches("NOTIFICATIONS", {*dir(settings)} - {"NOTIFICATIONS"}, cutoff=0.9):
+        value = getattr(settings, name)
+        for key in [key for key in conf.SETTINGS if key in value][:1] if isinstance(value, dict) else ():
+            message = (
+                f"The settings have {name}, which nothing reads. It has the key {key!r} of NOTIFICATIONS."
+            )
+            yield Error(message, hint="Write NOTIFICATIONS = {...}.", id="notifications.E002")
 
 
 def _find_wrong_key(key: Any) -> Error:
@@ -141,7 +146,7 @@ def check_routing(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 @register("notifications")
 def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """E011: the database is of a kind that the app does not support. E013: each tenant has tables of its own."""
+    """E011, W050: the app cannot use its database. E013: each tenant has tables of its own."""
     if shared := [name for name in getattr(settings, "TENANT_APPS", ()) if name.startswith("notifications")]:
         return [
             Error(
@@ -151,7 +156,13 @@ def check_vendor(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         ]
     if schema.is_supported():
-        return []
+        if str(connection().settings_dict["NAME"]) != missing_tables.IN_MEMORY:
+            return []
+        message = (
+            f"DATABASES[{database()!r}] is {missing_tables.IN_MEMORY!r}: each connection, and so each thread and "
+            "process, has a database of its own, in which migrate has made no tables."
+        )
+        return [Warning(message, hint=missing_tables.FILE_REMEDY, id="notifications.W050")]
     engine = connection().settings_dict["ENGINE"]
     message = f"The tables of notifications are in the database {database()!r}, whose ENGINE is {engine!r}."
     hint = "Use PostgreSQL or SQLite, for the whole project or for this app by DATABASE_ROUTERS."
@@ -228,8 +239,12 @@ def check_tasks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W003: TASKS has no backend of this app. W009, W011: limits and policies that are ignored."""
     backends = find_job_backends()
     if not backends:
-        hint = 'TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}'
-        return [Warning("No backend in TASKS stores jobs in this app.", hint=hint, id="notifications.W003")]
+        hint = (
+            'Write TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}, also in '
+            "the settings of tests, which run jobs by run_jobs() of notifications.testing."
+        )
+        message = f"No backend in TASKS stores jobs in this app{describe_other_backends()}."
+        return [Warning(message, hint=hint, id="notifications.W003")]
     return [
         error
         for alias, params in backends.items()
@@ -268,8 +283,9 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
 
 @register("notifications")
 def check_declarations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W031 and W035: wrong entries of settings, each of which disables itself only."""
-    return [each.warning() for each in chain(read_categories().wrong, find_wrong_language())]
+    """W031, W035 and E014: wrong entries of settings, each of which disables itself only."""
+    wrong = chain(read_categories().wrong, find_wrong_language(), read_authenticators().wrong)
+    return [each.as_check_message() for each in wrong]
 
 
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too
@@ -299,30 +315,6 @@ def check_pool(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     )
     hint = f'Set "pool": {{"min_size": 4, "max_size": {threads + pools.OWN_POOLED_CONNECTIONS}}}, or accept that.'
     return [Info(problem, hint=hint, id="notifications.I005")]
-
-
-@register(
-    "notifications", deploy=True
-)  # it imports and calls the project's application; doctor reports it too
-def check_websocket(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W038: the ASGI application of the project does not lead to the app's WebSocket, so pages poll."""
-    path = probe.application_path()
-    problem = probe.find_problem(path) if path else ""
-    if not problem:
-        return []
-    return [Warning(probe.describe(path, problem), hint=probe.REMEDY, id="notifications.W038")]
-
-
-@register("notifications")
-def check_runserver(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W042: runserver serves the site by WSGI. Found by runserver alone: a site may be served by another program."""
-    is_starting = sys.argv[1:2] == ["runserver"] and serves_wsgi()
-    return [Warning(RUNSERVER_PROBLEM, hint=RUNSERVER_REMEDY, id="notifications.W042")] if is_starting else []
-
-
-def serves_wsgi() -> bool:
-    """Return whether ``runserver`` is Django's own, which serves the site by WSGI."""
-    return get_commands()["runserver"] in {"django.core", "django.contrib.staticfiles"}
 
 
 @register("notifications")

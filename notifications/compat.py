@@ -9,7 +9,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING or django.VERSION >= (6, 0):  # type checkers read the first br
         task_backends,
     )
     from django.tasks.backends.base import BaseTaskBackend
+    from django.tasks.backends.dummy import DummyBackend
+    from django.tasks.backends.immediate import ImmediateBackend
     from django.tasks.base import Task, TaskError
     from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
@@ -62,6 +64,8 @@ else:
         task_backends,
     )
     from django_tasks.backends.base import BaseTaskBackend
+    from django_tasks.backends.dummy import DummyBackend
+    from django_tasks.backends.immediate import ImmediateBackend
     from django_tasks.base import Task, TaskError
     from django_tasks.exceptions import InvalidTaskError as InvalidTask
     from django_tasks.exceptions import TaskResultDoesNotExist
@@ -71,6 +75,8 @@ else:
 __all__ = [
     "DEFAULT_TASK_BACKEND_ALIAS",
     "BaseTaskBackend",
+    "DummyBackend",
+    "ImmediateBackend",
     "InvalidTask",
     "Task",
     "TaskContext",
@@ -181,3 +187,10 @@ def is_test_runner() -> bool:
     from django.test.utils import _TestState
 
     return hasattr(_TestState, "saved_data") or "pytest" in sys.modules
+
+
+def is_management_script(script: str) -> bool:
+    """Return whether ``script``, the first of ``sys.argv``, runs Django's management commands."""
+    path = PurePath(script)
+    names = {"manage.py", "django-admin", "django-admin.exe"}
+    return path.name in names or path.parts[-2:] == ("django", "__main__.py")

@@ -16,7 +16,15 @@ from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import Duty, Where, hooks
 from notifications.extension.installed import list_apps
 from notifications.jobs import announcing
-from notifications.jobs.transitions import batch_completion, claims, manual, reaping, recording, waiting
+from notifications.jobs.transitions import (
+    batch_completion,
+    claims,
+    expiring,
+    manual,
+    reaping,
+    recording,
+    waiting,
+)
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
@@ -73,6 +81,13 @@ def list_duties(process: Upkeep) -> list[Duty]:
         ),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
         Duty("end waits that are due", 0, run_chunks(waiting.end_due_waits), condition=waiting.due_condition),
+        Duty(
+            "end expired jobs",
+            0,
+            run_chunks(expiring.end_expired_jobs),
+            Where.EVERYWHERE,
+            condition=expiring.expired_condition,
+        ),
         Duty(
             "raise snoozed notifications",
             0,

@@ -1,20 +1,27 @@
-"""Receivers of Django's signals about users, and about requests that fail."""
+"""Receivers of Django's signals about users, about requests that fail, and about the first one in development."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
-from django.core.signals import got_request_exception
+from django.core.checks import WARNING, run_checks
+from django.core.signals import got_request_exception, request_started
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
+from notifications.compat import is_management_script, is_test_runner
 from notifications.db.transactions import on_commit, on_commit_merged
 from notifications.extension import shipped
+from notifications.realtime.checks import find_application_of_django
 from notifications.streams import purging
+
+logger = logging.getLogger("notifications")
 
 #: Fields of a user whose change ends sessions.
 SESSION_FIELDS = ("is_active", "password")
@@ -26,6 +33,8 @@ _LOADED_VALUES = "_notifications_sessions"
 def connect() -> None:
     """Connect the receivers. Called once, when the app is ready."""
     got_request_exception.connect(_add_note_of_remedy, dispatch_uid="notifications.remedy")
+    if settings.DEBUG and not is_test_runner() and not is_management_script(sys.argv[0]):
+        request_started.connect(_log_findings, dispatch_uid="notifications.findings")
     user_logged_out.connect(_end_sessions, dispatch_uid="notifications.signed_out")
     # Proxies and subclasses of the user model send signals of their own.
     for model in apps.get_models():
@@ -39,6 +48,20 @@ def _add_note_of_remedy(sender: Any, **kwargs: Any) -> None:
     # Django sends the signal while it handles the exception, before it is logged and shown.
     if exc := sys.exc_info()[1]:
         shipped.add_note_of_remedy(exc)
+
+
+def _log_findings(sender: Any, scope: Any = None, **kwargs: Any) -> None:
+    """Log what system checks find, once: a server that is started without manage.py runs none. Not under WSGI."""
+    if scope is None or not request_started.disconnect(dispatch_uid="notifications.findings"):
+        return
+    try:
+        found = [*run_checks(tags=["notifications"]), *find_application_of_django()]
+    except Exception as exc:  # code of the project, which the request calls too
+        logger.warning("Could not run the system checks: %s: %s", type(exc).__name__, exc)
+        return
+    for message in found:
+        if message.level >= WARNING and not message.is_silenced():
+            logger.warning("System check %s: %s %s", message.id, message.msg, message.hint or "")
 
 
 def _end_sessions(sender: Any, user: Any, **kwargs: Any) -> None:

@@ -137,6 +137,7 @@ def serialize_job(row: Job) -> dict[str, Any]:
         "started_at": times.format_time(row.started_at),
         "finished_at": times.format_time(row.finished_at),
         "run_after": times.format_time(row.run_after),
+        "expires_at": times.format_time(row.expiry),
         "error": decode_object(row.error) if row.error else None,
         "url": row.url or None,
         "waiting": serialize_waiting(row) if row.waiting else None,

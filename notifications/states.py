@@ -114,6 +114,7 @@ CHANGES = (
         (JobState.QUEUED, JobState.FAILED, JobState.CANCELLED),
         "reaping",
     ),
+    Change("expire: it has not begun by `expires_at`", (JobState.QUEUED,), (JobState.FAILED,), "expiring"),
     Change(
         "cancel a queued or waiting job; a running one only gets `cancel_requested_at`",
         CANCELLED_AT_ONCE,

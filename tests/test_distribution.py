@@ -1,10 +1,12 @@
 """The app names django-notifications-hq where it was installed into the same folder."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+from functools import partial
 
 import pytest
 
@@ -32,6 +34,89 @@ def test_metadata():
     assert "Python 3.11 to 3.14" in (ROOT / "CONTRIBUTING.md").read_text()
     assert "Development Status :: 4 - Beta" in classifiers
     assert project["keywords"]
+
+
+@pytest.fixture
+def read_metadata(tmp_path):
+    """read_metadata(remote) returns the metadata of a build in a clone with this address; "": not in a clone."""
+
+    def read(remote):
+        for name in ("pyproject.toml", "README.md", "PACKAGE.md", "LICENSE"):
+            shutil.copy(ROOT / name, tmp_path)
+        for name in ("notifications/__init__.py", "tools/project_urls.py"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+        if remote:
+            for arguments in (["init", "-q"], ["remote", "add", "origin", remote]):
+                subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+        environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+        command = [sys.executable, "-m", "hatchling", "metadata"]
+        printed = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return json.loads(printed.stdout)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://code.example.com/team/app.git",
+        "https://ada:secret@code.example.com/team/app",
+        "git@code.example.com:team/app.git",
+        "ssh://git@code.example.com:2222/team/app.git",
+    ],
+)
+def test_addresses_of_the_project(read_metadata, remote):
+    """They are those of the clone, without user and token."""
+    repository = "https://code.example.com/team/app"
+    assert read_metadata(remote)["urls"] == {
+        "Homepage": repository,
+        "Documentation": f"{repository}/blob/HEAD/docs/index.md",
+        "Changelog": f"{repository}/blob/HEAD/CHANGELOG.md",
+        "Source": repository,
+        "Issues": f"{repository}/issues",
+    }
+    for link in ("docs/index.md", "CHANGELOG.md"):
+        assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("remote", ["", "/work/clone", "../clone", "file:///work/clone.git"])
+def test_no_addresses_are_invented(read_metadata, remote):
+    assert not read_metadata(remote).get("urls")
+
+
+def test_addresses_of_an_archive(read_metadata, tmp_path):
+    """A wheel that is built from the source archive, where there is no clone, has those of the archive."""
+    urls = read_metadata("https://code.example.com/team/app")["urls"]
+    (tmp_path / "CHANGELOG.md").touch()
+    out = tmp_path / "out"
+    run = partial(subprocess.run, capture_output=True, text=True, check=True)
+    run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(out)], cwd=tmp_path)
+    [archive] = out.glob("*.tar.gz")
+    shutil.rmtree(tmp_path / ".git")
+    shutil.unpack_archive(archive, out, filter="data")
+    [folder] = [path for path in out.iterdir() if path.is_dir()]
+    metadata = json.loads(run([sys.executable, "-m", "hatchling", "metadata"], cwd=folder).stdout)
+    assert metadata["urls"] == urls
+    assert metadata["readme"]["text"].startswith("# asyncsite-notifications\n\n```sh\npip install")
+
+
+def test_page_on_an_index(read_metadata):
+    """It begins with how to install the package and for whom it is, and has nothing that needs the repository."""
+    text = read_metadata("")["readme"]["text"]
+    title, command, audience = text.split("\n\n")[:3]
+    assert title == "# asyncsite-notifications"
+    assert 'pip install "asyncsite-notifications[daphne]"' in command
+    assert audience.startswith("For Django projects whose users")
+    assert "from notifications.api import accepted" in text and "## Documentation" in text
+    assert "make run" not in text and "](" not in text.replace("](http", "")
+    screen = (ROOT / "README.md").read_text().splitlines()[:25]
+    assert [line.split()[:2] for line in screen if line.startswith("make ")][:2] == [
+        ["make", "run"],
+        ["make", "test"],
+    ]
 
 
 @pytest.mark.parametrize("files", [OTHER_FILES, ["migrations/0001_initial.py"]], ids=["after", "before"])

@@ -43,6 +43,7 @@ def test_job_item_has_all_keys():
         "created_at": "2026-01-02T03:04:05.000600Z",
         "started_at": None,
         "finished_at": None,
+        "expires_at": None,
         "run_after": None,
         "error": None,
         "url": None,

@@ -270,7 +270,7 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
     for _ in range(3):
         process.run_round()
     (line,) = lines(caplog)
-    assert "The database is not migrated, run manage.py migrate: " in line and "missing" in line
+    assert "The database is not migrated: " in line and "missing" in line
     monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
     process.run_round()
     assert len(lines(caplog)) == 2
@@ -362,7 +362,7 @@ class TestConditions:
             duty.every = 0
         with django_assert_num_queries(1) as captured:
             process.run_round()
-        assert len(process.duties) == 10 and names == []
+        assert len(process.duties) == 11 and names == []
         # Two duties have this condition.
         assert captured[0]["sql"].count("state = 'running' AND worker IS NULL") == 1
         assert all(
@@ -377,6 +377,8 @@ class TestConditions:
             (lambda user: add_job(user=user, state="failed", seq=None), ["number pending changes"]),
             (lambda user: add_job(worker=uuid7()), ["take jobs from lost workers"]),
             (lambda user: add_job(), ["resume cancellations of batches", "finish batches"]),
+            (lambda user: add_job(state="queued", expires_at=in_seconds(-1)), ["end expired jobs"]),
+            (lambda user: add_job(state="queued", expires_at=in_seconds(60)), []),
             (lambda user: add_worker(-1), ["take jobs from lost workers"]),
             (lambda user: add_worker(60), []),
             (lambda user: add_delivery(user, -1), ["enqueue deliveries"]),

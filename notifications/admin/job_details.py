@@ -21,6 +21,7 @@ from notifications.http.page_views import find_end
 from notifications.jobs.arguments import describe_arguments, describe_result
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_job_timeline
+from notifications.jobs.viewing import can_view
 from notifications.models import Job, Notification
 
 #: In place of a value. Where the list is narrow, its cell is hidden, and so is a field of the page.
@@ -36,12 +37,12 @@ class JobDetailsMixin(ModelAdminBase):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         job, attempts = kwargs.get("obj"), None
-        if job is not None and request.user.has_perm("notifications.view_attempt"):
-            has_tracebacks = request.user.has_perm("notifications.view_traceback")
-            context["attempts"] = attempts = read_attempts(job, with_tracebacks=has_tracebacks)
+        if job is not None and can_view(request.user, "attempts"):
+            with_tracebacks = can_view(request.user, "tracebacks")
+            context["attempts"] = attempts = read_attempts(job, with_tracebacks=with_tracebacks)
         if job is not None:
             user = request.user.pk
-            shows_results = request.user.has_perm("notifications.view_job_arguments")
+            shows_results = can_view(request.user, "arguments")
             steps = read_steps(job, with_results=shows_results, reader=user)
             failed = attempts.newest[::-1] if attempts else []
             context["timeline"] = read_job_timeline(job, steps, failed, None, viewer=user)
@@ -55,7 +56,7 @@ class JobDetailsMixin(ModelAdminBase):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # The permission is the request's, and the functions that show the fields get the job only.
         if obj is not None:
-            obj.has_shown_arguments = request.user.has_perm("notifications.view_job_arguments")
+            obj.has_shown_arguments = can_view(request.user, "arguments")
             obj.has_shown_notification = request.user.has_perm("notifications.view_notification")
         return super().get_readonly_fields(request, obj)
 

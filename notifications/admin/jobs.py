@@ -90,7 +90,7 @@ class JobAdmin(
                     ("title", "url"),
                     "task_jobs",
                     "arguments",
-                    ("queue_jobs", "priority", "run_after", "backend"),
+                    ("queue_jobs", "priority", "run_after", "expires", "backend"),
                     ("id", "trace_id"),
                 )
             },
@@ -264,6 +264,15 @@ class JobAdmin(
         label = hooks.dispatch.label_of(job.backend)
         is_quarantined = job.executor == QUARANTINED  # one at a time in a process of the engine
         return f"{label} ({job.get_executor_display()})" if is_quarantined else label
+
+    @admin.display(description=_("expires at"))
+    def expires(self, job: Job) -> str:
+        """Return when a queued job fails that has not begun."""
+        return (
+            str(formats.date_format(template_localtime(job.expiry), "DATETIME_FORMAT"))
+            if job.expiry
+            else NONE
+        )
 
     @admin.display(description=_("deadline"))
     def lost_at(self, job: Job) -> str:

@@ -26,10 +26,10 @@ from notifications.compat import InvalidTask, signature_of
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import TooManyJobs
-from notifications.extension import hooks
+from notifications.jobs.declaring.own_tasks import is_own_task
 from notifications.jobs.declaring.tasks import stores_jobs, with_options
 from notifications.jobs.results import find_task
-from notifications.jobs.transitions.batch_completion import is_batch
+from notifications.jobs.viewing import can_view
 from notifications.models import Job
 from notifications.problems import log_database_error
 
@@ -58,7 +58,7 @@ class RunAgainMixin(ModelAdminBase):
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may run jobs with any arguments, and view those that a job had."""
-        return request.user.has_perms(["notifications.add_job", "notifications.view_job_arguments"])
+        return request.user.has_perm("notifications.add_job") and can_view(request.user, "arguments")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -144,7 +144,10 @@ class RunAgainMixin(ModelAdminBase):
 
 
 def _can_have_form(job: Job) -> bool:
-    return job.task_path not in hooks.own_tasks and not is_batch(job)
+    try:
+        return not is_own_task(find_task(job.task_path))
+    except ImportError:  # the form says it
+        return True
 
 
 def _find_task(job: Job) -> Any:

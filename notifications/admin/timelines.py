@@ -15,6 +15,7 @@ from notifications import times
 from notifications.db.transactions import database
 from notifications.extension import Event
 from notifications.jobs.listing import read_last_errors
+from notifications.jobs.viewing import can_view
 from notifications.models import Attempt, Job
 from notifications.templatetags.notifications_formats import duration
 
@@ -37,10 +38,9 @@ class AttemptList:
 
 def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
     """Set ``last_error_shown`` of the jobs whose last attempt failed, as far as the user may view it."""
-    if not request.user.has_perm("notifications.view_attempt"):
+    if not can_view(request.user, "attempts"):
         return
-    has_tracebacks = request.user.has_perm("notifications.view_traceback")
-    errors = read_last_errors(jobs, with_tracebacks=has_tracebacks)
+    errors = read_last_errors(jobs, with_tracebacks=can_view(request.user, "tracebacks"))
     for job in jobs:
         job.last_error_shown = errors.get(job.pk)  # type: ignore[attr-defined]
 

@@ -10,7 +10,7 @@ threads, supervised        threads with connections, and one that is started aga
 deadlines, unusable        connections that do not answer, and those that answer and are of no use
 sqlstates, unavailable     what errors mean, and those that pass
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads
-schema                     whether the tables are those of the installed models
+schema, missing_tables     whether the tables are those of the installed models
 """
 
 from typing import TYPE_CHECKING

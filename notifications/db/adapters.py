@@ -165,6 +165,10 @@ def user_keys_of(users: Any) -> list[Any]:
 
 
 def _user_key(user: Any) -> Any:
+    if getattr(user, "is_anonymous", False):
+        raise ValueError(
+            "An anonymous user has no inbox. Call it for users who are signed in: request.user.is_authenticated."
+        )
     if user is None or isinstance(user, bool) or getattr(user, "pk", user) is None:
         raise ValueError(f"{user!r} is not a saved user. Pass a saved user or its primary key.")
     if isinstance(user, Model) and not isinstance(user, get_user_model()):

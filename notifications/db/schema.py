@@ -15,6 +15,7 @@ from django.db import OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
+from notifications.db import missing_tables
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
@@ -117,7 +118,7 @@ def _explain(db: BaseDatabaseWrapper, problems: dict[str, str]) -> Mismatch | No
                 "Install that version, or use a new database.",
             )
         if label in unapplied:
-            found = Mismatch(text, "Run manage.py migrate.", is_unmigrated=True)
+            found = Mismatch(text, missing_tables.describe_remedy(), is_unmigrated=True)
         elif label not in loader.unmigrated_apps:
             return Mismatch(
                 f"{text} Its migrations are applied as another commit had them, or something else has changed it.",

@@ -37,11 +37,11 @@ class SignalQueue:
         """Make ``send_later`` on this thread put its calls into this: nothing here waits for code of the project."""
         _thread_local.queue = self
 
-    def put(self, function: Callable[[], object], jobs: int, size: int) -> None:
+    def put(self, function: Callable[[], object], jobs: int, size: int) -> bool:
         """Queue a call that sends the signals of ``jobs`` jobs, whose results have ``size`` characters in all.
 
-        The call is dropped if the queue would hold over ``MAX_QUEUED_BYTES``. What must not be lost is the task of a
-        handler.
+        Returns False for a call that is dropped, as one is if the queue would hold over ``MAX_QUEUED_BYTES``. What must
+        not be lost is the task of a handler.
         """
         size += jobs * BYTES_PER_JOB
         self._log_slow_receiver()
@@ -53,7 +53,7 @@ class SignalQueue:
                         self._queued_jobs,
                     )
                 self._dropped_jobs += jobs
-                return
+                return False
             if self._dropped_jobs:
                 logger.error("Dropped the signals of %d jobs", self._dropped_jobs)
                 self._dropped_jobs = 0
@@ -64,6 +64,8 @@ class SignalQueue:
         except Exception:  # the outcomes are stored: the caller must not take them for failed
             logger.exception("Dropped the signals of %d jobs", jobs)
             self._forget(jobs, size)
+            return False
+        return True
 
     async def drain(self, seconds: float) -> None:
         """Wait until all queued signals are sent, at most this long."""

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from django.db import DataError, Error, InterfaceError, OperationalError
 
+from notifications.db import missing_tables
 from notifications.db.sqlstates import is_missing, is_not_migrated, meaning_of
 from notifications.db.threads import NoThread
 
@@ -139,7 +140,9 @@ def log_if_not_migrated(exc: BaseException) -> bool:
     if not is_not_migrated(exc):
         return False
     if is_log_due("not migrated"):
-        logger.error("The database is not migrated, run manage.py migrate: %s", str(exc).splitlines()[0])
+        logger.error(
+            "The database is not migrated: %s. %s", str(exc).splitlines()[0], missing_tables.describe_remedy()
+        )
     return True
 
 

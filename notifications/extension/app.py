@@ -63,8 +63,9 @@ class Extension(TableHooks, PageHooks, AppConfig):
 
     #: Subcommands of ``manage.py notifications`` by name, ``schedules``, and verbs below ``jobs``, ``jobs output``: the
     #: dotted path of each, a ``ManagementCommand`` (``management/management_command.py``). It is imported when the
-    #: command is, which runs it on the main thread, outside of any transaction. A verb of the core may be replaced, by
-    #: a subclass of its class that knows more options.
+    #: command is, which runs it on the main thread, outside of any transaction. One of the core is replaced by a
+    #: subclass of its class only, which may know more options. Any other, and one that cannot be imported, is left out,
+    #: as ``doctor`` says.
     subcommands: ClassVar[Mapping[str, str]] = {}
 
     #: What is true of tasks, by their dotted paths: of its own an ``OwnTask``, unless nothing is. Of a package that

@@ -111,7 +111,7 @@ class Pause(WaitKind):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnTask:
-    """What is true of the jobs of a task of an extension.
+    """What is true of the jobs of a task of an extension, which it declares with ``own_task()``.
 
     ``is_silent``
         They raise no events: a handler that notifies of each e-mail would cause the next one.

@@ -73,12 +73,10 @@ def add_note_of_remedy(exc: BaseException) -> None:
     if not isinstance(exc, TemplateSyntaxError | NoReverseMatch) or not (found := _MISSING.match(str(exc))):
         return
     library, url = found.groups()
-    has = (
-        (lambda folder: _has_library(folder, library)) if library else (lambda folder: _has_url(folder, url))
-    )
     for folder in _folders():
         app = f"{PACKAGE}.{folder.name}"
-        if has(folder) and not apps.is_installed(app):
+        has_it = _has_library(folder, library) if library else _has_url(folder, url)
+        if has_it and not apps.is_installed(app):
             what = "These tags are" if library else f'If "notifications:{url}" is meant: it is'
             exc.add_note(f"{what} in an app that is not installed. {describe_remedy(app)}")
 

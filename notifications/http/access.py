@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from notifications import paths, serializers
 from notifications.db.unavailable import is_unavailable
-from notifications.http.authentication import authenticate, is_authenticated_without_session
+from notifications.http.authentication import authenticate, needs_csrf_token
 from notifications.http.negotiation import preferred_media_type
 from notifications.http.parsing import body_errors_as_problems, check_content_length
 from notifications.problems import (
@@ -50,10 +50,7 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
     Raises Problem: 401, 405, 406, 400, 413 or 403, the first that applies.
     """
     authenticate(request)
-    if not is_signed_in(request):
-        raise Problem(401, gettext("You are not signed in. Sign in and try again."))
-    if not paths.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
-        raise Problem(401, gettext("A different user has signed in since this page was loaded. Reload it."))
+    _check_user(request)
     allow = method.replace("GET", "GET, HEAD")
     if request.method not in allow.split(", "):
         use = method.replace(", ", " or ")
@@ -65,11 +62,22 @@ def check_request(request: HttpRequest, method: str, media_type: str = "applicat
         )
     if request.method not in ("GET", "HEAD"):
         check_content_length(request)
-        if not is_authenticated_without_session(request):
-            middleware = _CsrfMiddleware(lambda request: HttpResponse())
-            middleware.process_request(request)
-            with body_errors_as_problems():  # the token may be a field of a form
-                middleware.process_view(request, None, (), {})
+        if needs_csrf_token(request):
+            _check_csrf_token(request)
+
+
+def _check_user(request: HttpRequest) -> None:
+    if not is_signed_in(request):
+        raise Problem(401, gettext("You are not signed in. Sign in and try again."))
+    if not paths.is_page_of(request.META.get("QUERY_STRING", ""), request.user.pk):
+        raise Problem(401, gettext("A different user has signed in since this page was loaded. Reload it."))
+
+
+def _check_csrf_token(request: HttpRequest) -> None:
+    middleware = _CsrfMiddleware(lambda request: HttpResponse())
+    middleware.process_request(request)
+    with body_errors_as_problems():  # the token may be a field of a form
+        middleware.process_view(request, None, (), {})
 
 
 def is_signed_in(request: HttpRequest) -> bool:
@@ -126,13 +134,25 @@ def page_view(view: View) -> View:
 
     CSRF tokens are checked, ``ATOMIC_REQUESTS`` does not apply, a database that is away is a page with 503, and a
     ``Problem`` that the view raises is shown as text.
+    A script that sends a form of the page accepts JSON in place of HTML. It gets 2xx only if the view has done what the
+    form says: ``{"location": URL}`` in place of a redirect, 401 in place of that to ``LOGIN_URL``, and errors as
+    problem documents.
     """
     protected = csrf_protect(view)
+
+    @exceptions_as_problems
+    def answer_script(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        _check_user(request)
+        _check_csrf_token(request)
+        response = view(request, *args, **kwargs)
+        return json_response({"location": response.url}) if response.status_code in (302, 303) else response
 
     @csrf_exempt  # ``protected`` checks it, after the user: a signed-out user gets the login page, not 403
     @wraps(view)
     @never_cache
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if preferred_media_type(request, ["text/html", "application/json"]) == "application/json":
+            return answer_script(request, *args, **kwargs)
         try:
             if getattr(request, "user", None) and request.user.is_authenticated:
                 return protected(request, *args, **kwargs)

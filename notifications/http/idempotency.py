@@ -20,6 +20,7 @@ from notifications.db.transactions import begin_with_write, connection, database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.http.parsing import body_errors_as_problems
+from notifications.jobs.declaring.tasks import refuse_backend, stores_jobs
 from notifications.jobs.limits import limit_request
 from notifications.jobs.transitions import enqueueing
 from notifications.jobs.transitions.enqueueing import owner_key
@@ -200,6 +201,8 @@ def _enqueue(
             )
         job = first_jobs.get(owner)
         if job is None or str(job.id) != result.id:
+            if not stores_jobs(result.backend):
+                refuse_backend(result.backend, "accepted()")
             job = Job.objects.using(database()).get(pk=result.id)
         if key:
             key.store_on(job)

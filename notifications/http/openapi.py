@@ -75,7 +75,7 @@ def _read_file(channels: tuple[str, ...]) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(DOCUMENT_FILE.read_text(encoding="utf-8"))
     schemas = document["components"]["schemas"]
     choices = schemas["Preferences"]["properties"]["categories"]["items"]["properties"]["channels"]
-    changes = schemas["PreferenceChanges"]["properties"]["categories"]["additionalProperties"]["properties"]
+    changes = schemas["ChannelChoices"]["properties"]
     for channel in ("bell", *channels):
         has_digests = hooks.find_channel(channel).has_digests
         offered = choices["additionalProperties"]["enum"] if has_digests else ["on", "off"]

@@ -56,6 +56,8 @@ LAZY_MODULES = {
     ),
     "job": ("job_element", "job_texts"),
     "output": ("output_element", "output_reader", "output_search", "job_events"),
+    "preferences": ("preferences",),
+    "push": ("push",),
     "contrast": ("bell_contrast",),
     # Loaded with the first key that is pressed while a list is open.
     "shortcuts": ("shortcuts",),

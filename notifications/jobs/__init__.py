@@ -6,6 +6,7 @@ claiming/                             which jobs a worker may claim; ``worker/``
 transitions/                          where a job changes its state
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
+end_signals                           the signals of finished jobs
 batches                               jobs that are enqueued together
 durable_calls                         pauses, and names of steps and waits that are unique in a job
 job_context, results, info, job_ends  a job as its task sees it, as Django's result, as a copy, and its end
@@ -16,6 +17,7 @@ group_texts                           what lists and e-mails show of a group of 
 selection, changing                   the jobs that ids or a filter name, and the verbs that change them
 step_list, timeline, listing          what pages, commands and lists show of jobs
 arguments, redaction                  arguments and results as people are shown them
+viewing                               which parts of jobs staff may view
 probe                                 the task by which ``doctor`` tests workers
 """
 
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.holding import Hold as Hold
     from notifications.jobs.outcomes import Outcome as Outcome
-    from notifications.jobs.results import find_task as find_task
+    from notifications.jobs.results import find_project_task as find_project_task
     from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.transitions.releasing import HeldJobs as HeldJobs
+    from notifications.jobs.viewing import can_view as can_view
     from notifications.jobs.waits import end_stored as end_stored
 else:
     __getattr__ = export_lazily(
@@ -51,10 +54,11 @@ else:
             "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",
             "notifications.jobs.durable_calls": "DurableCall validate_duration",
             "notifications.jobs.outcomes": "Outcome",
-            "notifications.jobs.results": "find_task",
+            "notifications.jobs.results": "find_project_task",
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
             "notifications.jobs.transitions.releasing": "HeldJobs",
+            "notifications.jobs.viewing": "can_view",
             "notifications.jobs.waits": "end_stored",
         },
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -18,6 +19,7 @@ from django.utils.module_loading import import_string
 from notifications import times, validators
 from notifications.compat import (
     BaseTaskBackend,
+    InvalidTask,
     TaskResult,
     TaskResultDoesNotExist,
     TaskResultStatus,
@@ -30,6 +32,7 @@ from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
 from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
+from notifications.jobs.declaring.moments import find_moments
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
 from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, with_options
@@ -53,6 +56,15 @@ class JobBackend(BaseTaskBackend):
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+
+    def validate_task(self, task: Any) -> None:
+        """Raise ``InvalidTask`` for a task, or options of one job, that Django or this app refuses."""
+        if isinstance(task.priority, bool) or not isinstance(task.priority, int):
+            raise InvalidTask(
+                f"priority must be a whole number between -100 and 100, not {task.priority!r}. Jobs with a higher one "
+                "begin first."
+            )
+        super().validate_task(task)
 
     @names_async_twin
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
@@ -124,6 +136,11 @@ class JobBackend(BaseTaskBackend):
         key, key_hash = stored_key(
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
+        policy = policy_of(task.func)
+        run_after, expires_at = find_moments(
+            task.run_after if options.delay is None else options.delay,
+            policy.expires if options.expires is None else options.expires,
+        )
         kwargs_json = "{}"  # as in most calls
         if kwargs:
             kwargs_json = validators.json_text("The keyword arguments", kwargs, is_plural=True)
@@ -138,8 +155,9 @@ class JobBackend(BaseTaskBackend):
                 "queue_name", task.queue_name, validators.MAX_NAME_LENGTH, required=True
             ),
             priority=int(task.priority),
-            run_after=task.run_after and times.as_utc(task.run_after),
-            max_attempts=policy_of(task.func).max_attempts,
+            run_after=run_after,
+            expires_at=expires_at,
+            max_attempts=policy.max_attempts,
             title=validators.label("title", title, validators.MAX_TITLE_LENGTH, required=True),
             url=validators.link("url", options.url),
             language=translation.get_language() or "",
@@ -189,6 +207,10 @@ class JobBackend(BaseTaskBackend):
             validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
             validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
         )
+
+    def expiry_of(self, task: Any) -> datetime | None:
+        """Return when a job of a task expires that is enqueued now, as its policy says."""
+        return find_moments(task.run_after, policy_of(task.func).expires)[1]
 
     def check_arguments(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise a ``TypeError``, which names the task and its signature, if it cannot be called with the arguments.
@@ -263,11 +285,26 @@ def _ready_task_result(job: Job, task: Any, args: Any, kwargs: Any) -> TaskResul
 
 def find_job_backends() -> dict[str, dict[str, Any]]:
     """Return the backends in ``TASKS`` that are this one or a subclass, by alias, without making them."""
-    found = {}
-    for alias, params in getattr(settings, "TASKS", {}).items():
-        try:
-            if issubclass(import_string(params.get("BACKEND", "")), JobBackend):
-                found[alias] = params
-        except (ImportError, TypeError):
-            continue
-    return found
+    return {alias: params for alias, params in _configured_backends() if not find_other_backend(params)}
+
+
+def describe_other_backends() -> str:
+    """Return which backends in ``TASKS`` are not this one, as the end of a sentence; "" if there is none."""
+    others = [(alias, find_other_backend(params)) for alias, params in _configured_backends()]
+    named = "; ".join(f"{alias!r} is {other}" for alias, other in others if other)
+    return f": {named}" if named else ""
+
+
+def find_other_backend(params: Any) -> str:
+    """Return what a backend in ``TASKS`` is, "" if it is ``JobBackend`` or a subclass."""
+    path = params.get("BACKEND", "") if isinstance(params, dict) else ""
+    try:
+        found = import_string(path)
+    except Exception as exc:  # a module of the project may raise anything
+        return f"{path!r}, which cannot be imported: {type(exc).__name__}: {exc}"
+    return "" if isinstance(found, type) and issubclass(found, JobBackend) else repr(path)
+
+
+def _configured_backends() -> Iterable[tuple[str, Any]]:
+    tasks = getattr(settings, "TASKS", {})
+    return tasks.items() if isinstance(tasks, dict) else ()

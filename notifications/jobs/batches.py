@@ -179,7 +179,7 @@ class Batch:
             id=self.id,
             user_id=None if nested and self._owner is None else self.owner,
             kwargs=validators.json_text("notify", {"notify": self._notify}),
-            backend=children[0].backend if children else first_backend_alias(),
+            backend=children[0].backend if children else first_backend_alias("batch()"),
             queue_name=batch.queue_name,
             progress_total=len(children),
             title=title,

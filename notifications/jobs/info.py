@@ -75,8 +75,9 @@ class JobInfo:
         Why the job failed or was cancelled, a dict with ``type``, ``title`` and ``detail``, else None.
     ``cancelled_by_other``
         Whether the job was cancelled, or is being cancelled, by another user than its owner.
-    ``run_after``, ``created_at``, ``started_at``, ``finished_at``, ``cancel_requested_at``
+    ``run_after``, ``expires_at``, ``created_at``, ``started_at``, ``finished_at``, ``cancel_requested_at``
         Aware datetimes in UTC. All but ``created_at`` may be None. ``started_at`` is that of the latest attempt.
+        ``expires_at`` is when a queued job fails that has not begun.
     ``version``
         A number that grows with each change of the job.
     ``waiting``
@@ -105,6 +106,7 @@ class JobInfo:
     cancel_requested_at: datetime | None
     version: int
     waiting: tuple[WaitInfo, ...] = ()
+    expires_at: datetime | None = None
 
     @property
     def state_label(self) -> str:
@@ -134,7 +136,9 @@ class JobInfo:
 
 #: The fields that are copied from the row as they are.
 _COPIED = [
-    name for name in JobInfo.__dataclass_fields__ if name not in ("owner_id", "result", "error", "waiting")
+    name
+    for name in JobInfo.__dataclass_fields__
+    if name not in ("owner_id", "result", "error", "waiting", "expires_at")
 ]
 
 
@@ -174,7 +178,9 @@ def jobs_of(user: Any, *, limit: int = 100) -> list[JobInfo]:
 def _rows() -> Any:
     from notifications.models import Job
 
-    return Job.objects.using(database()).only("user_id", "result", "error", *_COPIED)
+    return Job.objects.using(database()).only(
+        *("user_id", "result", "error", "executor", "expires_at"), *_COPIED
+    )
 
 
 def _describe(jobs: Iterable[Job]) -> list[JobInfo]:
@@ -193,6 +199,7 @@ def _describe(jobs: Iterable[Job]) -> list[JobInfo]:
             result=_decode(job, job.result),
             error=_decode(job, job.error),
             waiting=tuple(waits.get(job.id, ())),
+            expires_at=job.expiry,
             **{name: getattr(job, name) for name in _COPIED},
         )
         for job in jobs

@@ -1,4 +1,4 @@
-"""Insert notifications with what extensions add to them, and the jobs of own tasks; send signals of these and of ends.
+"""Insert notifications with what extensions add to them, and the jobs of own tasks; send signals of these.
 
 ``notify()`` calls it, and for what follows from the ends of jobs ``transitions/recording.py``.
 """
@@ -14,11 +14,10 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import ImproperlyConfigured
 from django.utils import translation
 
 from notifications import streams
-from notifications.compat import should_send, task_backends, task_enqueued, task_finished
+from notifications.compat import should_send, task_backends, task_enqueued
 from notifications.db import bulk, project_code, signal_queue
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
@@ -28,20 +27,17 @@ from notifications.db.transactions import (
     on_commit,
     retrying,
 )
-from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.app import Rows
 from notifications.extension.calls import mark_rows
 from notifications.jobs import results, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
-from notifications.jobs.outcomes import Outcome
 from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
-from notifications.signals import job_finished, notification_recorded
+from notifications.signals import notification_recorded
 from notifications.streams import building, rings
 from notifications.tracing import spans
-from notifications.tracing.error_trackers import error_scope
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -274,67 +270,6 @@ def _send_enqueued(jobs: Sequence[Any]) -> None:
         result = results.task_result(job, attempts=[])
         with signals_of(job.task_path):
             project_code.send(task_enqueued, "task_enqueued", backend, task_result=result)
-
-
-def send_signals_of_ends(ended: Sequence[Outcome]) -> None:
-    """Send the signals of finished jobs, after the commit. On a worker they go through its signal queue."""
-    if ended and _have_ends_receivers(ended):
-        size = sum(len(outcome.job.result or "") for outcome in ended)
-        signal_queue.send_later(lambda: _send_ends(ended), jobs=len(ended), size=size)
-
-
-def _have_ends_receivers(ended: Sequence[Outcome]) -> bool:
-    if job_finished.receivers or notification_recorded.receivers:
-        return True
-    return any(should_send(task_finished, level) for level in {_level(outcome) for outcome in ended})
-
-
-def _level(outcome: Outcome) -> int:
-    return logging.INFO if outcome.job.state == Job.State.SUCCEEDED else logging.ERROR
-
-
-def _send_ends(ended: Sequence[Outcome]) -> None:
-    for outcome in ended:
-        with signals_of(outcome.job.task_path), error_scope(outcome.job):
-            if should_send(task_finished, _level(outcome)):
-                _send_task_finished(outcome)
-            project_code.send(job_finished, "job_finished", Job, job=outcome.job)
-            if row := outcome.notification:
-                project_code.send(
-                    notification_recorded, "notification_recorded", Notification, notification=row
-                )
-
-
-def _send_task_finished(outcome: Outcome) -> None:
-    job = outcome.job
-    try:
-        backend = type(task_backends[job.backend])
-        attempts: list[Any] | None = None if job.attempt > 1 or outcome.attempt else []
-        result = results.task_result(job, attempts=attempts)
-    except (ImportError, ImproperlyConfigured, ValueError):
-        return  # without its task or backend, or with damaged arguments, a job has no TaskResult
-    except QUERY_ERRORS as exc:
-        logger.warning("Could not send task_finished for job %s: %s", job.id, exc)
-        return
-    _call_while_handling(
-        outcome.exception,
-        lambda: project_code.send(task_finished, "task_finished", backend, task_result=result),
-    )
-
-
-def _call_while_handling(exc: BaseException | None, function: Callable[[], None]) -> None:
-    """Call ``function`` while an exception is being handled.
-
-    Django's own receiver and the clients of error trackers read it, with its traceback, from ``sys.exc_info()``.
-    """
-    if exc is None:
-        return function()
-    trace = exc.__traceback__
-    try:
-        raise exc
-    except BaseException as raised:
-        raised.__traceback__ = trace  # without this frame
-        function()
 
 
 def number(users: Iterable[Any]) -> bool:

@@ -52,6 +52,7 @@ DETAILS: dict[str, Any] = {
     ),
     "unknown-task": gettext_lazy("No worker knows how to do this."),
     "result-not-storable": gettext_lazy("The work was done, but its result cannot be stored."),
+    "expired": gettext_lazy("It was not started in time."),
 }
 #: The outcomes of attempts that fail so, besides ``FAILED``.
 ATTEMPTS: dict[str, Any] = {
@@ -167,7 +168,7 @@ def failure(
             detail = DETAILS[kind] % {"id": job.id, "seconds": policy.timeout, "times": job.attempt}
         error = {
             "type": kind,
-            "title": _("Failed"),
+            "title": _("Expired") if kind == "expired" else _("Failed"),
             "detail": validators.shortened(validators.printable(str(detail)), validators.MAX_DETAIL_LENGTH),
         }
     return Outcome(

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult
 from notifications.db.imports import require_module
+from notifications.jobs.declaring.own_tasks import is_own_task
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
 from notifications.states import STATUS
@@ -27,14 +28,23 @@ def find_task(path: str) -> Any:
     require_module(path.rpartition(".")[0])
     try:
         task = import_string(path)
-    except ImportError:
-        raise
     except (
         BaseException
     ) as exc:  # Host code, for example sys.exit() in a script. A worker must not end with it.
         raise ImportError(f"{path} cannot be imported: {exc!r}") from exc
     if not isinstance(task, Task):
         raise ImportError(f"{path} is not a task. Is its @task decorator missing?")
+    return task
+
+
+def find_project_task(path: str) -> Any:
+    """Return the task at a path that a person or a setting names, to enqueue jobs of it.
+
+    Raises ImportError, also for an own task of an app: see ``own_task()``.
+    """
+    task = find_task(path)
+    if is_own_task(task):
+        raise ImportError(f"{path} is an own task of an app. Only its app enqueues it.")
     return task
 
 

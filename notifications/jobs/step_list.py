@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Case, When
 from django.utils.formats import number_format
 from django.utils.translation import gettext
 
@@ -130,7 +131,9 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None, with_unfinis
     waits = Wait.objects.using(database()).filter(job=job.pk)
     if not with_results:
         waits = waits.defer("value")
-    found_waits = list(waits.order_by("id")[:MAX_STEPS_SHOWN])
+    # The open ones are found among any number, as calls that run are.
+    is_open = Case(When(ended_at=None, then=0), default=1)
+    found_waits = list(waits.order_by(is_open, "id")[:MAX_STEPS_SHOWN])
     if redacted is None:
         redacted = _read_redacted(job) if with_results and found_waits else frozenset()
     ends = _describe_ends(found_waits, reader)
@@ -147,7 +150,7 @@ def read_steps(job: Job, *, with_results: bool, reader: Any = None, with_unfinis
         if left > 0 and not is_telling[place]:
             del first[place]
             left -= 1
-    return StepList(first=first[:MAX_STEPS_SHOWN], count=count, has_waits=bool(found_waits))
+    return StepList(first=first[max(left, 0) :], count=count, has_waits=bool(found_waits))
 
 
 def _read_redacted(job: Job) -> frozenset[str]:

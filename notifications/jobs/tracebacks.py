@@ -12,6 +12,7 @@ from traceback import format_exception
 from types import FrameType
 from typing import Any
 
+from notifications.extension import shipped
 from notifications.validators import printable
 
 #: Characters that are kept from the end of a traceback, and of a location.
@@ -64,9 +65,28 @@ def class_path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"[:500]
 
 
+def drop_tracebacks(exc: BaseException | None) -> None:
+    """Let go of the frames of an exception whose text is stored, of its causes, and of its group.
+
+    They hold the locals of the task, and lead back to the exception by the frames that called it and have its outcome:
+    all of that would live until the garbage collector runs.
+    """
+    found, left = set[int](), [exc]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in found:
+            continue
+        found.add(id(each))
+        each.__traceback__ = None
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+
+
 def describe_exception(exc: BaseException | None) -> dict[str, Any]:
     if exc is None:
         return {}
+    shipped.add_note_of_remedy(exc)
     return {
         "exception_class_path": class_path(type(exc)),
         "traceback": printable("".join(format_exception(exc))[-MAX_TRACEBACK_CHARS:]),

@@ -5,19 +5,26 @@ Users may be in another database than the app's rows.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.contrib.auth import get_backends, get_user_model
 from django.contrib.auth.models import PermissionsMixin
 from django.core.exceptions import FieldDoesNotExist
 from django.db import router
-from django.db.models import Exists, Manager, OuterRef, Q, QuerySet
+from django.db.models import Exists, Manager, Model, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from notifications.db.adapters import user_keys_of
 from notifications.exceptions import JobError
+
+logger = logging.getLogger("notifications")
+
+#: Keys of a call that are looked up in development.
+MAX_LOOKED_UP = 500
 
 
 def filter_active(users: Any) -> Any:
@@ -72,7 +79,24 @@ def recipient_keys(users: Any) -> list[Any]:
         raise TypeError(
             f"users is {users!r}. Pass a user, a primary key, an iterable of these, or a group, such as request.user."
         )
-    return user_keys_of(users)
+    keys = user_keys_of(users)
+    log_unknown(users, keys)
+    return keys
+
+
+def log_unknown(users: Any, keys: Sequence[Any]) -> None:
+    """Log in development which of the keys that were passed as ``users`` are those of no user.
+
+    Elsewhere they are not looked up: rows of theirs are stored, and nobody sees them.
+    """
+    if not settings.DEBUG or isinstance(users, Model):
+        return
+    model: Any = get_user_model()
+    known = QuerySet(model, using=router.db_for_write(model)).filter(pk__in=keys[:MAX_LOOKED_UP])
+    for key in set(keys[:MAX_LOOKED_UP]).difference(known.values_list("pk", flat=True)):
+        logger.warning(
+            "No user has this primary key, so nobody is notified: %s. Pass a saved user or its key.", key
+        )
 
 
 def is_member(groups: Sequence[Any]) -> Any:

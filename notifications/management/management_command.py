@@ -18,6 +18,7 @@ from django.core.management.color import no_style
 from django.db import Error
 from django.utils.module_loading import import_string
 
+from notifications.db import missing_tables
 from notifications.db.sqlstates import is_missing
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks, shipped
@@ -25,6 +26,7 @@ from notifications.management.output import EscapingOutput, OutputFailed, Progre
 
 #: The exit codes of a program that ends by SIGINT or SIGPIPE, as shells report them.
 INTERRUPTED, CLOSED_PIPE = 130, 141
+UNUSABLE_REMEDY = "Correct the class, or remove its app from INSTALLED_APPS."
 #: The variables of the environment with which an example begins, and its arguments.
 EXAMPLE = re.compile(r"((?:[A-Z_]+=\S+ ?)*)(.*)")
 
@@ -202,34 +204,64 @@ class ManagementCommand(BaseCommand):
             raise
 
 
+#: What is wrong with the subcommands of extensions that cannot be used, by their names.
+unusable: dict[str, str] = {}
+
+
 def with_extensions(
     commands: Mapping[str, type[ManagementCommand]], *, below: str = ""
 ) -> dict[str, type[ManagementCommand]]:
-    """Return these subcommands, or verbs ``below`` one, and those of extensions by name."""
+    """Return these subcommands, or verbs ``below`` one, and those of extensions by name.
+
+    One of an extension that cannot be used is left out, and what is wrong with it is in ``unusable``.
+    """
     found = dict(commands)
     for name, path in hooks.subcommands.items():
         subcommand, _, verb = name.rpartition(" ")
         if subcommand == below:
-            found[verb] = import_string(path)
+            try:
+                found[verb] = _import_subcommand(
+                    path, commands.get(verb, ManagementCommand), is_verb=bool(below)
+                )
+            except Exception as exc:  # a module of an extension may raise anything
+                problem = (
+                    f"The subcommand {name!r} is {path}, which cannot be used: {type(exc).__name__}: {exc}"
+                )
+                unusable[name] = f"{problem.rstrip('.')}."
     return found
 
 
-def add_missing(subparsers: Any, known: Mapping[str, Any], *, below: str = "") -> None:
-    """Accept subcommands of the app's own extensions that are not installed, with any arguments and not in the help.
+def _import_subcommand(path: str, base: type[ManagementCommand], *, is_verb: bool) -> type[ManagementCommand]:
+    command = import_string(path)
+    if not isinstance(command, type) or not issubclass(command, base):
+        raise TypeError(f"It is no subclass of {base.__module__}.{base.__qualname__}.")
+    parser = CommandParser(parents=[base.common_options()])
+    command().add_arguments(parser)
+    if is_verb:
+        parser.add_argument("--json")  # as ``jobs`` adds it to all of them
+    return command
 
+
+def add_missing(subparsers: Any, known: Mapping[str, Any], *, below: str = "") -> None:
+    """Accept subcommands of extensions that are not known, with any arguments.
+
+    The help has those that cannot be used, and not those of the app's own extensions that are not installed.
     The command calls ``refuse_missing()`` with the name of a subcommand that it does not know.
     """
-    for name in shipped.list_subcommands():
+    for name in dict.fromkeys((*unusable, *shipped.list_subcommands())):
         subcommand, _, verb = name.rpartition(" ")
         if subcommand == below and verb not in known:
+            shown = {"help": "cannot be used: call it to read why"} if name in unusable else {}
             parser = subparsers.add_parser(
-                verb, add_help=False, prefix_chars="\0"
-            )  # so that it has no options
+                verb, add_help=False, prefix_chars="\0", **shown
+            )  # it has no options
             parser.add_argument("arguments", nargs=REMAINDER)
 
 
 def refuse_missing(name: str) -> NoReturn:
-    """Raise CommandError with the line to add. ``name`` is that of a subcommand, or of a verb and what it is below."""
+    """Raise CommandError with the remedy. ``name`` is that of a subcommand, or of a verb and what it is below."""
+    if problem := unusable.get(name):
+        raise CommandError(f"{problem} {UNUSABLE_REMEDY}")
     remedy = shipped.describe_remedy(shipped.find_app_of_subcommand(name))
     raise CommandError(f"The app of {name!r} is not installed. {remedy}")
 
@@ -252,5 +284,5 @@ def discard_output() -> None:
 def explain_error(exc: BaseException) -> str:
     """Return what the database has said, with the remedy."""
     reason = " ".join(str(exc).split())[:300] or type(exc).__name__
-    remedy = "Run manage.py migrate." if is_missing(exc) else "Try again."
+    remedy = missing_tables.describe_remedy() if is_missing(exc) else "Try again."
     return f"{reason.rstrip('.')}. {remedy}"

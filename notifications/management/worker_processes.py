@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -33,11 +34,11 @@ class Slot:
 
 
 class Supervisor:
-    """Keeps ``count`` processes running until SIGTERM or SIGINT, which it passes on as SIGTERM.
+    """Keeps ``count`` processes running until one of ``stop_signals``, which it passes on as SIGTERM.
 
     ``command``
-        The arguments of a process. Its standard input is a pipe that is closed when this process ends, however it
-        ends, so that no worker is left behind.
+        The arguments of a process, to which ``--supervisor-pipe`` is added: the descriptor of a pipe that is closed
+        when this process ends, however it ends, so that no worker is left behind.
     ``grace``
         Seconds that a process may take to end.
     ``replaces_finished``
@@ -54,20 +55,23 @@ class Supervisor:
         grace: float,
         replaces_finished: bool,
         write: Callable[[str], object],
+        stop_signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     ) -> None:
-        self._command = list(command)
+        #: Nothing is written to it: its processes read the end of the file when the write end is closed, which they
+        #: do not inherit.
+        self._pipe = os.pipe()
+        self._command = [*command, f"--supervisor-pipe={self._pipe[0]}"]
         self._slots = [Slot(number) for number in range(1, count + 1)]
         self._grace = grace
         self._replaces_finished = replaces_finished
         self._write = write
+        self._stop_signals = stop_signals
         self._is_stopping = False
         self._problem = ""
 
     def run(self) -> str:
         """Run the processes until a signal or their end. Return why it gave up, "" if it did not."""
-        previous = {
-            number: signal.signal(number, self._handle_signal) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        previous = {number: signal.signal(number, self._handle_signal) for number in self._stop_signals}
         try:
             while not self._is_stopping and not all(slot.is_done for slot in self._slots):
                 for slot in self._slots:
@@ -75,6 +79,8 @@ class Supervisor:
                 time.sleep(POLL_INTERVAL_SECONDS)
         finally:
             self._stop_processes()
+            for end in self._pipe:
+                os.close(end)
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return self._problem
@@ -91,7 +97,7 @@ class Supervisor:
         if code is None:
             return
         pid = slot.process.pid
-        self._release(slot)
+        slot.process = None
         if code == 0 and not self._replaces_finished:
             slot.is_done = True
         elif code == 0:
@@ -104,7 +110,10 @@ class Supervisor:
         try:
             # In a session of its own, so that Ctrl-C in a terminal reaches it by this process only, once.
             slot.process = subprocess.Popen(  # noqa: S603  (the command that started this process)
-                self._command, stdin=subprocess.PIPE, start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[self._pipe[0]],
+                start_new_session=True,
             )
         except OSError as exc:  # no memory, or too many processes
             self._count_crash(slot, None, exc)
@@ -143,10 +152,4 @@ class Supervisor:
                 )
                 slot.process.kill()
                 slot.process.wait()
-            self._release(slot)
-
-    def _release(self, slot: Slot) -> None:
-        assert slot.process is not None
-        if slot.process.stdin:
-            slot.process.stdin.close()
-        slot.process = None
+            slot.process = None

@@ -230,6 +230,7 @@ class Migration(migrations.Migration):
                 ("fence", models.BigIntegerField(default=0)),
                 ("deadline", models.DateTimeField(blank=True, null=True, verbose_name="deadline")),
                 ("fail_if_unknown_after", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
                 ("progress_message", models.CharField(blank=True, default="", max_length=200)),
@@ -338,6 +339,11 @@ class Migration(migrations.Migration):
                         condition=models.Q(("state", "waiting")),
                         fields=["id"],
                         name="notifications_job_waiting",
+                    ),
+                    models.Index(
+                        condition=models.Q(("expires_at__isnull", False), ("state", "queued")),
+                        fields=["expires_at", "id"],
+                        name="notifications_job_expiry",
                     ),
                     models.Index(
                         condition=models.Q(("finished_at__isnull", False)),

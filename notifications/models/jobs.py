@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -13,6 +15,11 @@ from notifications import states
 from notifications.ids import uuid7
 from notifications.models.users import user_key
 from notifications.times import MomentField
+
+if not apps.is_installed("notifications"):  # of the first module of models Django would not say what to do
+    raise ImproperlyConfigured(
+        'notifications is not installed. Add "notifications" to INSTALLED_APPS, and run manage.py migrate.'
+    )
 
 
 def _job_index(name: str, *fields: str, **condition: Any) -> models.Index:
@@ -58,6 +65,8 @@ class Job(models.Model):
     deadline = MomentField(_("deadline"), null=True, blank=True)
     #: When the job fails if no worker can import its task by then. NULL: no worker had to queue it again for that.
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
+    #: When a queued job fails that has not begun by then. NULL: never, as when it has begun.
+    expires_at = MomentField(null=True, blank=True, editable=False)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
@@ -145,6 +154,7 @@ class Job(models.Model):
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
+            _job_index("expiry", "expires_at", "id", state="queued", expires_at__isnull=False),
             _job_index("finished", "finished_at", finished_at__isnull=False),
             # With what the overview groups them by: of 10,000 jobs SQLite would look for each row.
             _job_index("failed", "finished_at", "task_path", "attempt", "user", "id", state="failed"),
@@ -174,6 +184,11 @@ class Job(models.Model):
     def done(self) -> bool:
         """Whether the job has succeeded, failed or been cancelled."""
         return self.state in states.DONE
+
+    @property
+    def expiry(self) -> datetime | None:
+        """When the queued job fails if it has not begun, None if it does not."""
+        return self.expires_at if self.state == self.State.QUEUED else None
 
     @property
     def can_retry(self) -> bool:

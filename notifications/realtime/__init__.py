@@ -9,6 +9,7 @@ feeds                        what clients follow beside the stream of their user
 auth/                        who may connect, and who has signed out
 close_reasons                why a connection is closed, and the limits of clients
 servers/                     Daphne and uvicorn
+checks                       how the project is served
 probe                        tries whether the project's ASGI application leads to the WebSocket
 pool                         threads for queries, and the clock of periodic work
 freed_memory                 gives the memory of closed connections back to the system

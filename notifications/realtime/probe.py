@@ -1,11 +1,15 @@
 """Open a WebSocket in this process, as a browser does, to learn whether the ASGI application leads to the app.
 
-A project with an application of its own may route the path elsewhere. Its pages then poll, and no setting says so.
+A project with an application of its own may route the path elsewhere, and one that was just made has Django's. Its
+pages then poll, and no setting says so.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import tokenize
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from notifications.paths import WEBSOCKET_PATH
 from notifications.realtime.close_reasons import FORBIDDEN_CODE
+from notifications.realtime.servers import is_serving
 
 #: Seconds in which the application has to answer.
 TIMEOUT_SECONDS = 5.0
@@ -23,10 +28,10 @@ CANCEL_SECONDS = 1.0
 #: The app refuses it before it reads the session, or starts anything.
 FOREIGN_SUBPROTOCOL = "notifications.probe"
 
-REMEDY = (
-    "Give the path to the app in that file: see 'Use your own Channels routing' in the documentation. "
-    "A site that is served by WSGI always polls: silence notifications.W038."
+ROUTING_REMEDY = (
+    "Give the path to the app in that file: see 'Your own Channels routing' in the documentation."
 )
+WSGI_REMEDY = "A site that is served by WSGI always polls: silence notifications.W038."
 
 
 def describe(path: str, problem: str) -> str:
@@ -34,6 +39,40 @@ def describe(path: str, problem: str) -> str:
     return (
         f"WebSockets at /{WEBSOCKET_PATH} do not reach the app in {path}, so pages poll every 15 s. {problem}"
     )
+
+
+def describe_remedy(path: str) -> str:
+    """Return what to do about what ``find_problem`` has found at a dotted path."""
+    if not is_of_django(path):
+        return f"{ROUTING_REMEDY} {WSGI_REMEDY}"
+    file = f"{path.rpartition('.')[0].replace('.', '/')}.py"
+    return (
+        f"In {file}, write 'from notifications.asgi import get_asgi_application' in place of 'from django.core.asgi "
+        f"import get_asgi_application', by which a server in development also runs jobs. {WSGI_REMEDY}"
+    )
+
+
+def is_of_django(path: str) -> bool:
+    """Return whether the module of an application imports that of Django, and neither this app nor Channels.
+
+    Its text is read, because importing it may start what it serves.
+    """
+    try:
+        spec = find_spec(path.rpartition(".")[0])
+        with tokenize.open(spec.origin) as file:  # type: ignore[union-attr, arg-type]
+            imported = set(_imported_modules(ast.parse(file.read())))
+    except Exception:  # there is none, or its package raises an error, or it is no file
+        return False
+    packages = {module.partition(".")[0] for module in imported}
+    return "django.core.asgi" in imported and packages.isdisjoint({"notifications", "channels"})
+
+
+def _imported_modules(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
 
 
 def application_path() -> str:
@@ -48,6 +87,10 @@ def find_problem(path: str) -> str:
     """Return why WebSockets do not reach the app through the application at this dotted path, "" if they do."""
     try:
         application = import_string(path)
+        if (
+            is_serving.is_set()
+        ):  # its import has called get_asgi_application() of this app, whose loop is another one
+            return ""
         answer = async_to_sync(_open_socket)(application)
     except Exception as exc:  # of the project's code
         return " ".join(f"{type(exc).__name__}: {exc}".split())[:300]

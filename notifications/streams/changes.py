@@ -64,6 +64,7 @@ JOB_COLUMNS = (
     "started_at",
     "finished_at",
     "run_after",
+    "expires_at",
     "waiting",
 )
 ITEM_COLUMNS: tuple[tuple[type[Notification] | type[Job], tuple[str, ...]], ...] = (

@@ -17,6 +17,7 @@ from notifications.db.transactions import database
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks
 from notifications.ids import uuid7
+from notifications.jobs.declaring.own_tasks import first_backend_alias
 
 
 class Clock:
@@ -63,7 +64,7 @@ def run_jobs(limit: int = 1_000, *, raise_errors: bool = False, among: Any = Non
     ``among``
         A ``Q`` of the model ``Job``: the jobs that run. Nothing else happens, as the end of a wait.
     """
-    run = InlineRun(limit, raise_errors)
+    run = InlineRun("run_jobs()", limit, raise_errors)
     if among is None:
         run.run_due_jobs()
     while among is not None and run.run_one_or_raise(among):
@@ -77,7 +78,7 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     As ``run_jobs``. When no job is due, it advances the clock to the next ``run_after``, retry or end of a pause, and
     resets the clock at the end. Jobs of paused queues are not run.
     """
-    run = InlineRun(limit, raise_errors)
+    run = InlineRun("run_until_idle()", limit, raise_errors)
     before = clock.ahead
     try:
         while True:
@@ -94,7 +95,8 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
 class InlineRun:
     """A worker for the length of a call, on the caller's thread."""
 
-    def __init__(self, limit: int, raise_errors: bool) -> None:
+    def __init__(self, call: str, limit: int, raise_errors: bool) -> None:
+        first_backend_alias(call)  # without one no job would be found, without a word
         self.worker = uuid7()
         self.limit = limit
         self.raise_errors = raise_errors
@@ -103,10 +105,12 @@ class InlineRun:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import recording, waiting
+        from notifications.jobs.transitions import expiring, recording, waiting
         from notifications.models import Wait
 
         while True:
+            while expiring.end_expired_jobs():
+                pass
             while self.run_one_or_raise():
                 pass
             waiting.end_due_waits()

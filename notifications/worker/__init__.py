@@ -9,7 +9,9 @@ joining                       ``join()``
 lease, watchdog, maintenance  what keeps this worker, and all workers, healthy
 writer                        the thread of the worker's transactions
 loops, state                  how the loops run, and what they share
+forks                         what processes that tasks fork inherit
 embedded                      the worker inside a server process
+event_loop                    the loop of that one, and of workers of engines
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The worker inside a server process: a thread with its own event loop, started with the ASGI application."""
+"""The worker inside a server process: on a thread with its own event loop, started with the ASGI application."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
-from django.db import connections
-
-from notifications.context import is_inside_job
-from notifications.db.threads import start_thread
+from notifications.worker.event_loop import process_loop
+from notifications.worker.forks import is_forked_by_task, prepare_forks
+from notifications.worker.loops import wait_for_event
 from notifications.worker.worker import JobWorker
 
 logger = logging.getLogger("notifications.jobs")
@@ -29,53 +29,51 @@ START_DELAY_SECONDS = 0.3
 _lock = threading.Lock()
 #: The id of the process that has started a worker: a forked child inherits these variables, but not the thread.
 _process: int | None = None
-_worker: Any = None
-_thread: threading.Thread | None = None
-_is_exiting = threading.Event()
+_worker: JobWorker
+_is_exiting: asyncio.Event
+#: Done when the worker has ended, and no other one follows.
+_end: futures.Future[None]
 
 
 def start(listen: Callable[..., Any] | None = None) -> None:
     """Start the embedded worker, once in each process; a forked child starts its own. Raises ``NoThread``."""
-    global _process, _worker, _thread, _is_exiting
+    global _process, _worker, _is_exiting, _end
     with _lock:
         if _process == os.getpid():
             return
         if _process is None:
+            prepare_forks()
             os.register_at_fork(after_in_child=lambda: _after_fork(listen))
             atexit.register(stop)
-        _is_exiting = threading.Event()
+        _is_exiting = asyncio.Event()
         _worker = JobWorker(listen=listen)
-        _thread = start_thread(_run, "notifications-worker", listen)
+        _end = process_loop.submit(lambda: _run(listen))
         _process = os.getpid()
 
 
 def stop() -> None:
     """Stop the worker of this process, if there is one, and release its running jobs."""
-    if _process == os.getpid() and _thread and _thread.is_alive():
-        _is_exiting.set()
+    if _process == os.getpid():
+        process_loop.call(_is_exiting.set)
         _worker.stop(grace=0)
-        _thread.join(EXIT_TIMEOUT_SECONDS)
+        futures.wait([_end], EXIT_TIMEOUT_SECONDS)
+        process_loop.stop(EXIT_TIMEOUT_SECONDS)
 
 
 def _after_fork(listen: Callable[..., Any] | None) -> None:
     global _lock
     _lock = threading.Lock()  # the old one may be held by a thread that the child does not have
-    if not is_inside_job():  # a process that a task forks is not a server
+    if not is_forked_by_task():  # which is no server
         start(listen)
 
 
-def _run(listen: Callable[..., Any] | None) -> None:
+async def _run(listen: Callable[..., Any] | None) -> None:
     global _worker
-    if _is_exiting.wait(START_DELAY_SECONDS):
-        return
-    while True:
+    await wait_for_event(_is_exiting, START_DELAY_SECONDS)
+    while not _is_exiting.is_set():
         try:
-            asyncio.run(_worker.run())
-            return
+            return await _worker.run()
         except BaseException:  # the server goes on, and jobs must too
             logger.exception("The embedded worker failed, and is restarted in %g s", RESTART_SECONDS)
-        finally:
-            connections.close_all()
-        if _is_exiting.wait(RESTART_SECONDS):
-            return
+        await wait_for_event(_is_exiting, RESTART_SECONDS)
         _worker = JobWorker(listen=listen)

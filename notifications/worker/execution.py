@@ -35,6 +35,7 @@ from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
 from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.tracebacks import drop_tracebacks
 from notifications.jobs.transitions import batch_completion, unrecorded_outcomes
 from notifications.jobs.transitions.claims import ClaimedJob
 from notifications.models import Wait
@@ -189,6 +190,7 @@ class Execution(CurrentExecution):
         context = [JobContext(task_result=self.claimed.task_result)] if task.takes_context else []
         args = [*context, *stored_args]
         timeout = asyncio.timeout(policy.timeout)
+        expires_at = job.expires_at
 
         def start_timeout() -> None:
             if self.is_waiting_for_thread:
@@ -199,45 +201,26 @@ class Execution(CurrentExecution):
             async with timeout:
                 if iscoroutinefunction(task.func):
                     self.is_interruptible = True
+                    job.expires_at = None
                     value = await task.func(*args, **kwargs)
                 elif sync_threads is None:
+                    job.expires_at = None
                     value = await sync_to_async(task.func)(*args, **kwargs)
                 else:
                     self.is_waiting_for_thread = True
                     timeout.reschedule(None)
                     value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)
-        except asyncio.CancelledError as exc:
-            if self.is_cancelling:
-                return outcomes.cancelled(job, policy, exc)
-            if self.is_stopping:
-                raise
-            return outcomes.failed(job, policy, exc)
         except NoThread:
             raise
         except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
-            is_late = timeout.expired()
-            if self.waits and not is_late and _is_suspension(exc):
-                await subtasks.cancel_all(job)
-                if self.is_cancelling:
-                    return outcomes.cancelled(job, policy, exc)
-                return Outcome(job=job, state=job.State.WAITING, waits=self.waits)
-            if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
-                return outcomes.cancelled(job, policy, exc)
+            if isinstance(exc, asyncio.CancelledError) and self.is_stopping and not self.is_cancelling:
+                raise
             if not self.is_cancelling and signatures.explains(task, stored_args, kwargs, exc):
+                job.expires_at = expires_at
                 raise signatures.WrongArguments(str(exc)) from exc
-            outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
-            if self.is_cancelling and (is_late or outcome.retry_delay is not None):
-                return outcomes.cancelled(job, policy, exc)
-            if is_late:
-                return outcome
-            if outcome.retry_delay is not None:  # the last attempt is logged by Django, with task_finished
-                logger.info(
-                    "Attempt failed, the job is retried: job %s (%s), attempt %d",
-                    job.id,
-                    job.task_path,
-                    job.attempt,
-                    exc_info=exc,
-                )
+            outcome = await self._make_outcome(exc, policy, is_late=timeout.expired())
+            if outcome.exception is not exc:  # otherwise receivers of signals read it
+                drop_tracebacks(exc)
             return outcome
         finally:
             self.is_waiting_for_thread = self.is_interruptible = False
@@ -252,6 +235,32 @@ class Execution(CurrentExecution):
         if self.waits:
             return outcomes.failed(job, policy, RuntimeError(SWALLOWED.format(self.waits[0].name)))
         return outcomes.succeeded(job, policy, value, body=self.steps.text if self.steps else "")
+
+    async def _make_outcome(self, exc: BaseException, policy: Policy, *, is_late: bool) -> Outcome:
+        """Return the outcome of a task that raised ``exc``, or whose time was over."""
+        job = self.job
+        if isinstance(exc, asyncio.CancelledError):
+            return (outcomes.cancelled if self.is_cancelling else outcomes.failed)(job, policy, exc)
+        if self.waits and not is_late and _is_suspension(exc):
+            await subtasks.cancel_all(job)
+            if self.is_cancelling:
+                return outcomes.cancelled(job, policy, exc)
+            return Outcome(job=job, state=job.State.WAITING, waits=self.waits)
+        if self.is_cancelling and isinstance(exc, JobCancelled) and not is_late:
+            return outcomes.cancelled(job, policy, exc)
+        outcome = outcomes.timed_out(job, policy) if is_late else outcomes.failed(job, policy, exc)
+        if self.is_cancelling and (is_late or outcome.retry_delay is not None):
+            return outcomes.cancelled(job, policy, exc)
+        if not is_late and outcome.retry_delay is not None:
+            # The last attempt is logged by Django, with task_finished.
+            logger.info(
+                "Attempt failed, the job is retried: job %s (%s), attempt %d",
+                job.id,
+                job.task_path,
+                job.attempt,
+                exc_info=exc,
+            )
+        return outcome
 
     def cancel(self) -> None:
         """Cancel the task; called on the event loop.
@@ -287,6 +296,7 @@ class Execution(CurrentExecution):
         loop = asyncio.get_running_loop()
 
         def call() -> tuple[Any, BaseException | None]:
+            self.job.expires_at = None
             loop.call_soon_threadsafe(on_start)
             try:
                 return function(*args, **kwargs), None
@@ -310,6 +320,7 @@ class Execution(CurrentExecution):
             # moment, as at a stop, must leave the line first.
             loop.call_soon(detach)
             raise
+        self.thread_call = None  # it keeps what the task returned or raised
         if exc is not None:
             raise exc
         return value

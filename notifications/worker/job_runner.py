@@ -130,6 +130,14 @@ class JobRunner:
     async def _execute(
         self, execution: Execution, database_thread: DaemonExecutor, threads: DaemonExecutor
     ) -> None:
+        try:
+            await self._run_to_outcome(execution, database_thread, threads)
+        finally:
+            execution.asyncio_task = None  # its context has the execution
+
+    async def _run_to_outcome(
+        self, execution: Execution, database_thread: DaemonExecutor, threads: DaemonExecutor
+    ) -> None:
         outcome: Outcome | None
         try:
             outcome = await execution.run(database_thread, threads)

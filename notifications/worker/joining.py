@@ -12,6 +12,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
+from notifications.compat import TaskResult
 from notifications.context import current_execution
 from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.threads import close_idle_connections
@@ -19,6 +20,7 @@ from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs.claiming.backlog import claiming_workers
+from notifications.jobs.declaring.tasks import refuse_backend, stores_jobs
 from notifications.jobs.durable_calls import refuse_on_event_loop
 from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
 from notifications.models import Job
@@ -91,6 +93,8 @@ def _job_id(job: Any) -> UUID:
     try:
         return UUID(value)
     except ValueError:
+        if isinstance(job, TaskResult) and not stores_jobs(job.backend):
+            refuse_backend(job.backend, "join()")
         raise JobDoesNotExist(value) from None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from notifications.conf import settings
@@ -19,7 +20,9 @@ from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
 from notifications.worker.due_jobs import DueJobsLoop
+from notifications.worker.event_loop import process_loop
 from notifications.worker.execution import Execution
+from notifications.worker.forks import prepare_forks
 from notifications.worker.job_runner import JobRunner
 from notifications.worker.lease import Lease
 from notifications.worker.loops import RunLimit
@@ -140,8 +143,22 @@ class JobWorker:
         """Return what decides when jobs are claimed, by ``claims``."""
         return self.claims
 
+    def start(self) -> Future[None]:
+        """Run on the event loop of this process's workers, which is another thread. Raises ``NoThread``.
+
+        ``stop_loop()`` ends that when no other worker follows.
+        """
+        self.state.loop = process_loop.start()
+        return process_loop.submit(self.run)
+
+    @staticmethod
+    def stop_loop(seconds: float) -> None:
+        """Close the event loop of this process's workers, within some seconds."""
+        process_loop.stop(seconds)
+
     async def run(self) -> None:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
+        prepare_forks()
         loop = self.state.loop = asyncio.get_running_loop()
         loop.set_task_factory(make_task)
         maintenance = Maintenance(
@@ -173,6 +190,10 @@ class JobWorker:
         try:
             await self._claim_loop.run()
             await self._drain()
+        except BaseException:
+            # Another worker runs the jobs again, and the loop may go on.
+            await self._job_runner.stop_all(STOP_MARGIN_SECONDS)
+            raise
         finally:
             if unsubscribe:
                 unsubscribe()

@@ -139,9 +139,9 @@ def test_commands_beside_the_server_use_its_settings(serve, checkout, tmp_path):
 
 
 @SERVERS
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_it(serve, server, number):
-    """SIGINT and SIGTERM end it with 0 and without a traceback; its worker ends too, and the port is free."""
+    """SIGINT, SIGTERM and SIGHUP end it with 0 and without a traceback; its worker ends too, and the port is free."""
     port = free_port()
     server = serve(PORT=str(port), SERVER=server)
     server.wait_for_line("Press Ctrl-C to stop.")

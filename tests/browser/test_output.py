@@ -1,5 +1,6 @@
 """<notifications-output>: appends what a job writes, where its reader is."""
 
+import contextlib
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.driver import driver
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
+from tests.support.network import Proxy, shut_down
 
 pytestmark = pytest.mark.browser
 
@@ -391,6 +393,45 @@ def test_jobs_without_output(site, writer, page):
     writer.call("end", id=job, state="succeeded")
     visit(page, site.url, f"/notifications/jobs/{job}/")
     expect(page.locator("notifications-output")).to_have_count(0)
+
+
+class HoldingProxy(Proxy):
+    """A proxy that holds back each response of Server-Sent Events until its end, as one that buffers responses does."""
+
+    def respond(self, server, client, pair):
+        held = b""
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                if not held and b"text/event-stream" not in data:
+                    client.sendall(data)
+                    continue
+                held += data
+                if held.endswith(b"\r\n0\r\n\r\n"):
+                    client.sendall(held)
+                    held = b""
+        for connection in pair:
+            shut_down(connection)
+
+
+@pytest.fixture
+def holding_proxy(site):
+    with HoldingProxy(site.port) as proxy:
+        yield proxy
+
+
+def test_a_proxy_that_holds_events_back(writer, holding_proxy, page):
+    """What is written arrives by long polls, and not with the end of the response after a minute."""
+    job = writer.call("start_job")
+    visit(page, holding_proxy.url, f"/notifications/jobs/{job}/")
+    box = page.locator("notifications-output pre")
+    for number in range(3):
+        writer.call("write", id=job, text=f"Line {number}\n")
+        expect(box).to_contain_text(f"Line {number}", timeout=30_000)
+    assert text_of(box).splitlines() == ["Line 0", "Line 1", "Line 2"]
+    requests = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert any("live=long-poll" in url for url in requests)
+    writer.call("end", id=job, state="succeeded")
+    expect(page.locator(".notifications-state").first).to_contain_text("Succeeded")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

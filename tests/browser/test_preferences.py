@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.parts import sign_in_over_http, visit
+from tests.browser.parts import sign_in_over_http, visit, wait_until_live
 from tests.browser.test_touch import PHONE
+from tests.support.axe import find_violations
 
 pytestmark = pytest.mark.browser
 
@@ -62,20 +63,101 @@ def test_quiet_hours_on_a_phone(site_server, new_page):
     assert name["x"] + name["width"] == pytest.approx(heading["x"] + heading["width"], abs=1)
 
 
+def answer_requests(page, url, answer):
+    """Answer requests to a URL with these arguments of `fulfill()`, or with None as a lost network."""
+    page.unroute_all()
+    page.route(url, lambda route: route.abort() if answer is None else route.fulfill(**answer))
+
+
 def test_what_cannot_be_saved_stays_as_it_was(site_server, new_page):
     page = new_page(errors=False)
     visit(page, site_server.url, PAGE)
     hour = page.get_by_role("combobox", name="Hour")
-    page.route(f"**{PAGE}", lambda route: route.abort())
-    hour.select_option("3")
     status = page.locator(".notifications-saved")
-    expect(status).to_have_text("Not saved. Can't reach the server.")
-    expect(hour).to_have_value("8")
-    page.unroute(f"**{PAGE}")
+    out, refused = "Not saved. Can't reach the server.", "Not saved. Load this page again"
+    for answer, text in (
+        (None, out),
+        (403, refused),
+        (None, out),
+        (409, refused),
+        (None, out),
+        (500, refused),
+    ):
+        answer_requests(page, f"**{PAGE}?*", answer and {"status": answer})
+        hour.select_option("3")
+        expect(status).to_contain_text(text)
+        expect(hour).to_have_value("8")
+    page.unroute_all()
     hour.select_option("3")
     expect(status).to_contain_text("Saved.")
     page.reload()
     expect(hour).to_have_value("3")
+
+
+def sign_out(page, site):
+    """Sign out in another tab."""
+    other = page.context.new_page()
+    other.goto(f"{site.url}/check/")
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.get_by_role("button", name="Sign out")).to_have_count(0)
+    other.close()
+
+
+def test_what_is_chosen_while_signed_out_is_saved_later(site_server, new_page):
+    """The page says that it is not saved, keeps it, and saves it when its user is back: here, or in another tab."""
+    page = new_page(errors=False)
+    visit(page, site_server.url, PAGE)
+    hour, zone = page.get_by_role("combobox", name="Hour"), page.get_by_role("combobox", name="Time zone")
+    status = page.locator(".notifications-saved")
+    monday = page.get_by_role("checkbox", name="Monday")
+    sign_out(page, site_server)
+    hour.select_option("3")
+    expect(status).to_contain_text("Not saved yet. You are signed out.")
+    zone.select_option("Europe/Paris")
+    monday.check()
+    expect(status).to_contain_text("Not saved yet. You are signed out.")
+    expect(hour).to_have_value("3")
+    if folder := os.environ.get("SCREENSHOTS"):
+        for scheme, width in product(("light", "dark"), (360, 1280)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 900})
+            page.screenshot(path=Path(folder) / f"signed_out_{width}_{scheme}.png")
+        page.set_viewport_size({"width": 1280, "height": 900})
+    assert find_violations(page) == []
+    status.get_by_role("link", name="Sign in").click()
+    page.get_by_label("Username").fill("demo")
+    page.get_by_label("Password").fill("demo")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**{PAGE}")
+    expect(status).to_contain_text("Saved.")
+    page.reload()
+    expect(hour).to_have_value("3")
+    expect(zone).to_have_value("Europe/Paris")
+    expect(monday).to_be_checked()
+    sign_out(page, site_server)
+    hour.select_option("5")
+    expect(status).to_contain_text("Not saved yet. You are signed out.")
+    sign_in_over_http(page.context, site_server.url, "demo")
+    monday.uncheck()  # It sends what was not saved, too.
+    expect(status).to_contain_text("Saved.")
+    page.reload()
+    expect(hour).to_have_value("5")
+    expect(monday).not_to_be_checked()
+
+
+def test_what_another_user_has_chosen_is_not_theirs(site_server, new_page):
+    """Nothing of the page is saved for a user who has signed in since, nor what was chosen on it."""
+    page = new_page(errors=False)
+    visit(page, site_server.url, PAGE)
+    hour = page.get_by_role("combobox", name="Hour")
+    page.context.clear_cookies()
+    sign_in_over_http(page.context, site_server.url, "admin")
+    hour.select_option("3")
+    expect(page.locator(".notifications-saved")).to_contain_text("Not saved yet. You are signed out.")
+    page.goto(site_server.url + PAGE)
+    wait_until_live(page)
+    expect(hour).to_have_value("8")
+    assert site_server.rows("SELECT user_id FROM notifications_deliveries_reader") == []
 
 
 def test_without_scripts_a_button_saves(site_server, new_page):

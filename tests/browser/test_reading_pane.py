@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.browser.parts import visit
 from tests.browser.test_inbox import CREATE, message, row, rows, unread_rows, wait_for_keys
+from tests.browser.test_preferences import answer_requests
 from tests.browser.test_questions import ASK
 from tests.support.axe import find_violations
 from tests.support.waiting import wait_until
@@ -177,6 +178,29 @@ def test_the_job_is_cancelled_in_it(site_server, page):
     expect(find_pane(page).locator(".notifications-state")).to_contain_text("Cancelled by you")
     expect(find_pane(page).get_by_role("button", name="Try again")).to_be_visible()
     assert page.evaluate("window.isSamePage")
+
+
+def test_a_form_of_the_job_that_is_not_done(site_server, new_page):
+    """The list says why, and the job goes on; signed out in another tab, the page says that."""
+    site_server.python(ASK)
+    page = new_page(errors=False)
+    wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    cancel = find_pane(page).get_by_role("button", name="Cancel job")
+    problem = {"title": "No", "detail": "Too many at once."}
+    for answer, text in (
+        ({"status": 403, "body": "<p>No", "content_type": "text/html"}, "Not done. The server answered 403."),
+        ({"status": 409, "json": problem}, "Too many at once."),
+        ({"status": 500, "body": "<p>No", "content_type": "text/html"}, "Not done. The server answered 500."),
+        (None, "Not sent. Can't reach the server. Try again."),
+    ):
+        answer_requests(page, "**/cancel/?*", answer)
+        cancel.click()
+        expect(message(page)).to_have_text(text)
+    page.unroute_all()
+    page.context.clear_cookies()
+    cancel.click()
+    expect(page.locator("notifications-inbox")).to_contain_text("You are signed out.")
+    assert site_server.rows("SELECT state FROM notifications_job") == [("waiting",)]
 
 
 def test_a_narrow_window_has_none(inbox):

@@ -168,7 +168,7 @@ def test_every_control_is_large_enough(site_server, new_page):
     assert dialog.evaluate(MEASURE_SHEET) == sheet
     dialog.get_by_role("button", name="Abbrechen").tap()
     phone.locator("[data-check=none]").tap()
-    phone.route("**/notifications/mark/", lambda route: route.fulfill(status=204))
+    phone.route("**/notifications/mark/**", lambda route: route.fulfill(status=204))
     message = phone.locator(".notifications-floating")
     phone.get_by_role("button", name="Alle erledigen").tap()
     expect(message).to_contain_text("Nicht gespeichert.")

@@ -1,6 +1,9 @@
 """`manage.py run_jobs`: its options, and its end by a signal."""
 
+import os
 import re
+import signal
+from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -10,6 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from notifications.db import schema
 from notifications.models import Job
 from tests.jobs import tasks
+from tests.support.processes import Process
 from tests.support.waiting import wait_until
 
 
@@ -35,9 +39,9 @@ def test_the_help_describes_sigterm(capsys):
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("signal_method", ["terminate", "interrupt"])
-def test_it_runs_jobs_until_a_signal(site, signal_method):
-    """It obeys --concurrency and --queue, prints its start and end, and exits with 0 after SIGTERM or SIGINT."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_runs_jobs_until_a_signal(site, number):
+    """It obeys --concurrency and --queue, prints its start and end, and exits with 0 after each of these signals."""
     site.environment["EMBEDDED_WORKER"] = "0"
     worker = site.start_worker("--concurrency", "7", "--queue", "default", "--queue", "reports")
     assert site.rows("SELECT concurrency, queues FROM notifications_worker") == [(7, "default,reports")]
@@ -46,13 +50,41 @@ def test_it_runs_jobs_until_a_signal(site, signal_method):
         lambda: site.rows("SELECT state FROM notifications_job ORDER BY id") == [("succeeded",), ("queued",)],
         what="the job of its queue to be done",
     )
-    worker.popen.terminate() if signal_method == "terminate" else worker.interrupt()
+    worker.popen.send_signal(number)
     worker.popen.wait(60)
     assert worker.popen.returncode == 0
     assert "runs 7 jobs at a time. Ctrl-C ends it." in worker.output
     assert worker.output.rstrip().endswith("The worker has ended.")
     assert "Traceback" not in worker.output
     assert site.rows("SELECT id FROM notifications_worker") == []
+
+
+def test_a_hang_up_does_not_stop_it_under_nohup(site):
+    """It ignores the signal if the process that has started it does."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from django.core.management import execute_from_command_line as run; run(['manage.py', 'run_jobs'])"
+    )
+    worker = site.start("worker", "-c", code)
+    worker.wait_for_line("Ctrl-C ends it.")
+    worker.popen.send_signal(signal.SIGHUP)
+    site.python("from tests.jobs.tasks import *; noop.enqueue()")
+    worker.wait_until(
+        lambda: site.rows("SELECT state FROM notifications_job") == [("succeeded",)], what="a job to be done"
+    )
+
+
+def test_programs_that_tasks_start_do_not_read_the_input_of_the_worker(site):
+    """It may be a pipe that stays open, as under supervisord."""
+    site.environment["EMBEDDED_WORKER"] = "0"
+    site.python("from tests.commands.test_worker_processes import read_input; read_input.enqueue()")
+    read, write = os.pipe()
+    with open(read, "rb") as input, open(write, "wb"):
+        start = partial(site.start_program, ["manage.py", "run_jobs", "--until-idle"], input=input)
+        worker = Process(["run_jobs"], log=site.folder / "worker.log", start=start)
+        assert worker.popen.wait(90) == 0
+    assert site.rows("SELECT result FROM notifications_job") == [('""',)]
 
 
 @pytest.mark.django_db(transaction=True)

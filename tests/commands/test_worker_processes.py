@@ -1,18 +1,36 @@
 """`manage.py run_jobs`: its ends by itself, its supervisor, and its reload."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 from contextlib import suppress
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from notifications.api import policy, task
 from notifications.management import worker_processes
 from notifications.management.worker_processes import Supervisor
 from tests.support.waiting import wait_until
 
 WORKERS = "SELECT id FROM notifications_worker"
+
+
+@task
+@policy(max_attempts=1)
+def read_input():
+    """Run a program that reads its standard input to the end, as ffmpeg and ssh do. Returns what it read."""
+    return subprocess.run(["cat"], capture_output=True, check=True, text=True, timeout=20).stdout
+
+
+@task
+def list_inherited_descriptors():
+    """Return the descriptors that a program has which closes none."""
+    code = "import os; print(*[fd for fd in range(256) if os.path.exists(f'/proc/self/fd/{fd}')])"
+    command = [sys.executable, "-S", "-c", code]
+    return subprocess.run(command, capture_output=True, check=True, close_fds=False).stdout.decode().split()
 
 
 def states(site):
@@ -93,6 +111,37 @@ def test_processes_end_with_a_killed_supervisor(site):
     supervisor.kill()
     wait_until(lambda: not any(map(is_running, children)), what="the workers to end", timeout=90)
     assert site.rows(WORKERS) == []
+
+
+def results(site):
+    return [json.loads(result) for (result,) in site.rows("SELECT result FROM notifications_job ORDER BY id")]
+
+
+def test_programs_that_tasks_start_read_no_input(site):
+    """One that waits for the end of its input does not wait for the supervisor's, whose pipe no program inherits."""
+    enqueue(site, "from tests.commands.test_worker_processes import read_input; read_input.enqueue()")
+    enqueue(
+        site, "from tests.commands import test_worker_processes as t; t.list_inherited_descriptors.enqueue()"
+    )
+    site.manage("run_jobs", "--processes", "1", "--until-idle")
+    assert results(site) == ["", ["0", "1", "2"]]
+
+
+def test_a_hang_up_stops_all_within_the_grace_period(site, tmp_path):
+    """As at the end of an SSH session: the running job is done."""
+    go = tmp_path / "go"
+    enqueue(
+        site,
+        "from tests.jobs import process_tasks as p\n"
+        f"p.write_and_wait.enqueue({str(tmp_path / 'started')!r}, {str(go)!r})",
+    )
+    supervisor = site.start("supervisor", "manage.py", "run_jobs", "--processes", "1")
+    supervisor.wait_until((tmp_path / "started").exists, what="the job to run")
+    supervisor.popen.send_signal(signal.SIGHUP)
+    [child] = children_of(supervisor.pid)
+    go.touch()
+    assert supervisor.popen.wait(90) == 0
+    assert not is_running(child) and states(site) == ["succeeded"]
 
 
 def test_processes_that_end_by_themselves(site):

@@ -1,11 +1,14 @@
 """`AUTHENTICATORS`: clients with a token use the app's own API without a session, and without a CSRF token."""
 
+from base64 import b64encode
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import AsyncClient, Client
 
 from notifications.models import Job
 from tests.jobs import tasks
+from tests.support.checks import system_checks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,3 +105,91 @@ def test_session_authentication_of_drf_keeps_the_csrf_check(settings, user, job)
         "AUTHENTICATORS": [f"{authentication.__name__}.SessionAuthentication"],
     }
     test_session_needs_a_csrf_token(None, user, job)
+
+
+def wrong_entries():
+    """Entries that cannot be used, and what the check says of each."""
+    authentication = pytest.importorskip("rest_framework.authentication")
+
+    class Plain:
+        def authenticate(self, request):
+            return None
+
+    class NeedsAnArgument(authentication.BaseAuthentication):
+        def __init__(self, key):
+            self.key = key
+
+    async def find_user_async(request):
+        return None
+
+    drf = "rest_framework.authentication"
+    return [
+        (f"{drf}.TokenAuthentcation", "cannot be imported"),
+        ("shop.auth.find_user", "cannot be imported"),
+        ("find_user", "cannot be imported"),
+        (f"{__name__}.API", "is neither an authentication class of Django REST framework nor a function"),
+        (7, "is neither an authentication class of Django REST framework nor a function"),
+        ({"path": "x"}, "is neither an authentication class of Django REST framework nor a function"),
+        (authentication.BaseAuthentication(), "is neither an authentication class"),
+        (Plain, "is a class, but not an authentication class of Django REST framework"),
+        (NeedsAnArgument, "cannot be made without arguments"),
+        (find_user_async, "is async"),
+        (lambda: None, "cannot be called with a request"),
+        (f"{drf}.TokenAuthentication", "'rest_framework.authtoken' is not in INSTALLED_APPS"),
+        (f"{drf}.BasicAuthentication", "browsers send by themselves"),
+        (f"{drf}.RemoteUserAuthentication", "browsers send by themselves"),
+        (type("Own", (authentication.BasicAuthentication,), {}), "browsers send by themselves"),
+    ]
+
+
+def test_wrong_authenticator_is_left_out(settings, user, other_user, job, caplog):
+    """E014 names the entry and the cause, the log does so once, and requests are answered without it."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(other_user)
+    path = f"{API}jobs/{job.id}/"
+    offenders = []
+    for entry, problem in wrong_entries():
+        caplog.clear()
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "AUTHENTICATORS": [entry, find_user]}
+        found = system_checks("E014", "E003")
+        statuses = [client.get(path, headers=headers).status_code for headers in ({}, token_of(user)) * 2]
+        if (
+            [message.id for message in found] != ["notifications.E014"]
+            or not found[0].msg.startswith("NOTIFICATIONS['AUTHENTICATORS']: ")
+            or problem not in found[0].msg
+            or not found[0].hint
+            or statuses != [404, 200] * 2
+            or caplog.text.count("An entry of AUTHENTICATORS is left out") != 1
+        ):
+            offenders.append((entry, found, statuses, caplog.text))
+    assert not offenders
+
+
+def test_authenticators_that_can_be_used(settings):
+    authentication = pytest.importorskip("rest_framework.authentication")
+    entries = [find_user, f"{__name__}.find_user", drf_class(), authentication.SessionAuthentication]
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "AUTHENTICATORS": entries}
+    assert system_checks("E014") == []
+
+
+@pytest.mark.parametrize("entry", ["class", "function"])
+def test_credentials_that_browsers_repeat_need_a_csrf_token(settings, user, job, entry):
+    """Another site's form would send them too. BasicAuthentication is never called; a function may read as much."""
+    authentication = pytest.importorskip("rest_framework.authentication")
+    user.set_password("secret")
+    user.save()
+
+    def find_by_password(request):
+        return authentication.BasicAuthentication().authenticate(Request(request))[0]
+
+    from rest_framework.request import Request
+
+    entries = {"class": authentication.BasicAuthentication, "function": find_by_password}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "AUTHENTICATORS": [entries[entry]]}
+    credentials = b64encode(f"{user.username}:secret".encode()).decode()
+    response = Client(enforce_csrf_checks=True).post(
+        f"{API}jobs/{job.id}/cancel/", headers={"Authorization": f"Basic {credentials}"}
+    )
+    assert response.status_code == {"class": 401, "function": 403}[entry]
+    job.refresh_from_db()
+    assert job.state == "queued"

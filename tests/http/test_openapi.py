@@ -350,13 +350,10 @@ def test_choices_match_the_code(db, settings):
         assert choices.pop(path.replace("~", "")) == states
     for channel, path in (
         ("email", "Preferences/properties/categories/items/properties/channels/additionalProperties"),
-        *(
-            (channel, f"PreferenceChanges/properties/categories/additionalProperties/properties/{channel}")
-            for channel in ("bell", *hooks.channels)
-        ),
+        *((channel, f"ChannelChoices/properties/{channel}") for channel in ("bell", *hooks.channels)),
     ):
         values = ["on", "hourly", "daily", "weekly", "off"] if channel == "email" else ["on", "off"]
-        nullable = [None] if path.startswith("PreferenceChanges") else []
+        nullable = [None] if path.startswith("ChannelChoices") else []
         assert choices.pop(f"/components/schemas/{path}") == [*values, *nullable]
     for name in ("Webhook", "NewWebhook", "WebhookCreation", "WebhookChanges"):
         events = choices.pop(f"/components/schemas/{name}/properties/events/items")
@@ -421,8 +418,7 @@ def test_file_is_served_but_for_what_the_project_chooses():
     document = json.loads(DOCUMENT_FILE.read_text())
     for made in (document, rest := json.loads(json.dumps(DOCUMENT))):
         del made["servers"], made["components"]["securitySchemes"]
-        changes = made["components"]["schemas"]["PreferenceChanges"]["properties"]["categories"]
-        del changes["additionalProperties"]["properties"]  # the channels of installed apps
+        del made["components"]["schemas"]["ChannelChoices"]["properties"]  # the channels of installed apps
     assert document == rest
 
 
@@ -430,8 +426,7 @@ def test_channels_of_the_installed_apps(monkeypatch):
     """Also when other apps are installed later, as in tests of a project."""
     monkeypatch.setattr(hooks, "channels", {"sms": "extensions.sms.Sms"})
     schemas = make_document("/notifications/api")["components"]["schemas"]
-    changes = schemas["PreferenceChanges"]["properties"]["categories"]["additionalProperties"]["properties"]
-    assert changes.keys() == {"bell", "sms"}
+    assert schemas["ChannelChoices"]["properties"].keys() == {"bell", "sms"}
 
 
 def test_document_is_public():

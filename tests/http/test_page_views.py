@@ -73,6 +73,17 @@ def test_done_job_shows_its_outcome(user_client, user, fields, shown):
     assert "<notifications-job" not in page
 
 
+def test_a_queued_job_shows_when_it_expires(user_client, user):
+    moment = timezone.now().replace(year=2031, month=5, day=6)
+    job = make_job(user, state="queued", expires_at=moment)
+    page = html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
+    assert re.search(r'<div data-job-part="queued"><dt>Expires at</dt><dd><time datetime="2031-05-06', page)
+    [item] = user_client.get("/notifications/api/jobs/").json()["items"]
+    assert item["expires_at"].startswith("2031-05-06T")
+    Job.objects.filter(pk=job.pk).update(state="failed", seq=None)
+    assert "Expires at" not in html_of(user_client.get(f"/notifications/jobs/{job.pk}/"))
+
+
 def test_a_failed_job_shows_the_error_and_the_remedy_first(user_client, user):
     """Once."""
     error = {"title": "Failed", "detail": "No answer."}

@@ -12,7 +12,7 @@ from tests.templatetags.test_notifications import STATIC, client_data, developme
 
 def test_modules_are_the_files():
     """The tag lists every module except the entry module, and those that single pages load."""
-    others = {ENTRY_MODULE, "preferences", "push", "push_worker", "question"}
+    others = {ENTRY_MODULE, "push_worker", "question"}
     assert {file.stem for file in STATIC.glob("*.js")} == {*MODULES, *chain(*LAZY_MODULES.values()), *others}
 
 

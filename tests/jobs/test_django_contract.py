@@ -273,11 +273,15 @@ class TestResults:
 
 @pytest.fixture
 def handled_exceptions():
-    """Map the status of each finished job to the exception that was handled when task_finished was sent."""
+    """Map the status of each finished job to the exception that was handled when task_finished was sent.
+
+    With it the function that raised it, which the exception does not know afterwards.
+    """
     exceptions = {}
 
     def receive(task_result, **kwargs):
-        exceptions[task_result.status] = sys.exc_info()[1]
+        exc = sys.exc_info()[1]
+        exceptions[task_result.status] = (exc, exc and traceback.extract_tb(exc.__traceback__)[-1].name)
 
     task_finished.connect(receive)
     yield exceptions
@@ -306,10 +310,10 @@ class TestSignals:
         start_worker()
         until_done(task.enqueue("It is broken"), tasks.noop.enqueue())
         wait_until(lambda: len(handled_exceptions) == 2, what="both signals")
-        failed = handled_exceptions["FAILED"]
+        failed, function = handled_exceptions["FAILED"]
         assert repr(failed) == "ValueError('It is broken')"
-        assert traceback.extract_tb(failed.__traceback__)[-1].name == task.func.__name__
-        assert handled_exceptions["SUCCESSFUL"] is None
+        assert function == task.func.__name__
+        assert handled_exceptions["SUCCESSFUL"] == (None, None)
         wait_until(
             lambda: [record for record in caplog.records if record.name == LOGGER and record.exc_info],
             what="Django's log line",

@@ -146,6 +146,7 @@ export function job(version, values = {}) {
     created_at: "2026-01-01T00:00:00Z",
     started_at: null,
     finished_at: null,
+    expires_at: null,
     run_after: null,
     error: null,
     url: null,
@@ -166,10 +167,11 @@ export function fakeFetch(routes) {
       answer = await answer({ url, init, headers: new Headers(init.headers) });
     if (answer === undefined) throw new TypeError(`no route for ${key}`);
     if (answer instanceof Error) throw answer;
-    const { status = 200, json = null, headers = {} } = answer;
+    if (answer instanceof Response) return answer;
+    const { status = 200, json = null, text = JSON.stringify(json), headers = {} } = answer;
     const empty = status === 304 || status === 204;
     const type = status >= 400 ? "application/problem+json" : "application/json";
-    return new Response(empty ? null : JSON.stringify(json), {
+    return new Response(empty ? null : text, {
       status,
       headers: { "Content-Type": type, ...headers },
     });

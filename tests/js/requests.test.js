@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Requests } from "../../notifications/static/notifications/requests.js";
+import { Poller } from "../../notifications/static/notifications/polling.js";
+import { Requests, refuseSignIn } from "../../notifications/static/notifications/requests.js";
 import { FakeClock, fakeFetch } from "./fakes.js";
 
 const POST = { method: "POST" };
+const FORM = "POST /n/preferences/";
 
 function makeRequests(routes) {
   const clock = new FakeClock();
@@ -98,4 +100,89 @@ test("safe requests and requests to other origins have no key and are sent once"
   await requests.sendIdempotently("/reports/");
   await requests.sendIdempotently("https://other.test/elsewhere", POST);
   assert.deepEqual(sentKeys(net), [null, null]);
+});
+
+/** Build requests whose form gets this answer; the page to sign in is known. `signedOut` counts what the server has said. */
+function makeForm(answer) {
+  const clock = new FakeClock();
+  const net = fakeFetch({ [FORM]: answer });
+  const csrf = { header: "X-CSRFToken", getToken: () => "of now" };
+  let signedOut = 0;
+  const requests = new Requests({
+    fetch: refuseSignIn(net.fetch, "/accounts/login/"),
+    clock,
+    origin: "http://site.test",
+    csrf,
+    viewer: "ada",
+    onSignedOut: () => {
+      signedOut += 1;
+    },
+  });
+  const body = new URLSearchParams({ csrfmiddlewaretoken: "of then", hour: "3" });
+  return { net, sent: requests.sendForm("/n/preferences/", body), count: () => signedOut };
+}
+
+/** The response to a request that was redirected, as fetch() returns it. */
+function redirected(url, { json = null, type = "text/html" } = {}) {
+  const response = new Response(JSON.stringify(json), { headers: { "Content-Type": type } });
+  return Object.defineProperties(response, { redirected: { value: true }, url: { value: url } });
+}
+
+test("a form is sent for the user of the page, with the token of now", async () => {
+  const { net, sent } = makeForm({ json: { location: "/n/preferences/?saved=1" } });
+  assert.deepEqual(await sent, { location: "/n/preferences/?saved=1" });
+  const [{ url, headers, init }] = net.calls;
+  assert.equal(url.searchParams.get("viewer"), "ada");
+  assert.equal(headers.get("Accept"), "application/json");
+  assert.equal(headers.get("X-CSRFToken"), "of now");
+  assert.equal(String(init.body), "hour=3");
+});
+
+for (const status of [401, 403, 409, 422, 429, 500, 503])
+  test(`a form that is answered with ${status} is not done`, async () => {
+    const { sent, count } = makeForm({ status, json: { title: "No", detail: "Because.", status } });
+    await assert.rejects(sent, { name: "RequestRefused", status, message: "Because." });
+    assert.equal(count(), status === 401 ? 1 : 0);
+  });
+
+test("a form that is redirected to the page to sign in is not done", async () => {
+  for (const url of ["http://site.test/accounts/login/?next=/n/", "http://site.test/accounts/login/"]) {
+    const { sent, count } = makeForm(redirected(url));
+    await assert.rejects(sent, { name: "RequestRefused", status: 401, message: /Sign in/ });
+    assert.equal(count(), 1);
+  }
+});
+
+test("a form that is answered with another page is not done", async () => {
+  const signIn = redirected("http://site.test/sso/");
+  await assert.rejects(makeForm(signIn).sent, { name: "RequestRefused", status: 401 });
+  const page = new Response("<p>Welcome to this network", { headers: { "Content-Type": "text/html" } });
+  await assert.rejects(makeForm(page).sent, TypeError);
+  assert.equal(await makeForm(new Response(null, { status: 204 })).sent, null);
+});
+
+test("a form that is not answered is not done", async () => {
+  const { sent, count } = makeForm(new TypeError("Failed to fetch"));
+  await assert.rejects(sent, TypeError);
+  assert.equal(count(), 0);
+});
+
+test("another redirect is followed, and without a known page to sign in each", async () => {
+  const answer = { json: { id: 1 }, type: "application/json" };
+  const { sent } = makeForm(redirected("http://site.test/reports/1/", answer));
+  assert.deepEqual(await sent, { id: 1 });
+  const response = redirected("http://site.test/accounts/login/");
+  assert.equal(await refuseSignIn(async () => response, "")("/"), response);
+});
+
+test("a poll that is redirected to the page to sign in ends signed out", async () => {
+  const states = [];
+  const poller = new Poller({
+    url: "/n/api/sync/?background=1",
+    fetch: refuseSignIn(async () => redirected("http://site.test/accounts/login/"), "/accounts/login/"),
+    clock: new FakeClock(),
+    callbacks: { getPosition: () => ({ epoch: null, seq: null }), onState: (state) => states.push(state) },
+  });
+  await poller.read();
+  assert.deepEqual(states, ["signed_out"]);
 });

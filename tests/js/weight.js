@@ -8,17 +8,17 @@ const folder = new URL("../../notifications/static/notifications/", import.meta.
 const read = (name) => readFileSync(new URL(name, folder), "utf8");
 
 for (const [what, text, budget] of [
-  ["every page", read("bundle/page.js"), 12_600], // The number of the bell is seen in a dark bar of a light page.
+  ["every page", read("bundle/page.js"), 12_900], // The number of the bell is seen in a dark bar of a light page. One function sends all forms, knows the page to sign in, and says why something was refused.
   ["rows of notifications, in bell, toasts and inbox", read("bundle/rows.js"), 4_430], // What is beside a row is found without a look at the whole list. The first key loads what keys do, and the sheet of a row leads to all times until which it can be snoozed.
   ["open bell and toasts, besides", read("bundle/panel.js"), 4_400],
   ["inbox page, besides", read("bundle/inbox.js"), 7_480], // Nothing that it does at a verb grows with the list: it finds rows without a selector, tells the style sheet what is selected and shown, begins with what waits, changes and loads rows, groups, categories and all in place, begins an open group with its errors, returns to a row that was followed, has a reading pane, which shows the end of a job that was tried again or has its answer there, and snoozes.
   ["keys, with the first one in a list", read("bundle/shortcuts.js"), 1_250],
   ["page with jobs, besides", read("bundle/job.js"), 2_950], // The timeline of a job follows it, by one request at a time for what is new, and only where it is seen. What has not changed in it stays, with the focus, the filter and what is open.
-  ["page with output, besides", read("bundle/output.js"), 3_050], // It is searched, and gives up room that was kept for it, where that is not seen.
+  ["page with output, besides", read("bundle/output.js"), 3_200], // Where a proxy holds events back, it is read by long polls. It is searched, and gives up room that was kept for it, where that is not seen.
   ["anonymous page, until it uses the client", read("bundle/entry.js"), 600],
   ["first styles, inside a page", read("bundle/initial.css"), 1_530],
   ["style sheet of every page", read("bundle/notifications.css"), 6_200],
-  ["style sheet of the app's pages, besides", read("bundle/pages.css"), 5_100], // An inbox has up to 20 saved views. A job has a timeline, which leads to what failed, and a field that finds in its output. The inbox and the page of a job have two columns in a wide window, and a job has its outcome on a tint, and its height for those who watch its end.
+  ["style sheet of the app's pages, besides", read("bundle/pages.css"), 5_110], // An inbox has up to 20 saved views. A job has a timeline, which leads to what failed, and a field that finds in its output. The inbox and the page of a job have two columns in a wide window, and a job has its outcome on a tint, and its height for those who watch its end.
 ]) {
   const bytes = gzipSync(text, { level: 9 }).length;
   console.log(`${what}: ${bytes} of ${budget} bytes`);

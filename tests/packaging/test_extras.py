@@ -14,6 +14,8 @@ pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 TESTS = [
     "tests/contrib/celery/test_engine.py",
     "tests/contrib/deliveries/test_pushes.py",
+    "tests/contrib/schedules/test_timing.py",
+    "tests/contrib/webhooks/test_signing.py",
     "tests/contrib/operations/test_metrics.py",
     "tests/outbound/test_decompression.py",
     "tests/realtime/doorbell/test_channel_layer.py",

@@ -53,6 +53,33 @@ async def test_repeated_origin_is_refused(connect, user):
     assert not (await connect(user, headers=[(b"origin", b"http://testserver")])).accepted
 
 
+async def test_refused_origin_is_logged(connect, user, caplog, forgotten_log):
+    """With the address that the server takes for its own, and both remedies; a flood of them once a minute."""
+    for _ in range(20):
+        await connect(user, origin="https://app.example", host=b"127.0.0.1:8000")
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert text.startswith("Refused a WebSocket because of its Origin ")
+    assert "'https://app.example'" in text
+    assert "'http://127.0.0.1:8000'" in text
+    assert "NOTIFICATIONS['ORIGINS']" in text
+    assert "SECURE_PROXY_SSL_HEADER" in text
+    forgotten_log.clear()
+    await connect(user, origin="http://evil\n.example" + "x" * 9000)
+    text = caplog.records[1].getMessage()
+    assert "(20 times" in text
+    assert len(text) < 600
+    assert "\n" not in text
+    assert len(caplog.records) == 2
+
+
+async def test_missing_origin_is_logged(connect, user, caplog, forgotten_log):
+    await connect(user, origin=None)
+    assert "no Origin" in caplog.text
+    assert (await connect(user, subprotocols=["other"])).accepted is False
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     ("origin", "host", "scheme"),
     [

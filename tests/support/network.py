@@ -127,7 +127,7 @@ class Proxy(Listener):
             pair.is_stalled = self.is_stalled
         if is_refused:  # cut() was called after the first check.
             shut_down(client)
-        response_thread = threading.Thread(target=forward, args=(server, client, pair), daemon=True)
+        response_thread = threading.Thread(target=self.respond, args=(server, client, pair), daemon=True)
         response_thread.start()
         forward(client, server, pair)
         response_thread.join()
@@ -135,6 +135,9 @@ class Proxy(Listener):
             self.pairs.discard(pair)
         client.close()
         server.close()
+
+    def respond(self, server, client, pair):
+        forward(server, client, pair)
 
 
 class SilentProxy(Proxy):

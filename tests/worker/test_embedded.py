@@ -89,17 +89,36 @@ assert "notifications-worker" not in job.result, job.result
 
 
 def test_it_is_restarted_after_an_error(run):
-    """Here SystemExit ends its event loop."""
+    """On the same event loop, to which clients belong that tasks keep. What ran is queued again, and runs once."""
     run(
         """
 embedded.RESTART_SECONDS = 0.1
 until(lambda: Worker.objects.count() == 1)
 first = embedded._worker
+running = tasks.hold.enqueue()
+until(lambda: len(tasks.held) == 1)
+loop = first.state.loop
+first.claims._wake = None  # the loop that claims fails
+until(lambda: embedded._worker is not first)
+until(lambda: Job.objects.get(id=running.id).attempt == 2)
+tasks.gate.set()
+done(running)
+assert embedded._worker.state.loop is loop and len(tasks.held) == 2 and tasks.seen == ["cancelled "]
+"""
+    )
+
+
+def test_it_goes_on_after_an_error_that_leaves_the_event_loop(run):
+    """Here SystemExit of a callback."""
+    run(
+        """
+until(lambda: Worker.objects.count() == 1)
+first = embedded._worker
 def end():
     raise SystemExit(1)
 first.state.loop.call_soon_threadsafe(end)
-until(lambda: embedded._worker is not first)
 done(tasks.noop.enqueue())
+assert embedded._worker is first
 """
     )
 

@@ -90,14 +90,19 @@ class TestGracefulShutdown:
         assert not Worker.objects.exists()
 
     def test_unfinished_jobs_are_released(self, start_worker, user, gate):
-        """Async tasks are cancelled, sync tasks are not; no attempt counts, and another worker runs the jobs."""
+        """Async tasks are cancelled, sync tasks are not; no attempt counts, and another worker runs the jobs.
+
+        They have begun, so they do not expire.
+        """
         first = start_worker()
-        results = [tasks.hold.using(owner=user).enqueue("a"), tasks.hold_sync.using(owner=user).enqueue("b")]
+        options = {"owner": user, "expires": 3600}
+        results = [tasks.hold.using(**options).enqueue("a"), tasks.hold_sync.using(**options).enqueue("b")]
         wait_until(lambda: len(tasks.held) == 2, what="both to run")
         first.stop(grace=0.1)
         for result in results:
             job = Job.objects.get(id=result.id)
             assert (job.state, job.attempt, job.worker, job.fence) == ("queued", 0, None, 1)
+            assert job.expires_at is None
         assert "cancelled a" in tasks.seen
         assert not Attempt.objects.exists()
         gate.set()

@@ -51,6 +51,7 @@ class Command(ManagementCommand):
         self.prepare_database()
         if settings.DEBUG:
             write_record(settings.VAR_DIR)
+        stop_at_hang_up()
         servers[settings.SERVER](listener)
 
     def prepare_database(self):
@@ -129,6 +130,12 @@ class Command(ManagementCommand):
         if not settings.NOTIFICATIONS["EMBEDDED_WORKER"]:
             self.write_line("Jobs need a worker. Start it with: make worker")
         self.write_line("Press Ctrl-C to stop.")
+
+
+def stop_at_hang_up():
+    """Stop at SIGHUP as at SIGTERM, which the servers handle: the terminal was closed. Under nohup it is ignored."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def require_database_folder():

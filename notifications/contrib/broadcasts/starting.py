@@ -112,7 +112,7 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
         title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
         if is_scheduled(broadcast) and broadcast.job:
             cancel([broadcast.job], by=by.pk)
-        job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), user=str(by.pk), url=url)
+        job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), url=url)
         return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
 
     return retrying_atomic(begin)

@@ -21,6 +21,7 @@ from notifications.extension import RecordedTransaction
 from notifications.inbox import require_permission
 from notifications.jobs import own_task
 from notifications.models import Notification
+from notifications.worker import current_execution
 
 State = Broadcast.State
 
@@ -32,12 +33,15 @@ MAX_ROWS_PER_CHUNK = 50
 
 @own_task(takes_context=True)
 @policy(**POLICY)
-def withdraw_broadcast(context: Any, *, title: str, broadcast: str, user: str, url: str) -> dict[str, Any]:
-    """Archive the notifications of a broadcast that are unread. Done again from the start it archives none twice."""
-    row = read_broadcast(broadcast)
-    user_field: Any = Broadcast._meta.get_field("sender").target_field
+def withdraw_broadcast(context: Any, *, title: str, broadcast: str, url: str) -> dict[str, Any]:
+    """Archive the unread notifications of a broadcast in the name of the owner of the job.
+
+    Done again from the start it archives none twice.
+    """
+    row, execution = read_broadcast(broadcast), current_execution()
+    assert execution is not None
     if row.state == State.WITHDRAWING:
-        _archive_all(context, row, user_field.to_python(user))
+        _archive_all(context, row, execution.job.user_id)
         finish(row, State.WITHDRAWN, withdrawn_at=times.now())
     text = ngettext(
         "%(count)d unread notification was withdrawn.",

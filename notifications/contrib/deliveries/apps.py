@@ -8,7 +8,8 @@ storing, outages    what is stored of deliveries, and that a server does not ans
 digests             when several notifications go in one message
 errors              what errors of sending mean by which a channel has no word
 emails, email_texts, unsubscribing    the channel e-mail: how it sends, what it sends, and the links that end it
-pushes, devices, vapid                the channel push, the browsers that have subscribed, and the key of the site
+pushes, devices, vapid, refusals      the channel push, the browsers that have subscribed, the key of the site, and why
+                    push services refuse messages
 preferences, preference_rows, quiet_hours    by which channels users are notified of each category, muting, pauses, and
                     when only what is urgent is sent
 channels            by what users are notified, and what that is called

@@ -12,10 +12,10 @@ from notifications.conf import settings
 
 @register("notifications")
 def check_steps(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """W029 to W032, W036, W037: wrong steps and categories, no address of the site, what channels find wrong."""
+    """W029 to W033, W036, W037, W052: wrong steps and categories, no address of the site, what channels find wrong."""
     from notifications.contrib.deliveries.rules import find_wrong_declarations
 
-    return [each.warning() for each in find_wrong_declarations()]
+    return [each.as_check_message() for each in find_wrong_declarations()]
 
 
 @register("notifications")

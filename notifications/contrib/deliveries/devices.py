@@ -85,7 +85,9 @@ def register(
         if is_new and rows.filter(user=user).count() >= MAX_DEVICES:
             raise TooManyDevices
         # What was refused may be accepted if the browser has subscribed anew.
-        rows.filter(endpoint=endpoint).exclude(auth=auth, key_hash=key_hash).update(refused_status=0)
+        rows.filter(endpoint=endpoint).exclude(auth=auth, key_hash=key_hash).update(
+            refused_status=0, refused_reason=""
+        )
         return rows.update_or_create(
             endpoint=endpoint,
             defaults=changing,

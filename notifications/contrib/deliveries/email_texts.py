@@ -7,6 +7,7 @@ digests, ``notifications/digest.txt`` and ``notifications/digest.html``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from email.header import Header
 from email.headerregistry import HeaderRegistry, UnstructuredHeader
 from email.policy import Policy
 from email.policy import default as default_policy
@@ -55,12 +56,32 @@ class _UnfoldedHeader(UnstructuredHeader):
         return f"{self.name}: {self}{policy.linesep}"  # type: ignore[attr-defined]  # HeaderRegistry adds it
 
 
+class _Subject(UnstructuredHeader):
+    """A text that is encoded as one, unless it is plain ASCII.
+
+    Python encodes some words only, and loses or adds the spaces between these and the others. It also decodes what
+    looks like an encoded word.
+    """
+
+    @classmethod
+    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
+        super().parse(value, kwds)
+        kwds["decoded"] = value
+
+    def fold(self, *, policy: Policy) -> str:
+        text, name = str(self), self.name  # type: ignore[attr-defined]  # HeaderRegistry adds it
+        charset = "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
+        encoded = Header(text, charset, header_name=name).encode(linesep=policy.linesep)
+        return f"{name}: {encoded}{policy.linesep}"
+
+
 _HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("subject", _Subject)  # type: ignore[arg-type]
 _HEADERS.map_to_type("list-unsubscribe", _UnfoldedHeader)  # type: ignore[arg-type]
 
 
 class UnfoldedEmail(EmailMultiAlternatives):
-    """An e-mail whose ``List-Unsubscribe`` is one line. Django 5.2 does not encode it."""
+    """An e-mail whose ``List-Unsubscribe`` is one line, and whose subject arrives as it is. Django 5.2 does that."""
 
     def message(self, **options: Any) -> Any:
         if django.VERSION >= (6, 0):

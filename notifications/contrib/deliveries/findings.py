@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from django.core.checks import CheckMessage, Info, Warning
+from django.db.models import Q
 
 from notifications.conf import settings
-from notifications.contrib.deliveries import devices, outages, pushes
+from notifications.contrib.deliveries import devices, outages, pushes, refusals
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db import database
 from notifications.extension import hooks
 from notifications.management import register
+
+#: Different answers of push services that one message names: those to most devices.
+MAX_ANSWERS_SHOWN = 3
 
 
 @register("processes", "channels")
@@ -44,15 +49,24 @@ def check_refused_devices(**options: Any) -> Iterator[CheckMessage]:
     if not settings.WEB_PUSH:
         return
     rows = PushSubscription.objects.using(database())
-    key_hash = devices.hash_key(pushes.read_public_key())
-    outdated = rows.exclude(key_hash__in=["", key_hash]).count()
-    refused = rows.exclude(refused_status=0).count()
-    if not outdated and not refused:
+    is_current = Q(key_hash__in=["", devices.hash_key(pushes.read_public_key())])
+    outdated = rows.exclude(is_current).count()
+    # The cause of the others is known: their key.
+    refused = rows.filter(is_current).exclude(refused_status=0)
+    counts = Counter(refused.values_list("refused_status", "refused_reason"))
+    if not outdated and not counts:
         yield Info("No push service refuses messages.")
         return
+    facts, causes = [], dict.fromkeys([refusals.ANOTHER_KEY] if outdated else [])
+    for (status, reason), count in counts.most_common(MAX_ANSWERS_SHOWN):
+        device = refused.filter(refused_status=status, refused_reason=reason).first()
+        service = f" by {devices.service_of(device)}" if device else ""
+        facts.append(f"{count} refused{service}: {status}{reason and f' {reason}'}")
+        causes.setdefault(refusals.find_cause(status, reason))
+    if outdated:
+        facts.append(f"{outdated} subscribed with another key")
     yield Warning(
-        f"Push services have refused messages to {refused} devices, and {outdated} have subscribed with another key.",
-        hint="Set the earlier private_key of NOTIFICATIONS['WEB_PUSH'] again if it is known. Otherwise each browser "
-        "subscribes anew when its user opens the page of devices.",
-        obj={"refused": refused, "outdated": outdated},
+        f"Devices get no push messages: {'; '.join(facts)}.",
+        hint=" ".join(refusals.REMEDIES[cause] for cause in causes),
+        obj={"refused": counts.total(), "outdated": outdated},
     )

@@ -139,6 +139,8 @@ class PushSubscription(models.Model):
     key_hash = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     #: The status by which its push service has refused the last message for good, such as 403; 0: it has not.
     refused_status = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
+    #: The reason that its answer gave; empty: none. See ``refusals.py``.
+    refused_reason = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
     created_at = MomentField(_("created"))
     #: When its push service has last accepted a message.
     used_at = MomentField(_("last used"), null=True, blank=True)

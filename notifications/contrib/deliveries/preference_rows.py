@@ -9,11 +9,15 @@ from typing import Any
 
 from django.utils.translation import gettext
 
-from notifications import times
 from notifications.contrib.deliveries.categories import Choice, find_category
 from notifications.contrib.deliveries.channels import BELL, label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference, Reader
-from notifications.contrib.deliveries.preferences import MAX_CATEGORIES, choice_in_force, read_choices
+from notifications.contrib.deliveries.preferences import (
+    MAX_CATEGORIES,
+    choice_in_force,
+    read_choices,
+    read_off_until,
+)
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
 from notifications.db import database, is_query_error
 from notifications.extension import hooks
@@ -74,8 +78,7 @@ def read_rows(user: Any) -> list[PreferenceRow]:
     keys = [*declared, *sort_by_name({*chosen, *others} - {*declared, ""})]
     if rules.of(""):
         keys.append("")
-    off = Preference.objects.using(database()).filter(user=user, off_until__gt=times.now(), choice=Choice.OFF)
-    off_until = dict(off.values_list("category", "off_until"))
+    off_until = read_off_until(user)
     return [_row(user, key, choices, off_until.get(key)) for key in keys]
 
 

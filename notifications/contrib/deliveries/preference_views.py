@@ -59,6 +59,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
     reader = preferences.read_reader(user)
     is_paused = preferences.is_paused(reader, times.now())
     context = {
+        "has_preferences": True,  # {% notifications %} preloads its script
         "rows": read_rows(user),
         "channels": [(channel, label_of(channel)) for channel in shown_channels()],
         "has_other_channels": has_other_channels(),

@@ -18,11 +18,7 @@ from django.db.models import Case, Q, When
 from notifications import times
 from notifications.contrib.deliveries.categories import Choice, find_category
 from notifications.contrib.deliveries.channels import BELL, list_channels
-from notifications.contrib.deliveries.models import (
-    Delivery,
-    Preference,
-    Reader,
-)
+from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, zone_names, zone_of
 from notifications.db import (
     connection,
@@ -107,6 +103,23 @@ def choice_in_force(choices: Choices, user: Any, category: str, channel: str) ->
     return find_category(category).choice(channel, choices.get((user, category, channel)))
 
 
+def read_off_until(user: Any) -> dict[str, datetime]:
+    """Return until when the categories that a user (key) has switched off for a time are off."""
+    rows = Preference.objects.using(database()).filter(
+        user=user, off_until__gt=times.now(), choice=Choice.OFF
+    )
+    return dict(rows.values_list("category", "off_until"))
+
+
+def check_choices(changes: Mapping[tuple[str, str], str | None]) -> None:
+    """Raise ``ValueError`` for a channel or choice that does not exist, or a category that is required."""
+    for (key, channel), choice in changes.items():
+        if channel not in list_channels() or choice not in (None, *Choice.of_channel(channel)):
+            raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
+        if find_category(key).is_required and choice not in (None, Choice.ON):
+            raise ValueError(f"The category {key!r} cannot be switched off.")
+
+
 def choose(
     user: Any,
     changes: Mapping[tuple[str, str], str | None],
@@ -122,9 +135,9 @@ def choose(
     ``off_until``
         When those of ``before_mute`` are in force again.
 
-    Raises ``TooManyPreferences``, and ``ValueError`` for a channel or choice that does not exist, or a category that is
-    required.
+    Raises ``TooManyPreferences``, and as ``check_choices()`` does.
     """
+    check_choices(changes)
     now = times.now()
     inserted = []
 
@@ -132,11 +145,6 @@ def choose(
         return bool(row.choice != find_category(row.category).choice(row.channel, None))
 
     for (key, channel), choice in changes.items():
-        category = find_category(key)
-        if channel not in list_channels() or choice not in (None, *Choice.of_channel(channel)):
-            raise ValueError(f"{choice!r} cannot be chosen for the channel {channel!r}.")
-        if category.is_required and choice not in (None, Choice.ON):
-            raise ValueError(f"The category {key!r} cannot be switched off.")
         if choice is not None:
             row = Preference(
                 user_id=user,

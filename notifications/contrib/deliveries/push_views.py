@@ -22,7 +22,7 @@ from django.utils.translation import get_language, gettext
 from django.views.decorators.http import require_POST, require_safe
 
 from notifications.conf import settings
-from notifications.contrib.deliveries import devices, pushes, vapid
+from notifications.contrib.deliveries import devices, pushes, refusals, vapid
 from notifications.http import (
     Problem,
     api_view,
@@ -54,7 +54,7 @@ def read_devices(user: Any) -> list[dict[str, Any]]:
     """Return the devices of a user (key) for ``notifications/devices.html``, the newest first.
 
     Each has a hash of its endpoint, by which a browser recognizes itself, and the name of its push service if that
-    refuses messages, or will because the site has another key.
+    refuses messages, or will because the site has another key, which alone its user can do something about.
     """
     found = reversed(devices.of_user(user))
     key = pushes.read_public_key()
@@ -62,11 +62,11 @@ def read_devices(user: Any) -> list[dict[str, Any]]:
         {
             "row": row,
             "mark": sha256(row.endpoint.encode()).hexdigest(),
-            "refusing": devices.service_of(row)
-            if row.refused_status or devices.is_outdated(row, key)
-            else "",
+            "refusing": devices.service_of(row) if row.refused_status or is_outdated else "",
+            "has_other_key": is_outdated or refusals.is_of_another_key(row.refused_reason),
         }
         for row in found
+        for is_outdated in [devices.is_outdated(row, key)]
     ]
 
 

@@ -16,12 +16,13 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import times
 from notifications.conf import settings
-from notifications.contrib.deliveries import devices, vapid
+from notifications.contrib.deliveries import devices, refusals, vapid
 from notifications.contrib.deliveries.errors import PASSING_STATUS_CODES
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import database, retrying_atomic
+from notifications.exceptions import NotificationsError
 from notifications.extension import AddressGone, Channel, ChannelMessage, WrongDeclaration, hooks
 from notifications.http import encode_json
 from notifications.inbox import absolute
@@ -63,7 +64,7 @@ class Push(Channel):
         from notifications import outbound  # with aiohttp, in processes that send only
 
         device, body, headers = await sync_to_async(make_request)(message)
-        # The body of the answer is not read.
+        # The body of the answer is not read, but for the reason of a refusal.
         async with outbound.stream(
             "POST",
             device.endpoint,
@@ -77,22 +78,26 @@ class Push(Channel):
                 raise ValueError("The push service redirects to another address, which is not followed.")
             if response.status in GONE_STATUSES:
                 raise DeviceGone(device, response.status)
-            response.raise_for_status()
+            try:
+                response.raise_for_status()
+            except outbound.BadStatus as exc:
+                raise await _with_reason(exc, response) from exc
 
     def record(self, message: ChannelMessage, error: Exception | None) -> None:
         """Store that the device was reached or refused, or remove it if it is gone."""
         rows = PushSubscription.objects.using(database()).filter(id=message.address, user=message.user.pk)
-        status = getattr(error, "status", None)
+        status, reason = getattr(error, "status", None), getattr(error, "reason", "")
         if error is None:
-            retrying_atomic(lambda: rows.update(used_at=times.now(), refused_status=0))
+            retrying_atomic(lambda: rows.update(used_at=times.now(), refused_status=0, refused_reason=""))
         elif isinstance(error, DeviceGone):
             # Unless the browser has subscribed anew meanwhile.
             retrying_atomic(rows.filter(auth=error.device.auth).delete)
         elif isinstance(status, int) and 400 <= status < 500 and status not in PASSING_STATUS_CODES:
-            others = rows.exclude(refused_status=status)
-            if retrying_atomic(lambda: others.update(refused_status=status)):
+            others = rows.exclude(refused_status=status, refused_reason=reason)
+            if retrying_atomic(lambda: others.update(refused_status=status, refused_reason=reason)):
                 logger.warning(
-                    "A push service refuses messages to a device: %s, status %d", message.address, status
+                    "A push service refuses messages to a device: %s, status %d%s",
+                    *(message.address, status, reason and f", {reason}"),
                 )
 
     def describe_addresses(self, user: Any, addresses: Collection[str]) -> dict[str, str]:
@@ -101,6 +106,23 @@ class Push(Channel):
 
     def find_wrong(self, *, is_used: bool) -> list[WrongDeclaration]:
         return vapid.find_wrong_web_push(is_used=is_used)
+
+
+async def _with_reason(error: Any, response: Any) -> Exception:
+    """Return the error of a status with the reason that the body of the answer gives, if it gives one."""
+    body = b""
+    try:
+        async for chunk in response:
+            body += chunk
+            if len(body) >= refusals.MAX_BODY_BYTES:
+                break
+    except NotificationsError:
+        pass  # the status counts
+    if reason := refusals.parse_reason(body[: refusals.MAX_BODY_BYTES]):
+        text = f"{str(error).rstrip('.')}: {reason}"
+        error = type(error)(text, status=error.status, retry_after=error.retry_after)
+        error.reason = reason
+    return error
 
 
 def read_public_key() -> str:

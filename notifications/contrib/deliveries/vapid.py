@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from base64 import urlsafe_b64encode
 from functools import lru_cache
@@ -17,7 +18,16 @@ SIGNATURE_SECONDS = 6 * 3600
 #: Origins of push services whose signatures are kept. Users choose them.
 MAX_SIGNATURES = 256
 SETTING = "NOTIFICATIONS['WEB_PUSH']"
-EXTRA_MISSING = 'Push needs a package. Install it: pip install "asyncsite-notifications[push]".'
+#: Top-level domains that are no public ones (RFC 2606, RFC 6762, and ICANN's for private use).
+LOCAL_DOMAINS = {"localhost", "local", "invalid", "test", "internal"}
+_DOMAIN = r"(?:[a-z0-9-]+\.)+(?P<{}>[a-z][a-z0-9-]+)"
+_CONTACT = re.compile(
+    rf"mailto:[^\s<>()\[\],;:@\"\\]+@{_DOMAIN.format('mail')}"
+    rf"|https://{_DOMAIN.format('web')}",
+    re.IGNORECASE | re.ASCII,
+)
+INSTALL = 'Install it: pip install "asyncsite-notifications[push]".'
+EXTRA_MISSING = f"Push needs a package. {INSTALL}"
 
 
 def generate_private_key() -> str:
@@ -55,8 +65,29 @@ def find_wrong_web_push(*, is_used: bool) -> list[WrongDeclaration]:
         sign("https://push.example")
     except (ImproperlyConfigured, ValueError) as exc:
         hint = "Write what `manage.py notifications vapid` prints into the settings."
+        if str(exc) == EXTRA_MISSING:
+            return [
+                WrongDeclaration(
+                    "notifications.W032", "Push messages cannot be sent without a package.", INSTALL
+                )
+            ]
         return [WrongDeclaration("notifications.W032", f"Push messages cannot be sent: {exc}", hint)]
-    return []
+    if is_contact(subject := str(settings.WEB_PUSH["subject"])):
+        return []
+    return [
+        WrongDeclaration(
+            "notifications.W052",
+            f"{SETTING}['subject'] is {subject!r}, by which nobody can be reached. Push services that check it, as "
+            "Apple's does, refuse all messages (403 BadJwtToken).",
+            "Write an address at a public domain, 'mailto:admin@example.com', or an https:// address of the site.",
+        )
+    ]
+
+
+def is_contact(subject: str) -> bool:
+    """Return whether a subject is an e-mail or web address at a public domain, without spaces and brackets."""
+    found = _CONTACT.fullmatch(subject)
+    return found is not None and (found["mail"] or found["web"]).lower() not in LOCAL_DOMAINS
 
 
 def private_key() -> str:

@@ -12,6 +12,11 @@ from notifications.contrib.engines import engine_of
 from notifications.jobs import Policy, aliases_with_engines
 from notifications.jobs.backend import find_job_backends
 
+HINT = (
+    "OPTIONS['engine'] is 'notifications.contrib.celery', 'alias:' and the alias of another backend, or the dotted "
+    "path of a module with create_engine()."
+)
+
 
 @register("notifications")
 def check_configuration(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -31,7 +36,7 @@ def _check_engines(aliases: Iterable[str]) -> Iterator[CheckMessage]:
             engine = engine_of(alias)
             yield from engine.check() if engine else ()
         except ImproperlyConfigured as exc:
-            yield Error(str(exc), id="notifications.E007")
+            yield Error(str(exc), hint=HINT, id="notifications.E007")
 
 
 def shortest_time_limit() -> float:

@@ -125,7 +125,7 @@ def count_waiting(alias: str) -> dict[str, Any]:
     ``quarantined`` are those of which a process runs one at a time, because theirs was lost.
     """
     depths = queue_depths(backend=alias).queues
-    quarantined = queue_depths((Job.Executor.QUARANTINED,), is_paused=False, backend=alias).queues
+    quarantined = queue_depths((str(Job.Executor.QUARANTINED),), is_paused=False, backend=alias).queues
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {

@@ -1,26 +1,24 @@
 """Run jobs in a process of an engine.
 
-Such a process has a worker while it works: a thread with an event loop, a lease and connections of its own, like the
-embedded worker. So a job has the same claim, fence, timeout, progress and outcome whichever engine wakes the process,
-and all async jobs of a process share one event loop.
+Such a process has a worker while it works, with a lease and connections of its own, like the embedded worker. So a job
+has the same claim, fence, timeout, progress and outcome whichever engine wakes the process. All async jobs of a process
+share one event loop, which outlasts its workers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
 import threading
+from concurrent import futures
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
 
 from notifications.conf import settings
 from notifications.contrib.engines import engine_of, wakeups
 from notifications.contrib.engines.worker import EngineWorker, MessageSlot
 from notifications.realtime import flush, listen
-from notifications.worker import start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -29,7 +27,8 @@ STOP_MARGIN_SECONDS = 5.0
 
 _lock = threading.Lock()
 _worker: EngineWorker | None = None
-_thread: threading.Thread | None = None
+#: Done when the worker has ended.
+_end: futures.Future[None] | None = None
 _is_stopping = False
 #: Whether this process is a fork of one that had loaded the app.
 _is_fork = False
@@ -86,9 +85,9 @@ def run_in_unknown_process(queue: str, *, backend: str) -> None:
     run_waiting(queue, backend=backend)
     # Not after an exception, such as a time limit of the engine: the jobs count as lost with their process.
     if is_exit_likely and _calls == 1:
-        if _worker and _thread:
+        if _worker and _end:
             _worker.close()
-            _thread.join()
+            _end.result()
         wakeups.wait_for_senders()
         flush()
 
@@ -100,46 +99,28 @@ def stop(grace: float) -> None:
     """
     global _is_stopping
     _is_stopping = True
-    worker, thread = _worker, _thread
-    if worker and thread and thread.is_alive():
-        worker.stop(grace)
-        thread.join(grace + STOP_MARGIN_SECONDS)
+    if _worker and _end and not _end.done():
+        _worker.stop(grace)
+        futures.wait([_end], grace + STOP_MARGIN_SECONDS)
+    EngineWorker.stop_loop(STOP_MARGIN_SECONDS)
 
 
 def _start(engine: str) -> EngineWorker:
     """Start a worker in this process, unless one works, and return it. Raises ``NoThread``."""
-    global _worker, _thread
+    global _worker, _end
     with _lock:
-        if _worker is None or not (_thread and _thread.is_alive()) or _worker.has_ended:
+        if _worker is None or _worker.has_ended:
             worker = EngineWorker(listen=listen, concurrency=_concurrency, engine=engine)
             worker.exit_seconds = settings.LEASE if _exits_when_stuck else None
-            is_running = threading.Event()
-            _thread = start_thread(_run, "notifications-worker", worker, is_running)
-            is_running.wait()
+            _end = worker.start()
             _worker = worker
         return _worker
 
 
-def _run(worker: EngineWorker, is_running: threading.Event) -> None:
-    async def main() -> None:
-        task = asyncio.ensure_future(worker.run())
-        await asyncio.sleep(0)  # the worker has its event loop
-        is_running.set()
-        await task
-
-    try:
-        asyncio.run(main())
-    except BaseException:
-        logger.exception("The worker of an engine's process failed; the next message starts a new one")
-    finally:
-        is_running.set()
-        connections.close_all()
-
-
 def _after_fork() -> None:
-    global _lock, _worker, _thread, _is_stopping, _is_fork, _calls
+    global _lock, _worker, _end, _is_stopping, _is_fork, _calls
     # A child has none of the parent's threads. One that a job forks calls no run_waiting(), and starts no worker.
-    _lock, _worker, _thread, _is_stopping = threading.Lock(), None, None, False
+    _lock, _worker, _end, _is_stopping = threading.Lock(), None, None, False
     _is_fork, _calls = True, 0
 
 

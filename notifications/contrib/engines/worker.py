@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from notifications.contrib.engines import wakeups
 from notifications.jobs import Outcome
 from notifications.models import Job
 from notifications.worker import JobWorker, wait_for_event
+
+logger = logging.getLogger("notifications.jobs")
 
 ASYNC, SYNC = str(Job.Executor.ASYNC), str(Job.Executor.SYNC)
 QUARANTINED = str(Job.Executor.QUARANTINED)
@@ -89,9 +92,7 @@ class SlotClaims:
                     break
                 continue
             idle_since = time.monotonic()
-        self.has_ended = True
-        for source in list(self._free):
-            self._end_slots(source)
+        self.end()
 
     def wake(self) -> None:
         """Free the slots of jobs that wait for others, and see whether the worker stops."""
@@ -177,6 +178,12 @@ class SlotClaims:
         for slot in self._free.pop(source, ()):
             slot.give_back()
 
+    def end(self) -> None:
+        """Take no slots any more, and give back those that are free."""
+        self.has_ended = True
+        for source in list(self._free):
+            self._end_slots(source)
+
     def end_used(self) -> None:
         """Give back the other slots: no job runs any more."""
         for slot in self._used.values():
@@ -238,7 +245,7 @@ class EngineWorker(JobWorker):
     def run_slot(self, slot: MessageSlot) -> bool:
         """Use a slot, and return when the engine has it back; from any thread but the loop's.
 
-        Returns False if the worker has ended without using it. It must have begun to run.
+        Returns False if the worker has ended without using it.
         """
         self.state.call_in_loop(lambda: self._slots.add(slot))
         while True:
@@ -260,8 +267,12 @@ class EngineWorker(JobWorker):
         super()._on_outcome(outcome)
         self._slots.task_ended(outcome.job)
 
-    async def _end(self) -> None:
+    async def run(self) -> None:
+        """Run jobs in slots until it is idle. Whatever fails, the engine has all slots back."""
         try:
-            await super()._end()
+            await super().run()
+        except BaseException:
+            logger.exception("The worker of an engine's process failed; the next message starts a new one")
         finally:
+            self._slots.end()
             self._slots.end_used()

@@ -18,6 +18,7 @@ from notifications.contrib.output.storage import MARK
 from notifications.db import QUERY_ERRORS
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import Event, Fact
+from notifications.jobs import can_view
 from notifications.models import Job, Notification
 
 #: Bytes of the end of an output that others than its owner are shown, about.
@@ -81,7 +82,7 @@ def describe_span(subject: Job | Notification, reader: Any) -> list[Event]:
 
 def describe_for_admin(job: Job, request: HttpRequest) -> dict[str, Any]:
     """See ``JobSection.admin_context()``."""
-    if not request.user.has_perm("notifications.view_job_arguments"):
+    if not can_view(request.user, "arguments"):
         return {}
     text, is_cut = read_end(job.pk, MAX_ADMIN_BYTES)
     return {"output": text, "is_output_cut": is_cut}

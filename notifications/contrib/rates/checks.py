@@ -31,4 +31,4 @@ def check_rates(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         for key, path in declared_keys()
         if name_of(key) not in settings.RATES
     ]
-    return [each.warning() for each in (*declared.wrong, *undeclared)]
+    return [each.as_check_message() for each in (*declared.wrong, *undeclared)]

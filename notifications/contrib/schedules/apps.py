@@ -7,6 +7,7 @@ declarations   reads and validates the declarations; what is wrong is a system c
 tasks          the tasks that they name
 users          who owns the jobs, and who is notified of problems
 ticks          enqueues one job for each tick that is due, whatever the number of processes
+undeclared     which schedules some process still declares, and the ticks of the others
 enqueueing     inserts the job and the tick
 runs           records how the jobs ended, and which problems begin or end
 problems       what is announced of these problems, and the alert that ticks were missed

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from notifications.contrib.schedules import timing  # noqa: F401 (it says at the start that its package is missing)
 from notifications.extension import require
 from notifications.times import MomentField
 
@@ -30,6 +31,8 @@ class Schedule(models.Model):
     next_tick = MomentField(_("next run"), null=True, blank=True)
     #: The last tick that is recorded.
     last_tick = MomentField(_("last tick"), null=True, blank=True)
+    #: Until when some process that declares it counts as present. The others leave its ticks to that one.
+    declared_until = MomentField(editable=False)
     #: What has gone wrong since the last run that succeeded, "" if nothing has.
     problem = models.CharField(_("problem"), max_length=10, choices=Problem, blank=True, default="")
     problem_since = MomentField(null=True, blank=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from notifications.contrib.schedules import runs, ticks
+from notifications.contrib.schedules import runs, ticks, undeclared
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.enqueueing import ScheduledCall
 from notifications.contrib.schedules.models import Schedule, Tick
@@ -45,6 +45,7 @@ def _change(names: Iterable[str], *, is_paused: bool) -> list[str]:
             values["next_tick"] = declaration.timing.next_tick(now) if declaration else None
             if declaration:
                 values["timing"] = str(declaration.timing)
+                values["declared_until"] = undeclared.declared_until(declaration, now)
         rows = Schedule.objects.using(database()).filter(name=name, paused_at__isnull=is_paused)
         if retrying_atomic(lambda rows=rows, values=values: rows.update(**values)):  # type: ignore[misc]
             changed.append(name)

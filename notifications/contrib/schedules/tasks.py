@@ -11,7 +11,7 @@ from notifications.contrib.schedules.declarations import (
     wrong_declarations,
 )
 from notifications.extension import WrongDeclaration
-from notifications.jobs import find_task, stores_jobs
+from notifications.jobs import find_project_task, stores_jobs
 
 
 def find_wrong_tasks() -> Iterator[WrongDeclaration]:
@@ -40,7 +40,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
     """Return the task of a schedule, with its queue. Raises ``ScheduledTaskError``."""
     path = declaration.task_path
     try:
-        task = find_task(path)
+        task = find_project_task(path)
     except ImportError as exc:
         raise ScheduledTaskError(
             "notifications.W021",

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from notifications.contrib.schedules import runs
+from notifications.contrib.schedules import runs, undeclared
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
@@ -38,8 +38,6 @@ MAX_PREPARED_PER_ROUND = 100
 #: When the timing of a schedule changes, ticks of the new one that are older are not due. During a rolling deployment
 #: processes with both timings change it back and forth, and must not skip a tick that the others have just not seen.
 TIMING_CHANGE_OVERLAP = timedelta(minutes=1)
-#: A tick that no process has recorded for so long after it was due belongs to a schedule that was removed.
-REMOVED_AFTER = timedelta(minutes=1)
 #: The smallest difference of two times.
 INSTANT = timedelta(microseconds=1)
 
@@ -65,7 +63,7 @@ def make_duties(process: Upkeep) -> list[Duty]:
             name,
             0,
             lambda: start(run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
-            Where.LASTING & ~Where.WORKER,
+            Where.ENGINE,
             is_for_each_process=True,
         ),
     ]
@@ -96,8 +94,9 @@ def run_round() -> float:
     if not stored:
         return ROUND_INTERVAL_SECONDS
     now = database_now()
-    _forget_removed([row for name, row in stored.items() if name not in declared], now)
+    undeclared.record_undeclared([row for name, row in stored.items() if name not in declared], now)
     rows = {name: row for name, row in stored.items() if name in declared}
+    undeclared.extend_declarations(rows.values(), declared, now)
     due = []
     for row in sorted(rows.values(), key=lambda row: row.next_tick or now):
         declaration = declared[row.name]
@@ -148,27 +147,13 @@ def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule
                 task_path=declaration.task_path,
                 created_at=now,
                 next_tick=declaration.timing.next_tick(now),
+                declared_until=undeclared.declared_until(declaration, now),
             )
             for declaration in missing
         ]
         retrying_atomic(lambda: rows.bulk_create(made, ignore_conflicts=True))
         found |= {row.name: row for row in rows.filter(name__in=[row.name for row in made])}
     return found
-
-
-def _forget_removed(rows: Iterable[Schedule], now: datetime) -> None:
-    """Have schedules that no process declares be due from their next declaration on, not since they were removed.
-
-    During a rolling deployment another process may declare it. That one records a tick as soon as it is due.
-    """
-    removed = [
-        row.name
-        for row in rows
-        if row.next_tick and row.next_tick < now - REMOVED_AFTER and row.paused_at is None
-    ]
-    if removed:
-        due = Schedule.objects.using(database()).filter(name__in=removed, next_tick__lt=now - REMOVED_AFTER)
-        retrying_atomic(lambda: due.update(next_tick=None))
 
 
 def _set_timing(

@@ -16,9 +16,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import dropwhile
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
+from django.core.exceptions import ImproperlyConfigured
 
 from notifications import times
+
+try:
+    from cronsim import CronSim
+except ImportError as exc:
+    raise ImproperlyConfigured(
+        'cronsim is not installed. Install it: pip install "asyncsite-notifications[schedules]".'
+    ) from exc
 
 #: Ticks at an interval are multiples of it from this moment, a Monday, so that weekly ones are on Mondays.
 INTERVAL_ORIGIN = datetime(1970, 1, 5, tzinfo=UTC)

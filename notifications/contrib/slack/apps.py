@@ -55,8 +55,8 @@ def find_wrong_webhook(*, is_used: bool) -> list[WrongDeclaration]:
     if url and "://" not in url:
         try:
             _import_function(url)
-        except Exception as exc:  # a module of the project may raise anything
-            message = f"NOTIFICATIONS['SLACK']: webhook_url cannot be imported: {type(exc).__name__}: {exc}"
+        except ImproperlyConfigured as exc:
+            message = f"NOTIFICATIONS['SLACK']: webhook_url cannot be used: {exc}"
     hint = "Write the URL of an incoming webhook, or the dotted path of a function that takes a user and returns one."
     return [WrongDeclaration("notifications.W037", message, hint)] if message else []
 
@@ -64,7 +64,10 @@ def find_wrong_webhook(*, is_used: bool) -> list[WrongDeclaration]:
 def _import_function(path: str) -> Any:
     if not all(map(str.isidentifier, path.split("."))):  # a URL without its scheme is a secret too
         raise ImproperlyConfigured("It is neither a URL nor a dotted path.")
-    function = import_string(path)
+    try:
+        function = import_string(path)
+    except Exception as exc:  # a module of the project may raise anything
+        raise ImproperlyConfigured(f"{path} cannot be imported: {type(exc).__name__}: {exc}") from exc
     if not callable(function):
         raise ImproperlyConfigured(f"{path} cannot be called.")
     return function

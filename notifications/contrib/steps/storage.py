@@ -247,9 +247,12 @@ class StepLoop(WorkerPart):
         if self._running:
             self._has_news.set()  # they are looked at again
         until = times.now() - NOTE_AFTER
-        calls = [call for call in list(self._running) if call.started_at <= until][:MAX_STORE_BATCH]
-        if not calls:
-            return
+        calls = [call for call in list(self._running) if call.started_at <= until]
+        # All of them in each round: those of a job whose row is locked stay, and must not keep others waiting.
+        for start in range(0, len(calls), MAX_STORE_BATCH):
+            await self._note_group(calls[start : start + MAX_STORE_BATCH])
+
+    async def _note_group(self, calls: list[StepWrite]) -> None:
         for call in calls:
             call.is_noted = True
         try:

@@ -130,7 +130,7 @@ def update(
     """Change the values that are not None of an endpoint, as in ``create()``, and return it.
 
     ``enabled``
-        True turns it on, for the events from now on. False turns it off, as ``turn_off()`` does.
+        True turns it on if it is off, for the events from now on. False turns it off, as ``turn_off()`` does.
 
     Raises ValueError or TypeError, or ``ObjectDoesNotExist``.
     """
@@ -141,12 +141,13 @@ def update(
         values["events"] = join_events(events)
     if description is not None:
         values["description"] = check_description(description)
-    if enabled:
-        values |= {"off_at": None, "off_reason": "", "failing_since": None}
 
     def write() -> WebhookInfo:
         if values:
             _rows().filter(id=id).update(**values)
+        if enabled:
+            is_off = _rows().filter(id=id, off_at__isnull=False)
+            is_off.update(off_at=None, off_reason="", failing_since=None)
         if enabled is False:
             sending.turn_off(id, Reason.BY_HAND)
         return _info(_rows().get(id=id))

@@ -15,12 +15,13 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
 
 from notifications import times
 from notifications.conf import settings
 from notifications.db import new_row
 from notifications.extension import WrongDeclaration, hooks
-from notifications.jobs import find_task, stores_jobs
+from notifications.jobs import find_project_task, stores_jobs
 from notifications.models import Job
 from notifications.worker import NoThread, close_connections, start_thread
 
@@ -67,6 +68,7 @@ class Handler:
             concurrency_key=concurrency_key,
             created_at=now,
             queued_at=now,
+            expires_at=self.task.get_backend().expiry_of(self.task),
             **self.columns,
             **columns,
         )
@@ -124,7 +126,7 @@ class Handlers:
         handlers: dict[str, Handler] = {}
         for path in dict.fromkeys(map(str, paths)):
             try:
-                handler = _make_handler(path)
+                handler = _make_handler(_find_handler_task(path))
                 # A task may be imported by several paths.
                 handlers.setdefault(handler.task.module_path, handler)
             except _Wrong as exc:
@@ -138,10 +140,10 @@ class Handlers:
     def _make_own(self, setting: str, path: str) -> Handler | None:
         """Return the handler for a task of this app, None where its setting is off or it cannot be used."""
         try:
-            if getattr(settings, setting) and stores_jobs(find_task(path).backend):
-                return _make_handler(path)
-        except (ImportError, ImproperlyConfigured):
-            pass  # TASKS or the setting is wrong, which other checks report
+            if getattr(settings, setting) and stores_jobs((task := import_string(path)).backend):
+                return _make_handler(task)
+        except (AttributeError, ImproperlyConfigured):
+            pass  # TASKS, with which it is no task, or the setting is wrong, which other checks report
         except Exception as exc:  # host code: engines, subclasses of the backend, which other checks report
             self.webhook_error = str(exc)
         return None
@@ -221,15 +223,18 @@ def find_wrong_handlers() -> list[WrongDeclaration]:
     return read_handlers().wrong
 
 
-def _make_handler(path: str) -> Handler:
+def _find_handler_task(path: str) -> Any:
     try:
-        task = find_task(path)
+        return find_project_task(path)
     except ImportError as exc:
         raise _Wrong(UNUSABLE, str(exc), "Write the dotted path of a function with @task.") from exc
+
+
+def _make_handler(task: Any) -> Handler:
     if not stores_jobs(task.backend):
         raise _Wrong(
             UNUSABLE,
-            f"The task {path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
+            f"The task {task.module_path} belongs to the backend {task.backend!r}, which stores no jobs in this app.",
             "Declare it with @task(backend=…) for a backend whose BACKEND is notifications.jobs.backend.JobBackend.",
         )
     try:
@@ -246,7 +251,7 @@ def _make_handler(path: str) -> Handler:
     except Exception as exc:
         raise _Wrong(
             UNUSABLE,
-            f"Jobs of {path} cannot be enqueued: {exc}",
+            f"Jobs of {task.module_path} cannot be enqueued: {exc}",
             "Correct the task, its policy or its backend.",
         ) from exc
     return Handler(task=task, columns={name: getattr(job, name) for name in _COLUMNS})

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from notifications.contrib.webhooks import signing  # noqa: F401 (it says at the start that its package is missing)
 from notifications.extension import require
 from notifications.models import user_key, uuid7
 from notifications.times import MomentField

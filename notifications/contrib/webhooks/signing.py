@@ -10,12 +10,18 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.http import HttpRequest, RawPostDataException, UnreadablePostError
 from django.views.decorators.debug import sensitive_variables
-from standardwebhooks import Webhook, WebhookVerificationError
 
 from notifications.exceptions import InvalidWebhook
+
+try:
+    from standardwebhooks import Webhook, WebhookVerificationError
+except ImportError as exc:
+    raise ImproperlyConfigured(
+        'standardwebhooks is not installed. Install it: pip install "asyncsite-notifications[webhooks]".'
+    ) from exc
 
 #: Bytes of a new secret. The specification has from 24 to 64.
 SECRET_BYTES = 32

@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db.models import Q
@@ -98,17 +99,19 @@ queue_watch = QueueWatch()
 
 
 def lock_jobs(
+    now: datetime,
     limit: int,
     queues: Collection[BackendQueue],
     among: Q,
     executors: Capacities,
     limits: RunningLimits,
+    expired: list[Job],
 ) -> list[Job]:
     """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and turn.
 
     ``executors`` has how many jobs of each executor may be claimed, none of one that is left out. ``among`` is a
     condition that the jobs must meet. ``limits`` is new, and knows afterwards which jobs another claim kept from being
-    taken.
+    taken. The expired jobs that it meets are added to ``expired``.
     """
 
     def find(limits: RunningLimits) -> list[Job]:
@@ -119,11 +122,12 @@ def lock_jobs(
             if ("executor", executor) not in limits.closed
         }
         if among:
-            return _lock_among(among, limit, open_queues, open_executors, limits)
+            return _lock_among(among, now, limit, open_queues, open_executors, limits)
         if not open_queues or not open_executors:
             return []
-        with connection().cursor() as cursor:
-            columns = ", ".join(field.column for field in Job._meta.concrete_fields)
+        columns = ", ".join(field.column for field in Job._meta.concrete_fields)
+
+        def read(*, with_expired: bool) -> list[Job]:
             query = claim_queries.first_jobs_of_queues(
                 columns,
                 limit,
@@ -131,9 +135,19 @@ def lock_jobs(
                 open_executors,
                 limits.closed_keys(),
                 limits.max_jobs_per_key,
+                with_expired=with_expired,
             )
-            cursor.execute(*query)
-            return first_jobs(bulk.instances(Job, cursor.fetchall()), limit)
+            with connection().cursor() as cursor:
+                cursor.execute(*query)
+                return first_jobs(bulk.instances(Job, cursor.fetchall()), limit)
+
+        if not expired:
+            # Without a condition that would have the rows of jobs read that are not among the first.
+            jobs = read(with_expired=True)
+            expired.extend(job for job in jobs if job.expires_at is not None and job.expires_at <= now)
+            if not expired:
+                return jobs
+        return read(with_expired=False)
 
     jobs = find(limits)
     if not has_limited_jobs(jobs):
@@ -157,6 +171,7 @@ def has_limited_jobs(jobs: Iterable[Job]) -> bool:
 
 def _lock_among(
     among: Q,
+    now: datetime,
     limit: int,
     queues: Sequence[BackendQueue],
     executors: Capacities,
@@ -168,6 +183,7 @@ def _lock_among(
         among, state__iexact=Job.State.QUEUED, due_at=None, backend__in=backends, queue_name__in=names
     )
     queued = queued.exclude(queue_name__in=paused_queues()).exclude(concurrency_key__in=limits.closed_keys())
+    queued = queued.filter(Q(expires_at=None) | Q(expires_at__gt=now))
     jobs: list[Job] = []
     for executor, most in executors.items():
         ready = queued.filter(executor=executor).order_by("-priority", "turn", "id")

@@ -50,9 +50,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
-from uuid import UUID
 
 from notifications.db.bulk import lock_sql
+from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, Capacities
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
@@ -110,7 +110,9 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
         SELECT open_executor, priority, {place} AS place
         FROM executors, LATERAL (SELECT id, priority, turn {jobs} {_BY_TURN} most) AS first
     """
-    best, select = _lock_first("id, concurrency_key", limit, jobs, firsts, ("open_executor",), condition)
+    best, select = _lock_first(
+        "id, concurrency_key, expires_at", limit, jobs, firsts, ("open_executor",), condition
+    )
     most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
     return f"WITH executors (open_executor, most) AS (VALUES {most_of_executors}), {best} {select}", params
 
@@ -122,6 +124,8 @@ def first_jobs_of_queues(
     executors: Capacities,
     closed_keys: Collection[str] = (),
     jobs_per_key: int = 1,
+    *,
+    with_expired: bool = True,
 ) -> Query:
     """Return the query for the first jobs of these queues. On PostgreSQL it locks them.
 
@@ -130,17 +134,23 @@ def first_jobs_of_queues(
     ``closed_keys``
         Concurrency keys whose jobs are left out. With any, the other keys that have jobs are enumerated, and at most
         ``jobs_per_key`` jobs of each are read, beside the jobs without a key.
+    ``with_expired``
+        The first jobs may have expired. Otherwise the query reads all that have, until they are ended.
     """
     is_postgresql = connection().vendor == "postgresql"
     ctes = [names[0], f"open AS (SELECT alias, name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
     params: list[Any] = [*names[1]]
+    unexpired, now_params = "", []
+    if not with_expired:
+        now, now_param = database_now_sql()
+        unexpired, now_params = f" AND (expires_at IS NULL OR expires_at > {now})", [now_param]
     firsts = {}
     for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
         if closed_keys:
             ctes += _open_keys(executor, closed_keys)
             params += closed_keys
-            jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key"
+            jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}'{unexpired} AND concurrency_key"
             parts = [
                 _first_of_each("open", f"{jobs} = '' AND due_at IS NULL {_BY_TURN} {rows}"),
                 _first_of_each(
@@ -148,11 +158,12 @@ def first_jobs_of_queues(
                 ),
             ]
         else:
-            jobs = f"{jobs_of_name()} AND executor = '{executor}' AND due_at IS NULL"
+            jobs = f"{jobs_of_name()} AND executor = '{executor}' AND due_at IS NULL{unexpired}"
             parts = [_first_of_each("open", f"{jobs} {_BY_INDEX} {rows}")]
         place = "row_number() OVER (PARTITION BY alias, name, priority ORDER BY turn, id) AS place"
         found = f"SELECT id, alias, name, priority, {place} FROM ({' UNION ALL '.join(parts)}) AS found"
         ctes.append(f"found_{executor} AS ({found} ORDER BY priority DESC, place LIMIT {rows})")
+        params += now_params * len(parts)
         firsts[executor] = f"SELECT * FROM found_{executor} {_BY_PLACE} {most}"
     if not is_postgresql:
         of_all_executors = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
@@ -172,7 +183,8 @@ def first_jobs_of_queues(
     of_group = " AND ".join(f"found.{column} = best.{column}" for column in groups)
     jobs_of_group = f"""FROM notifications_job
         WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE {of_group}))
-            AND {_IS_STILL_QUEUED} AND due_at IS NULL"""
+            AND {_IS_STILL_QUEUED} AND due_at IS NULL{unexpired}"""
+    params += now_params
     first_of_executors = " UNION ALL ".join(
         f"SELECT '{each}' AS open_executor, * FROM ({first}) AS first" for each, first in firsts.items()
     )
@@ -269,13 +281,6 @@ def _open_keys(executor: str, closed_keys: Collection[str]) -> list[str]:
 def values_of_executors(executors: Collection[str]) -> str:
     values = ", ".join(f"('{executor}')" for executor in executors)
     return f"executors (open_executor) AS (VALUES {values})"
-
-
-def read_ids(query: Query) -> list[UUID]:
-    """Return the ids of jobs that a query yields."""
-    with connection().cursor() as cursor:
-        cursor.execute(*query)
-        return [id if isinstance(id, UUID) else UUID(id) for (id,) in cursor]
 
 
 def _placeholders(values: Collection[str]) -> str:

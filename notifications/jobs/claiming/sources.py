@@ -42,11 +42,6 @@ class Source:
     excluded: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
 
-    @property
-    def is_of_engine(self) -> bool:
-        """Whether messages wake who claims these jobs."""
-        return bool(self.backends)
-
 
 def builtin_source(queues: Collection[str] = ()) -> Source:
     """Return what the built-in worker claims: the jobs of all backends that have no engine."""

@@ -7,32 +7,42 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
-from notifications.compat import task, task_backends
-from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
+from notifications.compat import DEFAULT_TASK_BACKEND_ALIAS, Task, task, task_backends
+from notifications.jobs.declaring.tasks import has_engine, has_job_tasks, refuse_backend
 
 logger = logging.getLogger("notifications")
 
 #: The queue of tasks that call servers of others.
 SENDER_QUEUE = "deliveries"
 
-_EXECUTOR_ATTRIBUTE = "_notifications_executor"
+#: The mark of the function of an own task: its executor, which is empty for one of the executors of the project.
+_MARK = "_notifications_own_task"
 
 
-def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def own_task(
+    *, executor: Any = "", has_backend: bool = True, **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function of an app as ``@task`` does. With a wrong ``TASKS`` it stays a function, which is logged.
+
+    Only the app enqueues its jobs: no form, command or setting does, so their arguments are what the app has written.
+    Who acts is never one of them, but the owner of the job or what a row says.
 
     ``executor``
         ``notifications.worker.SENDER``, or ``EMAIL`` for a sync function, for a task that calls servers of others: its
         jobs have slots and threads beside those of the project's, and a queue of their own where one is served.
+    ``has_backend``
+        False for a task that a backend of another package runs. It may be the only one in ``TASKS``, with any queues.
     ``options``
         Others of ``@task``. The queue follows from ``TASKS``.
     """
 
     def declare(function: Callable[..., Any]) -> Any:
-        if executor:
-            setattr(function, _EXECUTOR_ATTRIBUTE, str(executor))  # not the member of an enum
+        setattr(function, _MARK, str(executor))  # not the member of an enum
+        if not has_backend:
+            return _make_bare_task(function)
         try:
             queue = sender_queue_name() if executor else first_queue_name()
             return task(queue_name=queue, **options)(function)
@@ -44,14 +54,33 @@ def own_task(*, executor: Any = "", **options: Any) -> Callable[[Callable[..., A
     return declare
 
 
+def _make_bare_task(function: Callable[..., Any]) -> Any:
+    """Return a task that no backend has validated: the backend "default" may lack the queue "default"."""
+    made = object.__new__(Task)
+    for field in fields(Task):
+        object.__setattr__(made, field.name, function if field.name == "func" else field.default)
+    return made
+
+
+def is_own_task(task: Any) -> bool:
+    """Return whether only its app enqueues jobs of a task."""
+    return hasattr(task.func, _MARK)
+
+
 def own_executor_of(function: Callable[..., Any]) -> str:
     """Return the executor of a task of this app that has one of its own, else an empty text."""
-    return getattr(function, _EXECUTOR_ATTRIBUTE, "")
+    return getattr(function, _MARK, "")
 
 
-def first_backend_alias() -> str:
-    """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app."""
-    return next(alias for alias in task_backends.settings if has_job_tasks(task_backends[alias]))
+def first_backend_alias(what: str) -> str:
+    """Return the alias of the first backend in ``TASKS`` that enqueues jobs of this app.
+
+    Raises ``ImproperlyConfigured`` if there is none. ``what`` is the call that needs it, for the message.
+    """
+    for alias in task_backends.settings:
+        if has_job_tasks(task_backends[alias]):
+            return alias
+    refuse_backend(DEFAULT_TASK_BACKEND_ALIAS, what)
 
 
 def using_first_backend(task: Any, **options: Any) -> Any:
@@ -60,10 +89,10 @@ def using_first_backend(task: Any, **options: Any) -> Any:
     ``options``
         Of ``.using()``, which on a backend of another package takes no title and no owner.
 
-    Raises StopIteration if there is no such backend, and AttributeError for a task that a wrong ``TASKS`` has left a
-    function.
+    Raises ``ImproperlyConfigured`` if there is no such backend, and AttributeError for a task that a wrong ``TASKS``
+    has left a function.
     """
-    alias = first_backend_alias()
+    alias = first_backend_alias(task.module_path)
     return task.using(backend=alias, queue_name=first_queue_name(alias), **options)
 
 

@@ -10,12 +10,14 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from typing import Any, Never, TypeVar
 from uuid import UUID
 
 from notifications import validators
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring import policy_settings
+from notifications.jobs.declaring.moments import validate_expires
 from notifications.jobs.declaring.templates import format_template, refuse_unknown_names
 
 logger = logging.getLogger("notifications.jobs")
@@ -56,6 +58,7 @@ class Policy:
     title: str = ""
     max_attempts: int = 3
     timeout: float = 300.0
+    expires: timedelta | None = None
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
     backoff: float = 2.0
     concurrency_key: str = ""
@@ -75,6 +78,8 @@ class Policy:
             or not 0 < self.timeout < 1e8
         ):
             raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+        if self.expires is not None:
+            object.__setattr__(self, "expires", validate_expires(self.expires))
         if (
             isinstance(self.backoff, bool)
             or not isinstance(self.backoff, int | float)
@@ -108,7 +113,11 @@ SYNONYMS = {
     **dict.fromkeys(("autoretry_for", "retry_for"), "retry_on"),
     **dict.fromkeys(("retry_delay", "default_retry_delay", "retry_backoff"), "backoff"),
     **dict.fromkeys(("time_limit", "soft_time_limit", "job_timeout"), "timeout"),
+    **dict.fromkeys(("ttl", "max_age"), "expires"),
 }
+#: Options that are Django's, of a task or of one job, and those of one job only.
+TASK_OPTIONS = {"priority", "queue_name", "backend"}
+ONE_JOB_OPTIONS = {"owner", "url", "key", "queued_key", "run_after"}
 
 
 def title_from_name(name: str) -> str:
@@ -118,6 +127,10 @@ def title_from_name(name: str) -> str:
 
 def describe_unknown_option(name: str) -> str:
     """Return what to write in place of an option that ``@policy`` does not have."""
+    if name in TASK_OPTIONS:
+        return f"Use @task({name}=...), or .using({name}=...) for one job."
+    if name in ONE_JOB_OPTIONS:
+        return f"Use .using({name}=...)."
     if option := SYNONYMS.get(name):
         return f"Use {option}."
     return f"It takes {', '.join(field.name for field in fields(Policy))}."
@@ -128,6 +141,7 @@ def policy(
     title: str = "",
     max_attempts: int = 3,
     timeout: float = 300.0,
+    expires: float | timedelta | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
     backoff: float = 2.0,
     concurrency_key: str = "",
@@ -149,6 +163,11 @@ def policy(
         and attempts whose worker was lost.
     ``timeout``
         Seconds that one attempt may take.
+    ``expires``
+        Seconds, or a timedelta, within which a job must begin, counted from when it is enqueued or due (``run_after``).
+        One that has not begun by then fails with an error of the type ``expired``, without an attempt. A job that has
+        begun does not expire, also while it waits for another attempt, and neither does one that is retried by hand.
+        ``.using(expires=…)`` replaces it for one job. None: jobs do not expire.
     ``retry_on``
         Exception classes after which the job is retried. After any other exception it has failed. Include
         ``TimeoutError`` to retry attempts that timed out. ``DATABASE_UNAVAILABLE`` holds the exceptions of a database
@@ -182,6 +201,7 @@ def policy(
         title=title,
         max_attempts=max_attempts,
         timeout=timeout,
+        expires=None if expires is None else validate_expires(expires),
         retry_on=retry_on,
         backoff=backoff,
         concurrency_key=concurrency_key,

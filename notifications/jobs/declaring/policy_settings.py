@@ -52,5 +52,5 @@ def imported(options: Any) -> dict[str, Any]:
 def _imported(value: Any) -> Any:
     try:
         return import_string(value) if isinstance(value, str) else value
-    except ImportError as exc:
-        raise TypeError(f"{value!r} cannot be imported: {exc}") from exc
+    except Exception as exc:  # a module of the project may raise anything
+        raise TypeError(f"{value!r} cannot be imported: {type(exc).__name__}: {exc}") from exc

@@ -5,7 +5,7 @@ options because this app's backend has its own task class.
 """
 
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import (
     Any,
     Concatenate,
@@ -49,9 +49,10 @@ class TypedTask(Task, Generic[P, R]):
         key: str | None = None,
         queued_key: str | None = None,
         concurrency_key: str | None = None,
+        expires: float | timedelta | datetime | None = None,
         priority: int | None = None,
         queue_name: str | None = None,
-        run_after: datetime | None = None,
+        run_after: float | timedelta | datetime | None = None,
         backend: str | None = None,
     ) -> TypedTask[P, R]: ...
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R]: ...
@@ -67,10 +68,12 @@ class PolicyOptions(TypedDict, total=False):
     title: str | Promise
     max_attempts: int
     timeout: float
+    expires: float | timedelta | None
     retry_on: type[Exception] | tuple[type[Exception], ...]
     backoff: float
     concurrency_key: str
     concurrency: int
+    share: str
     notify: NotifyOption
     redact: tuple[str, ...]
 

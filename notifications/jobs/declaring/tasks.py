@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, NoReturn
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from notifications.compat import Task, task_backends
+from notifications import times
+from notifications.compat import (
+    DEFAULT_TASK_BACKEND_ALIAS,
+    DummyBackend,
+    ImmediateBackend,
+    Task,
+    task_backends,
+)
 from notifications.conf import cached_until_changed
+from notifications.jobs.declaring.moments import validate_expiry, validate_run_after
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
 
 #: Options of ``@policy(...)``, which ``@task`` passes to the task class.
@@ -24,11 +33,17 @@ DJANGO_OPTIONS = ("priority", "queue_name", "run_after", "backend")
 OPTION_SYNONYMS = {
     **dict.fromkeys(("user", "users"), "owner"),
     "queue": "queue_name",
-    **dict.fromkeys(("countdown", "delay", "eta"), "run_after=timezone.now() + timedelta(seconds=60)"),
+    **dict.fromkeys(("countdown", "delay", "eta"), "run_after=60, in seconds"),
+    **dict.fromkeys(("ttl", "max_age"), "expires=60, in seconds"),
     **dict.fromkeys(("unique", "unique_key", "debounce", "queueing_lock"), "queued_key"),
     **dict.fromkeys(("idempotency_key", "task_id", "job_id"), "key"),
     "lock": "concurrency_key",
 }
+#: What to do where the jobs of a project are those of another backend, as in settings of tests.
+BACKEND_REMEDY = (
+    'Write "BACKEND": "notifications.jobs.backend.JobBackend" in TASKS, also in the settings of tests, which run jobs '
+    "by run_jobs() of notifications.testing."
+)
 #: How tasks of other queues are enqueued.
 VERBS_OF_OTHERS = frozenset(
     ("delay", "apply_async", "send", "send_with_options", "schedule", "defer", "perform_async")
@@ -45,6 +60,9 @@ class JobOptions:
     key: str | None = None
     queued_key: str | None = None
     concurrency_key: str | None = None
+    expires: timedelta | datetime | None = None
+    #: A ``run_after`` that is counted from the call of ``enqueue()``.
+    delay: timedelta | None = None
     #: The name of the schedule that enqueues; not for ``.using()``.
     schedule: str = ""
 
@@ -101,6 +119,7 @@ class JobTask(Task):
         key: str | None = None,
         queued_key: str | None = None,
         concurrency_key: str | None = None,
+        expires: float | timedelta | datetime | None = None,
         **changes: Any,
     ) -> JobTask:
         """Return a copy of this task with other options for the jobs that it enqueues. They add to earlier ones.
@@ -121,16 +140,24 @@ class JobTask(Task):
         ``concurrency_key``
             At most 200 characters, in place of the policy's. At most ``concurrency`` of the task's policy (1 by
             default) jobs with the same key run at once.
+        ``expires``
+            When a job fails that has not begun by then, in place of the policy's: an aware datetime, or seconds or a
+            timedelta, which are counted from when it is enqueued or due.
         ``changes``
-            Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``.
+            Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``. A ``run_after`` may also be seconds
+            or a timedelta, counted from the call of ``enqueue()``.
         """
         if changes.keys() - set(DJANGO_OPTIONS):
             raise TypeError(_describe_unknown(min(changes.keys() - set(DJANGO_OPTIONS))))
-        run_after = changes.get("run_after")
-        if run_after is not None and not isinstance(run_after, datetime):
-            raise TypeError(
-                f"run_after is {run_after!r}. It must be an aware datetime: timezone.now() + timedelta(seconds=60)."
-            )
+        delay = None
+        if (run_after := changes.get("run_after")) is not None:
+            run_after = validate_run_after(run_after)
+            if isinstance(run_after, timedelta):
+                if stores_jobs(changes.get("backend") or self.backend):
+                    delay = run_after
+                    del changes["run_after"]
+                else:
+                    changes["run_after"] = times.now() + run_after
         given = {
             "owner": owner,
             "title": title,
@@ -138,8 +165,11 @@ class JobTask(Task):
             "key": key,
             "queued_key": queued_key,
             "concurrency_key": concurrency_key,
+            "expires": None if expires is None else validate_expiry(expires),
         }
         options = replace(self.options, **{name: value for name, value in given.items() if value is not None})
+        if run_after is not None:
+            options = replace(options, delay=delay)
         # Not super(): its zero-argument form does not work in a dataclass with slots.
         task = Task.using(self, **changes) if changes else self
         # Not replace(): it would validate the task again, which costs more than everything else here.
@@ -148,6 +178,26 @@ class JobTask(Task):
             object.__setattr__(copy, name, getattr(task, name))
         object.__setattr__(copy, "options", options)
         return copy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, init=False)
+class OtherTask(Task):
+    """A task of a backend of Django's for tests. Options of this app's tasks raise an error that names the backend."""
+
+    def __init__(self, *, func: Any, backend: str = DEFAULT_TASK_BACKEND_ALIAS, **values: Any) -> None:
+        for name in values.keys() & {*POLICY_OPTIONS}:
+            refuse_backend(backend, f"@task({name}=...)")
+        Task.__init__(self, func=func, backend=backend, **values)
+
+    def using(self, **changes: Any) -> Any:
+        """Return a copy of this task with other options of Django. Raises ``ImproperlyConfigured`` for this app's."""
+        for name in changes.keys() & _JOB_OPTIONS:
+            refuse_backend(self.backend, f"{self.func.__name__}.using({name}=...)")
+        return Task.using(self, **changes)
+
+
+# Of the two with which a project may run its tests. Backends of other packages keep theirs.
+DummyBackend.task_class = ImmediateBackend.task_class = OtherTask  # type: ignore[misc]
 
 
 def with_options(task: Any, **options: Any) -> JobTask:
@@ -163,9 +213,17 @@ def _describe_unknown(name: str) -> str:
     elif name in POLICY_OPTIONS or name in SYNONYMS:
         hint = "Options of all jobs of a task are those of @policy(...)."
     else:
-        own = [field.name for field in fields(JobOptions) if field.name != "schedule"]
+        own = [field.name for field in fields(JobOptions) if field.name not in ("schedule", "delay")]
         hint = f"It takes {', '.join([*own, *DJANGO_OPTIONS])}; arguments of the task go to enqueue()."
     return f".using() takes no {name}. {hint}"
+
+
+def refuse_backend(alias: str, what: str) -> NoReturn:
+    """Raise ``ImproperlyConfigured``: ``what``, a call, is not for the backend of ``TASKS`` with an alias."""
+    path = task_backends.settings.get(alias, {}).get("BACKEND", "")
+    raise ImproperlyConfigured(
+        f"{what} needs the backend of notifications, and that of TASKS[{alias!r}] is {path!r}. {BACKEND_REMEDY}"
+    )
 
 
 def has_job_tasks(backend: Any) -> bool:
@@ -183,6 +241,7 @@ def stores_jobs(alias: str) -> bool:
 
 _DJANGO_FIELDS = {field.name for field in fields(Task)}
 _FIELDS = [field.name for field in fields(JobTask)]
+_JOB_OPTIONS = {field.name for field in fields(JobOptions)}
 
 
 def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:

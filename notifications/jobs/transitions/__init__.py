@@ -9,6 +9,7 @@ unrecorded_outcomes     outcomes that a hook holds up, stored with their jobs
 notify_functions        calls ``notify`` functions before that transaction
 waiting                 to waiting, and back to queued
 reaping                 running jobs of lost workers
+expiring                queued jobs that have not begun in time
 manual                  by hand: cancel, reschedule, retry
 batch_completion        batches
 conditional_updates     the UPDATE that they share

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -57,7 +57,9 @@ DEADLINE_MARGIN_SECONDS = 60
 #: Seconds that a claim allows for a task whose timeout the worker does not know yet.
 DEFAULT_TIMEOUT_SECONDS = 300
 #: What a claim in one statement reads of the jobs that it locks.
-LOCKED_COLUMNS = "id, concurrency_key"
+LOCKED_COLUMNS = "id, concurrency_key, expires_at"
+#: Ends jobs that have expired. ``expiring.py`` sets it, because it imports this module.
+end_expired_jobs: Callable[[], object] = lambda: None  # noqa: E731
 CLAIM_ASSIGNMENTS = (
     "state = 'running'",
     "fence = fence + 1",
@@ -67,6 +69,8 @@ CLAIM_ASSIGNMENTS = (
     # and its worker would wait for the commit of the caller.
     f"idempotency_key = CASE WHEN substr(idempotency_key, 1, {len(QUEUED_KEY_PREFIX)}) = '{QUEUED_KEY_PREFIX}' "
     "THEN '' ELSE idempotency_key END",
+    # A job that has begun does not expire, however often it is queued again.
+    "expires_at = NULL",
 )
 #: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
 LOCKED_PAUSE_SECONDS = 0.02
@@ -78,6 +82,9 @@ PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 @dataclass(slots=True, eq=False)
 class ClaimedJob:
     """The row of a claimed job, and what its worker knows beyond the row.
+
+    The row has the ``expires_at`` of the job until its task is called, because a job that is queued again before that
+    has not begun.
 
     ``claim_jobs()`` makes one for each row, ``prepare_claimed_jobs()`` completes it, and an ``Execution`` holds it
     until the outcome is recorded. It is created for each job, so it uses ``__slots__`` (0.3 µs).
@@ -107,7 +114,9 @@ def claim_jobs(
     among: Q | None = None,
     executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
-    """Claim at most ``limit`` jobs that are in the queue, by priority and in turn (``jobs/turns.py``).
+    """Claim at most ``limit`` jobs that are in the queue and have not expired, by priority and in turn.
+
+    Of expired jobs that it meets the first ones are ended after it, so that they are not in the way of the next claim.
 
     ``source``
         Of which backends and queues; those of the built-in worker by default.
@@ -198,10 +207,14 @@ def _claim_due(
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
 
-    def lock(limits: RunningLimits) -> list[Job]:
-        return candidates.lock_jobs(limit, queues, among or Q(), executors, limits)
+    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
+        return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits, expired)
 
-    return retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
+    expired: list[Job] = []
+    claimed = retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
+    if expired:
+        call_after_write(lambda: end_expired_jobs())
+    return claimed
 
 
 def make_claims_durable() -> None:
@@ -215,11 +228,11 @@ def _lock_and_claim(
     worker: UUID,
     timeouts: Mapping[str, float],
     executors: Capacities,
-    lock: Callable[[RunningLimits], list[Job]],
+    lock: Callable[[datetime, RunningLimits], list[Job]],
 ) -> list[ClaimedJob]:
-    """Claim in a transaction the jobs that ``lock`` returns, given limits that know nothing yet."""
+    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet."""
     now = database_now()
-    jobs = lock(RunningLimits(queue_limits(), executors))
+    jobs = lock(now, RunningLimits(queue_limits(), executors))
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
@@ -254,7 +267,7 @@ def _claim_in_one_statement(
 ) -> list[ClaimedJob]:
     """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
 
-    Claims nothing if one of the jobs has a concurrency key: its limit must be checked first.
+    Claims nothing if one of the jobs has a concurrency key, whose limit must be checked first, or has expired.
 
     The commit does not wait for the disk, which takes a quarter of the time from enqueueing to
     the start of a job. If the database server crashes before the next commit that does, the claim is lost: the job is
@@ -262,14 +275,17 @@ def _claim_in_one_statement(
     its worker too. The last attempt is claimed durably: it must not be made twice.
     """
     now, now_param = database_now_sql()
-    columns = ", ".join(f"j.{field.column}" for field in Job._meta.concrete_fields)
+    columns = ", ".join(
+        f"{'due' if field.column == 'expires_at' else 'j'}.{field.column}"
+        for field in Job._meta.concrete_fields
+    )
     rows = execute_one(
         # One time for all, whatever the plan.
         f"WITH clock (now) AS MATERIALIZED {now}, due AS MATERIALIZED ({locking}) "
         f"UPDATE notifications_job j SET {', '.join(CLAIM_ASSIGNMENTS)}, worker = %s, started_at = clock.now, "
         "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
         "FROM due, clock WHERE j.id = due.id AND j.state = 'queued' "
-        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '') "
+        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR expires_at <= (SELECT now FROM clock)) "
         f"RETURNING {columns}, "
         "CASE WHEN j.attempt >= j.max_attempts THEN set_config('synchronous_commit', 'on', true) END",
         [now_param, *params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS],

@@ -31,6 +31,7 @@ from notifications.exceptions import IdempotencyKeyConflict
 from notifications.jobs import limits, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.transitions.conditional_updates import ring_queued
+from notifications.jobs.users import log_unknown
 from notifications.models import Job
 from notifications.streams import rings
 from notifications.validators import MAX_KEY_LENGTH
@@ -49,6 +50,7 @@ REPLACED_COLUMNS = (
     "priority",
     "run_after",
     "due_at",
+    "expires_at",
     "share_name",
     "turn",
     "max_attempts",
@@ -254,5 +256,6 @@ def owner_key(owner: Any = None) -> Any:
             keys = user_keys_of(user)
             if len(keys) != 1:
                 raise ValueError(f"The owner of a job is one user, not {len(keys)}: {user!r}.")
+            log_unknown(user, keys)
             return keys[0]
     return None

@@ -50,7 +50,7 @@ from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 #: What is read of jobs that are retried, and what is set for all of them.
 RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TURN_COLUMNS)
 RETRY_ASSIGNMENTS = (
-    "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL",
+    "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL, expires_at = NULL",
     "due_at = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
     "unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
     "finished_at = NULL, progress_current = NULL, progress_total = NULL, progress_message = ''",
@@ -338,7 +338,7 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         update_locked_rows(
             ("run_after", "due_at", "share_name", "turn"),
             [((moment, moment, *place), job) for job, place in zip(jobs, places, strict=True)],
-            assignments=("fail_if_unknown_after = NULL", "version = version + 1"),
+            assignments=("fail_if_unknown_after = NULL, expires_at = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )
         if run_at:

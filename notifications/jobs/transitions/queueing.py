@@ -32,14 +32,15 @@ def requeue(
 ) -> None:
     """Queue running jobs again whose attempts did not fail, and ring for their owners, with ``queue`` for workers too.
 
-    ``values`` are those of ``assignments``, which change other columns.
+    Those whose tasks were not called expire as before: they have their ``expires_at``. ``values`` are those of
+    ``assignments``, which change other columns.
     """
     # A task that is not known is looked for again: not while the transaction holds SQLite's lock.
-    rows = [((requeued_executor(job), *values), job) for job in jobs]
+    rows = [((requeued_executor(job), job.expires_at, *values), job) for job in jobs]
 
     def write() -> None:
         conditional_update(
-            f"state='queued', executor=%s, worker=NULL, version=version+1, {assignments}", rows
+            f"state='queued', executor=%s, expires_at=%s, worker=NULL, version=version+1, {assignments}", rows
         )
         if queue:
             ring_queued(jobs)

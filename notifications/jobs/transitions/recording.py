@@ -21,6 +21,7 @@ from notifications.extension.app import Rows
 from notifications.extension.calls import do_apart, mark_if_of_hook
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
+from notifications.jobs.end_signals import send_signals_of_ends
 from notifications.jobs.notifying import (
     SHARE_REMEMBERED,
     call_hooks,
@@ -29,7 +30,6 @@ from notifications.jobs.notifying import (
     jobs_added,
     number,
     prepare_hooks,
-    send_signals_of_ends,
     wake_workers,
 )
 from notifications.jobs.outcomes import Outcome

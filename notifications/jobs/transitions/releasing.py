@@ -15,6 +15,7 @@ from django.db.models import Q, QuerySet
 
 from notifications import streams
 from notifications.db.bulk import lock_query
+from notifications.db.clock import database_now
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs.claiming import candidates
@@ -111,7 +112,9 @@ class HeldJobs:
         next claim raises.
         """
         limits = RunningLimits(queue_limits(), {self._executor: limit})
-        jobs = candidates.lock_jobs(limit, self.queues, Q(), {self._executor: limit}, limits)
+        jobs = candidates.lock_jobs(
+            database_now(), limit, self.queues, Q(), {self._executor: limit}, limits, []
+        )
         if not jobs:
             return []
         move_clocks(jobs)

@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 from argparse import SUPPRESS, ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -36,7 +37,7 @@ MAX_PROCESSES = 256
 
 class Command(ManagementCommand):
     help = (
-        "Run background jobs until SIGTERM or Ctrl-C. "
+        "Run background jobs until SIGTERM, SIGHUP or Ctrl-C. "
         "Running jobs may then finish within NOTIFICATIONS['GRACE'] seconds; the others go back to the queue."
     )
     examples = (
@@ -70,8 +71,8 @@ class Command(ManagementCommand):
         parser.add_argument(
             "--reload", action="store_true", help="in development: start again when code changes"
         )
-        # Of the processes of a supervisor: to end when it has been killed.
-        parser.add_argument("--stop-with-stdin", action="store_true", help=SUPPRESS)
+        # Of the processes of a supervisor: a descriptor, to end when it has been killed.
+        parser.add_argument("--supervisor-pipe", type=int, help=SUPPRESS)
         # Of a command without a supervisor that calls this one: see notifications.asgi.begin_serving().
         parser.add_argument("--restarts", action="store_true", help=SUPPRESS)
 
@@ -95,24 +96,24 @@ class Command(ManagementCommand):
         except (ValueError, ImproperlyConfigured) as exc:
             raise CommandError(str(exc)) from exc
         if processes is not None:
-            self.supervise(processes, queue, concurrency, options)
-        elif options["reload"]:
-            autoreload.run_with_reloader(self.run_until_reload, queue, concurrency)
-        else:
+            return self.supervise(processes, queue, concurrency, options)
+        with empty_input():
+            if options["reload"]:
+                return autoreload.run_with_reloader(self.run_until_reload, queue, concurrency)
             limit = RunLimit(max_jobs=options["max_jobs"], until_idle=options["until_idle"])
-            asyncio.run(self.run_worker(queue, concurrency, limit, options["stop_with_stdin"]))
+            asyncio.run(self.run_worker(queue, concurrency, limit, options["supervisor_pipe"]))
 
     async def run_worker(
-        self, queues: list[str], concurrency: int | None, limit: RunLimit, stops_with_stdin: bool
+        self, queues: list[str], concurrency: int | None, limit: RunLimit, supervisor_pipe: int | None
     ) -> None:
         """Run a worker in this process until a signal, or until it ends by itself."""
-        reset_signals_in_forks()
         worker = self.make_worker(queues, concurrency, limit)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             loop.add_signal_handler(number, worker.stop)
-        if stops_with_stdin:
-            start_thread(stop_at_end_of_input, "notifications-supervisor", worker)
+        if supervisor_pipe is not None:
+            os.set_inheritable(supervisor_pipe, False)
+            start_thread(stop_with_supervisor, "notifications-supervisor", worker, supervisor_pipe)
         self.announce(worker)
         await worker.run()
         self.stdout.write("The worker has ended.")
@@ -154,7 +155,7 @@ class Command(ManagementCommand):
         self, processes: int, queues: list[str], concurrency: int | None, options: dict[str, Any]
     ) -> None:
         """Run several worker processes until a signal, or until all have ended by themselves."""
-        arguments = ["run_jobs", "--skip-checks", "--stop-with-stdin"]
+        arguments = ["run_jobs", "--skip-checks"]
         arguments += [part for name in queues for part in ("--queue", name)]
         for name, value in (
             ("concurrency", concurrency),
@@ -171,6 +172,7 @@ class Command(ManagementCommand):
             grace=settings.GRACE,
             replaces_finished=not options["until_idle"],
             write=self.stderr.write,
+            stop_signals=tuple(stop_signals()),
         )
         if problem := supervisor.run():
             raise CommandError(problem)
@@ -186,32 +188,33 @@ def program() -> Sequence[str]:
     return [sys.executable, "-m", "django"]
 
 
-def stop_at_end_of_input(worker: JobWorker) -> None:
-    """Stop a worker when its standard input is closed, because the supervisor that holds the other end has ended."""
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
+def stop_with_supervisor(worker: JobWorker, pipe: int) -> None:
+    """Stop a worker when the supervisor has ended, which holds the other end of this pipe."""
+    os.read(pipe, 1)
     worker.stop()
 
 
-def reset_signals_in_forks() -> None:
-    """Reset the handlers of SIGTERM and SIGINT in processes that tasks fork.
+def stop_signals() -> Iterator[signal.Signals]:
+    """Yield the signals that stop the worker within the grace period: SIGHUP too, unless this runs under ``nohup``."""
+    yield from (signal.SIGTERM, signal.SIGINT)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        yield signal.SIGHUP
 
-    A fork inherits the worker's handlers and, before Python 3.12, the pipe by which asyncio receives signals: SIGTERM
-    for the child would stop the worker. Signals are blocked until the child has reset them.
+
+@contextmanager
+def empty_input() -> Iterator[None]:
+    """Have programs that tasks start read the end of the file from standard input, if it is no terminal.
+
+    A pipe that stays open, as supervisord makes, has one like ffmpeg or ssh wait for ever.
     """
-    signals = {signal.SIGTERM, signal.SIGINT}
-    thread = threading.local()
-
-    def before() -> None:
-        thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-
-    def after() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, thread.mask)
-
-    def after_in_child() -> None:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        after()
-
-    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
+    if sys.__stdin__ is None or os.isatty(0):  # None: it is closed, and 0 may be the descriptor of anything
+        yield
+        return
+    original = os.dup(0)
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
+    try:
+        yield
+    finally:
+        os.dup2(original, 0)
+        os.close(original)

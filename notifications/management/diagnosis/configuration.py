@@ -13,12 +13,13 @@ from django.conf import settings as django_settings
 from django.core.checks import WARNING, CheckMessage, Error, Info, Tags, Warning, run_checks
 from django.http import HttpRequest
 
-from notifications.checks import RUNSERVER_PROBLEM, RUNSERVER_REMEDY, check_websocket, serves_wsgi
 from notifications.compat import task_backends
 from notifications.conf import settings
 from notifications.management.diagnosis.checking import register
+from notifications.management.management_command import UNUSABLE_REMEDY, unusable
 from notifications.realtime import probe
 from notifications.realtime.auth import handshakes
+from notifications.realtime.checks import RUNSERVER_PROBLEM, RUNSERVER_REMEDY, check_websocket, serves_wsgi
 from notifications.realtime.doorbell import channel_layer
 
 
@@ -56,6 +57,13 @@ def check_settings(**options: Any) -> Iterable[CheckMessage]:
         ]
     # The engines have a check of their own, which says what waits because of it.
     return [each for each in found if each.level >= WARNING and each.id != "notifications.E007"]
+
+
+@register("processes", "subcommands")
+def check_subcommands(**options: Any) -> Iterator[CheckMessage]:
+    """Find the subcommands of extensions that were left out when this command was loaded."""
+    for _, problem in sorted(unusable.items()):
+        yield Warning(problem, hint=UNUSABLE_REMEDY)
 
 
 @register("processes", "socket")

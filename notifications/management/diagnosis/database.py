@@ -10,6 +10,7 @@ from django.core.checks import ERROR, CheckMessage, Error, Info, Tags, Warning, 
 
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
+from notifications.db import missing_tables
 from notifications.db.deadlines import limit_answers
 from notifications.db.schema import find_mismatch
 from notifications.db.transactions import begins_with_lock, connection, database, try_write
@@ -61,7 +62,7 @@ def check_tables(**options: Any) -> list[CheckMessage]:
     if any(message.level >= ERROR for message in found) or not (missing := pending_migrations()):
         return found
     message = f"Migrations are not applied: {', '.join(missing)}."
-    return [Error(message, hint="Run manage.py migrate.", obj={"missing": missing})]
+    return [Error(message, hint=missing_tables.describe_remedy(), obj={"missing": missing})]
 
 
 @register(Tags.database, "writes", "The database takes writes.")
@@ -143,7 +144,6 @@ def check_unread_counts(**options: Any) -> Iterator[CheckMessage]:
 
 REMEDIES = {
     Missing.DATABASE: "Check DATABASES, and whether the database server runs and takes writes.",
-    Missing.MIGRATIONS: "Run manage.py migrate.",
     Missing.SETTINGS: "Correct TASKS or NOTIFICATIONS, then run manage.py check.",
 }
 
@@ -167,7 +167,8 @@ def check_readiness(**options: Any) -> Iterator[CheckMessage]:
         problem, remedy, missing = mismatch.problem, mismatch.remedy, Missing.MIGRATIONS
     elif found:
         missing, reason = found
-        problem, remedy = f"{reason}.", worker_advice() if missing == Missing.WORKER else REMEDIES[missing]
+        describe = {Missing.WORKER: worker_advice, Missing.MIGRATIONS: missing_tables.describe_remedy}
+        problem, remedy = f"{reason}.", REMEDIES[missing] if missing in REMEDIES else describe[missing]()
     else:
         return
     yield Error(f"Not ready because of the {missing}: {problem}", hint=remedy, obj={"missing": missing})

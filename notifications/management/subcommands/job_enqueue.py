@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from notifications.compat import InvalidTask
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.jobs.declaring.tasks import stores_jobs
-from notifications.jobs.results import find_task
+from notifications.jobs.results import find_project_task
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.job_verbs import run_time
 
@@ -52,7 +52,7 @@ class EnqueueCommand(ManagementCommand):
         **options: Any,
     ) -> None:
         try:
-            found = find_task(task)
+            found = find_project_task(task)
         except ImportError as exc:
             raise CommandError(f"Nothing was enqueued: {exc}") from exc
         if not stores_jobs(found.backend):

@@ -149,6 +149,7 @@ class ShowCommand(ManagementCommand):
             "Worker": job.worker,
             "Queued": times.format_time(job.queued_at),
             "Not before": None if job.done else times.format_time(job.run_after),
+            "Expires at": times.format_time(job.expiry),
             "Started": times.format_time(job.started_at),
             "Finished": times.format_time(job.finished_at),
             "Cancellation": times.format_time(job.cancel_requested_at),

@@ -6,6 +6,7 @@ Browsers do not apply the same-origin policy to WebSockets.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from functools import partial
 from typing import Any
@@ -14,8 +15,11 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
 from notifications.conf import settings
+from notifications.db.unavailable import count_for_log
 from notifications.realtime.auth.sessions import read_users
 from notifications.realtime.pool import ThreadPool
+
+logger = logging.getLogger(__name__)
 
 MAX_SESSIONS_PER_QUERY = 100
 #: Seconds between two queries, so that under load each one resolves many sessions.
@@ -23,6 +27,7 @@ QUERY_INTERVAL_SECONDS = 0.02
 
 ORIGIN_PATTERN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+MAX_LOGGED_ORIGIN_CHARACTERS = 100
 
 Batch = list[tuple[str | None, asyncio.Future[Any]]]
 
@@ -95,6 +100,25 @@ def is_origin_allowed(origins: list[bytes], request: HttpRequest) -> bool:
     except DisallowedHost:
         return False
     return origin == own_origin or origin in map(parse_origin, settings.ORIGINS)
+
+
+def log_refused_origin(origins: list[bytes], request: HttpRequest) -> None:
+    """Log which Origin was not allowed, and what to set. Once a minute in a process: clients choose what they send."""
+    if not (count := count_for_log("refused origin")):
+        return
+    sent = ", ".join(repr(origin[:MAX_LOGGED_ORIGIN_CHARACTERS].decode("latin-1")) for origin in origins[:2])
+    try:
+        own = repr(f"{request.scheme}://{request.get_host()}"[:MAX_LOGGED_ORIGIN_CHARACTERS])
+    except DisallowedHost:
+        own = "a host that ALLOWED_HOSTS does not have"
+    logger.warning(
+        "Refused a WebSocket because of its Origin (%d times since the last such line): %s, the server is %s. If both "
+        "are this site, have the proxy forward Host and set SECURE_PROXY_SSL_HEADER; to allow the pages of another "
+        "site, list its origin in NOTIFICATIONS['ORIGINS'].",
+        count,
+        sent or "no Origin",
+        own,
+    )
 
 
 def parse_origin(origin: str) -> tuple[str, str, str] | None:

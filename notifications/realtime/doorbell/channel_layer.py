@@ -42,7 +42,7 @@ def configured_path() -> str:
     from channels.layers import DEFAULT_CHANNEL_LAYER, InMemoryChannelLayer, channel_layers
 
     path = channel_layers.configs.get(DEFAULT_CHANNEL_LAYER, {}).get("BACKEND", "")
-    with contextlib.suppress(ImportError):  # make_layer() raises the error, where it is logged
+    with contextlib.suppress(Exception):  # make_layer() raises the error, where it is logged; so does a check
         if path and issubclass(import_string(path), InMemoryChannelLayer):
             return ""
     return path

@@ -16,7 +16,7 @@ from django.core.handlers.asgi import ASGIRequest
 
 from notifications import paths
 from notifications.realtime import close_reasons
-from notifications.realtime.auth.handshakes import is_origin_allowed
+from notifications.realtime.auth.handshakes import is_origin_allowed, log_refused_origin
 from notifications.realtime.auth.sessions import cookie_session_key, is_session_of
 from notifications.realtime.close_reasons import Bye
 from notifications.realtime.hub import Hub, current_hub
@@ -44,7 +44,10 @@ async def _accept(scope: Scope, receive: Receive, send: Send) -> Socket | None:
     request = _build_request(scope)
     subprotocols = scope.get("subprotocols") or []
     has_foreign_subprotocols = subprotocols and SUBPROTOCOL not in subprotocols
-    if not is_origin_allowed(_header_values(scope, b"origin"), request) or has_foreign_subprotocols:
+    origins = _header_values(scope, b"origin")
+    if not (is_allowed := is_origin_allowed(origins, request)):
+        log_refused_origin(origins, request)
+    if not is_allowed or has_foreign_subprotocols:
         await send({"type": "websocket.close", "code": close_reasons.FORBIDDEN_CODE})
         return None
     daphne.extend_close_timeout(send)

@@ -101,14 +101,7 @@ async function send(link, url, page) {
   status.role = "status";
   link.after(status);
   const response = await page.jobs.request(url, { method: "POST" });
-  const { origin, pathname } = new URL(response.url);
-  const signIn = page.createSignInLink(); // It leads to this page itself if the project has none.
-  const isSignedOut =
-    response.redirected &&
-    signIn.href !== location.href &&
-    signIn.origin === origin &&
-    signIn.pathname === pathname;
-  if (response.ok && !isSignedOut) {
+  if (response.ok) {
     done.add(link.href);
     restoreDone(document, page);
     status.textContent = page.localization.text("done");
@@ -119,7 +112,8 @@ async function send(link, url, page) {
     const { detail, title } = await response.json();
     showProblem(link, detail || title, page);
   } else if (GATEWAY_ERRORS.includes(response.status)) throw new Error("No response.");
-  else if (response.status < 400 || response.redirected) location.assign(link.href);
+  else if (response.status < 400 || response.status === 401 || response.redirected)
+    location.assign(link.href);
   else showProblem(link, page.localization.text("refused", { status: response.status }), page);
 }
 

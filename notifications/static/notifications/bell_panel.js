@@ -244,9 +244,9 @@ export function connectPanel(panel, page, signal) {
     if (verb === "archive") kept.set(entry.key, { ...entry, row }); // The list may be loaded before the response.
     try {
       await (entry.group ? page.markGroup(verb, entry, listed?.seq ?? 0) : page.mark(verb, [entry.item]));
-    } catch {
+    } catch (error) {
       if (verb === "archive") kept.delete(entry.key);
-      return showNote(localization.text("unsaved"), () => change(verb, row, entry));
+      return showNote(page.describe(error), () => change(verb, row, entry));
     }
     showNote("");
     const hadFocus = row.contains(document.activeElement);
@@ -315,8 +315,8 @@ export function connectPanel(panel, page, signal) {
   async function markAllRead() {
     try {
       await page.markReadUpTo(Math.max(0, ...readKnown().map((item) => item.raised)));
-    } catch {
-      return showNote(localization.text("unsaved"), markAllRead);
+    } catch (error) {
+      return showNote(page.describe(error), markAllRead);
     }
     showNote("");
   }

@@ -13,7 +13,7 @@
  *   errors?: Record<string, any>|any[]}} ProblemDetails
  * @typedef {{kind: "job", id: string, seq: number, version: number, title: string, task: string, state: string,
  *   done: boolean, attempt: number, max_attempts: number, progress: Progress|null, created_at: string,
- *   started_at: string|null, finished_at: string|null, run_after: string|null, error: ProblemDetails|null,
+ *   started_at: string|null, finished_at: string|null, run_after: string|null, expires_at: string|null, error: ProblemDetails|null,
  *   url: string|null, waiting: Waiting|null,
  *   links: {self: string, result: string|null, cancel: string|null, retry: string|null}}} JobItem
  * @typedef {Notification|JobItem} Item

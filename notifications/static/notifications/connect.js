@@ -40,16 +40,21 @@ export function connect(modules, data, loadModules) {
   const refuse = async () => {
     throw modules.requests.createSignedOut();
   };
-  const createTransport = isSignedIn ? transportFactory(modules, { data, name, clock }) : createNoTransport;
+  const send = modules.requests.refuseSignIn(fetch.bind(globalThis), data.signIn ?? "");
+  const createTransport = isSignedIn
+    ? transportFactory(modules, { data, name, clock, send })
+    : createNoTransport;
   const client = new modules.client.Client({ createTransport, start: startingPosition(data, name) });
   const requests = new modules.requests.Requests({
-    fetch: isSignedIn ? fetch.bind(globalThis) : refuse,
+    fetch: isSignedIn ? send : refuse,
     clock,
     origin: location.origin,
     csrf: {
       header: data.csrfHeader ?? "X-CSRFToken",
       getToken: () => readCookie(data.csrfCookie) ?? data.csrfToken ?? "",
     },
+    viewer: data.user,
+    onSignedOut: () => client.checkConnection(),
   });
   const jobs = new modules.jobs.Jobs({
     client,
@@ -68,13 +73,13 @@ export function connect(modules, data, loadModules) {
  * Return what creates the transport of a client: one connection for all tabs where the browser can share it, a
  * connection of its own otherwise.
  * @param {CoreModules} modules
- * @param {{data: PageData, name: string, clock: Clock}} options
+ * @param {{data: PageData, name: string, clock: Clock, send: typeof fetch}} options
  */
-function transportFactory({ connection, polling, tabs }, { data, name, clock }) {
+function transportFactory({ connection, polling, tabs }, { data, name, clock, send }) {
   const socketUrl = new URL(data.socket ?? "", location.href);
   socketUrl.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   const createPoller = (/** @type {Callbacks} */ callbacks) =>
-    new polling.Poller({ url: data.sync ?? "", fetch: fetch.bind(globalThis), clock, callbacks });
+    new polling.Poller({ url: data.sync ?? "", fetch: send, clock, callbacks });
   const createConnection = (/** @type {Callbacks} */ callbacks) =>
     new connection.Connection({
       url: socketUrl.href,

@@ -143,8 +143,9 @@ export function connectElement(inbox, page, signal, modules) {
       answer = await saved;
     } catch (error) {
       show(invert(verb), rows);
-      const { cause } = /** @type {any} */ (error); // What is wrong, if the server has said so.
-      showMessage(cause ?? localization.text("unsaved"), cause ? undefined : retry);
+      // The same again would be refused again.
+      const isRefused = /** @type {any} */ (error).status < 500;
+      showMessage(page.describe(error), isRefused ? undefined : retry);
       return null;
     }
     void list.updateViews();
@@ -244,9 +245,8 @@ export function connectElement(inbox, page, signal, modules) {
     body.delete("id");
     for (const row of rows) body.append("id", toItem(row).id);
     body.set("part", "list");
-    const response = await fetch(url, { method: "POST", body, redirect: "error" });
-    if (response.ok) client.refresh();
-    else throw new Error("Refused", { cause: response.status === 422 ? await response.text() : null });
+    await page.jobs.sendForm(url, body);
+    client.refresh();
   }
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */

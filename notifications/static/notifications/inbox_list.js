@@ -21,7 +21,7 @@ const LOAD_MARGIN = "800px"; // Older rows are loaded when the end of the list i
  */
 export function connectList(
   inbox,
-  { client, dom, localization, rows, shownIds },
+  { client, dom, jobs, localization, rows, shownIds },
   signal,
   { getShown, focusRow, showMessage, getLastSave, getCurrent },
   inbox_rows,
@@ -114,7 +114,8 @@ export function connectList(
    */
   async function sendForm(url, body) {
     body.set("part", "message");
-    const answer = await loadPage(url, ".notifications-message", body);
+    const { location } = /** @type {{location: string}} */ (await jobs.sendForm(url, body));
+    const answer = await loadPage(location, ".notifications-message");
     client.refresh();
     return answer.children;
   }
@@ -331,18 +332,18 @@ export function connectList(
 }
 
 // Return an element of a page of the app, or reject. The browser parses it: trusted types let no script parse a text.
-/** @type {(url: string|URL, selector?: string, body?: FormData) => Promise<HTMLElement>} */
-function loadPage(url, selector = "notifications-inbox", body) {
+/** @type {(url: string|URL, selector?: string) => Promise<HTMLElement>} */
+function loadPage(url, selector = "notifications-inbox") {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open(body ? "POST" : "GET", url);
+    request.open("GET", url);
     request.responseType = "document";
     request.onreadystatechange = () => request.status === 200 || request.abort(); // An error is not parsed.
     request.onloadend = () => {
       const found = /** @type {HTMLElement|null|undefined} */ (request.responseXML?.querySelector(selector));
       if (found) resolve(found);
-      else reject(request);
+      else reject(new TypeError("There is no such page."));
     };
-    request.send(body);
+    request.send();
   });
 }

@@ -83,6 +83,15 @@ export class Jobs {
   }
 
   /**
+   * Send a form of a page of the app: see Requests.sendForm().
+   * @param {string} url
+   * @param {FormData|URLSearchParams} body
+   */
+  sendForm(url, body) {
+    return this.#options.requests.sendForm(url, body);
+  }
+
+  /**
    * Send a request to a view of the project that enqueues nothing, and return its response as it is.
    * @param {string} url
    * @param {RequestInit} init

@@ -20,7 +20,7 @@
  *   loadModules: (name: string) => Promise<any>,
  *   localization: import("./localization.js").Localization, clock: import("./connection.js").Clock,
  *   isOut: () => boolean, onOutage: (listener: (isOut: boolean) => void) => () => void,
- *   createSignInLink: () => HTMLAnchorElement,
+ *   createSignInLink: () => HTMLAnchorElement, describe: (error: any, unreachable?: string) => string,
  *   newerThan: (raised: number) => Notification[],
  *   pendingToasts: Map<string, {item: Notification, isLive: boolean}>,
  *   shownIds: Set<string>, openLists: Set<(item: Notification) => boolean>, doneStates: string[], icons: Record<string, string>,
@@ -51,7 +51,7 @@ const MAX_RECEIPTS = 50;
  * @param {Connection} connection
  * @param {PageData} data
  * @param {PageContent} content
- * @param {(name: string) => Promise<Record<string, any>>} loadModules loads those of "inbox", "job" or "output" where a page has such
+ * @param {(name: string) => Promise<Record<string, any>>} loadModules loads those of "inbox", "job", "output", "preferences" or "push" where a page has such
  *   an element, which may be inserted later, for example by Turbo, and "panel" when the bell or a toast needs them
  */
 export function defineElements(modules, connection, data, content, loadModules) {
@@ -100,6 +100,9 @@ export function defineElements(modules, connection, data, content, loadModules) 
       if (data.signInNext) url.searchParams.set(data.signInNext, location.pathname + location.search);
       return page.dom.createLink("", localization.text("sign_in"), url.href);
     },
+    // Say why a request has failed: as the server says it, or that it cannot be reached.
+    describe: ({ problem, status }, unreachable = localization.text("unsaved")) =>
+      problem?.detail || (status ? localization.text("refused", { status }) : unreachable),
     newerThan: (raised) =>
       [...client.stream.notifications.values()].filter(
         (item) => item.raised > raised && item.archived_at === null,
@@ -125,7 +128,7 @@ export function defineElements(modules, connection, data, content, loadModules) 
     loadModules: load,
     rows: /** @type {any} */ (null),
   };
-  for (const element of ["bell", "toasts", "inbox", "job", "output"])
+  for (const element of ["bell", "toasts", "inbox", "job", "output", "preferences", "push"])
     defineElement(element, async (node, signal) => {
       const loaded = modules[element] ? modules : await load(element);
       if (!signal.aborted)

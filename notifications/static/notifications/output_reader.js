@@ -11,6 +11,12 @@
 
 /** After this long a connection is opened again that the server has refused, or cannot hold open. */
 const RETRY_MS = 3_000;
+/** The server sends the first event at once. If none arrives, something on the way holds the response back to its end. */
+const FIRST_EVENT_TIMEOUT_MS = 5_000;
+/** Between two long polls: a job may write ten times a second. */
+const POLL_INTERVAL_MS = 1_000;
+/** Whether events are held back, also for other readers of this page. */
+let isHeldBack = false;
 /** A line of the app, which no task can write, and one that has not arrived whole. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it marks these lines
 const MARK = /\n\x1e([^\n]*)\n/;
@@ -25,37 +31,40 @@ const MARK_BEGINNING = /\n(?:\x1e[^\n]*)?$/;
  * @param {string} [options.offset] up to which the text is known, from the beginning if there is none
  * @param {boolean} [options.isClosed] whether nothing follows it, until the job runs again
  * @param {Client} options.client
- * @param {{read: (id: string) => Promise<void>}} options.jobs
+ * @param {Pick<import("./jobs.js").Jobs, "read"|"request">} options.jobs
  * @param {import("./connection.js").Clock} options.clock
  * @param {AbortSignal} options.signal ends it
  * @param {Take} options.take
  */
 export function readOutput({ id, url, offset = "-1", isClosed = false, client, jobs, clock, signal, take }) {
-  /** What has arrived without its offset, and what may be the beginning of a line of the app. */
+  /** What has arrived without its offset, and, up to the offset `end`, what may be the beginning of a line of the app. */
   let received = "";
   let rest = "";
+  let end = offset;
   let timer = /** @type {any} */ (null);
   let source = /** @type {EventSource|null} */ (null);
+  let request = new AbortController();
 
   const getUrl = (/** @type {string} */ query) => {
     const address = new URL(url, location.href);
     address.pathname += "output/";
-    return `${address.href}&offset=${offset}${query}`;
+    return `${address.href}&offset=${end}${query}`;
   };
 
   /** Pass on text that ends at an offset. If it is the last, the state of the job is read. */
-  function receive(/** @type {string} */ text, /** @type {string|null} */ end, isLast = false) {
+  function receive(/** @type {string} */ text, /** @type {string|null} */ next, isLast = false) {
     isClosed = isLast;
+    end = next ?? end;
     const parts = (rest + text).split(MARK);
     const last = parts.pop() ?? "";
     rest = isLast ? "" : (last.match(MARK_BEGINNING)?.[0] ?? "");
     parts.push(last.slice(0, last.length - rest.length));
-    // The next request begins before what is kept back.
-    offset = String(Number(end) - new TextEncoder().encode(rest).length).padStart(16, "0");
+    // Another reader begins before what is kept back here.
+    const start = Number(end) - new TextEncoder().encode(rest).length;
     const all = parts.map((part, index) => (index % 2 ? { text: "", mark: part } : { text: part, mark: "" }));
     take(
       all.filter((part) => part.text || part.mark),
-      offset,
+      String(start).padStart(16, "0"),
       text,
     );
     if (!isLast) return;
@@ -66,9 +75,12 @@ export function readOutput({ id, url, offset = "-1", isClosed = false, client, j
   function connect() {
     disconnect();
     if (signal.aborted || isClosed || document.visibilityState === "hidden") return;
+    if (isHeldBack) return void read("&live=long-poll");
     source = new EventSource(getUrl("&live=sse"));
+    expectEvent(FIRST_EVENT_TIMEOUT_MS);
     source.addEventListener("data", ({ data }) => (received += data));
     source.addEventListener("control", ({ data }) => {
+      clock.clearTimeout(timer);
       const control = /** @type {Control} */ (JSON.parse(data));
       const text = received;
       received = "";
@@ -78,29 +90,45 @@ export function readOutput({ id, url, offset = "-1", isClosed = false, client, j
       // It goes on by itself after the last control event, unless the server has refused it.
       received = "";
       if (source?.readyState === EventSource.CLOSED) void read();
+      else expectEvent(RETRY_MS + FIRST_EVENT_TIMEOUT_MS);
     });
   }
 
-  /** Read what there is, from a server that cannot hold a response open, and connect again later. */
-  async function read() {
+  function expectEvent(/** @type {number} */ ms) {
+    clock.clearTimeout(timer);
+    timer = clock.setTimeout(() => {
+      isHeldBack = true;
+      connect();
+    }, ms);
+  }
+
+  /** Read what there is, or wait for what follows, where events cannot be sent or do not arrive, and connect again. */
+  async function read(query = "") {
     disconnect();
+    const { signal } = request;
+    let isRead = false;
     try {
-      const response = await fetch(getUrl(""));
+      const response = await jobs.request(getUrl(query), { headers: { Accept: "text/plain" }, signal });
       if ([401, 404].includes(response.status)) return;
       const { headers } = response;
-      if (response.ok)
-        receive(await response.text(), headers.get("Stream-Next-Offset"), headers.has("Stream-Closed"));
+      const text = await response.text();
+      signal.throwIfAborted();
+      isRead = response.ok;
+      if (isRead) receive(text, headers.get("Stream-Next-Offset"), headers.has("Stream-Closed"));
     } catch {
-      // The server or the network is away.
+      if (signal.aborted) return;
+      isHeldBack = false; // The server or the network is away, and so the events may have been.
     }
-    if (!isClosed) timer = clock.setTimeout(connect, RETRY_MS);
+    if (!isClosed) timer = clock.setTimeout(connect, query && isRead ? POLL_INTERVAL_MS : RETRY_MS);
   }
 
   function disconnect() {
     clock.clearTimeout(timer);
+    request.abort();
+    request = new AbortController();
     source?.close();
     source = null;
-    received = rest = ""; // The next request begins before them.
+    received = ""; // The next request begins before it.
   }
 
   /** The end of the job, or that it runs again. */

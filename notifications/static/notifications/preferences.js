@@ -1,19 +1,26 @@
-// The page of preferences: saves what is changed at once, and offers to undo it. Without this script a button saves the form.
+// <notifications-preferences>: saves what is changed at once, and offers to undo it. Without this script a button saves the form.
 
+/** @typedef {import("./notifications.js").Page} Page */
 /** @typedef {HTMLInputElement|HTMLSelectElement} Control */
-/** @typedef {"saved"|"undone"|"unsaved"|"refused"} TextKey */
+/** @typedef {"saved"|"undone"|"unsaved"|"refused"|"signedOut"} TextKey */
 
-function connectPreferences() {
-  const form = /** @type {HTMLFormElement|null} */ (
-    document.querySelector("[data-notifications-preferences]")
-  );
+/**
+ * @param {HTMLElement} element
+ * @param {Page} page
+ * @param {AbortSignal} signal aborted when the element is removed
+ */
+export function connectElement(element, page, signal) {
+  const form = element.querySelector("form");
   const save = form?.querySelector("[data-save]");
   if (!form || !save) return;
+  const draftKey = `${page.name}:preferences`;
   const message = /** @type {HTMLElement} */ (form.querySelector("[role=status]"));
   /** What is stored, by the names of the controls. @type {Map<string, string>} */
   const stored = new Map();
   /** The last request: they are sent one after another, so that the last change wins. */
   let last = Promise.resolve();
+  /** The names of what was changed while the user was signed out. @type {Set<string>} */
+  let unsaved = new Set();
 
   for (const control of controls()) stored.set(control.name, read(control));
   save.remove();
@@ -35,6 +42,14 @@ function connectPreferences() {
     );
     change(names, "saved");
   });
+  signal.addEventListener(
+    "abort",
+    page.client.on("state", (state) => {
+      // The user has signed in again, in another tab: as the inbox does.
+      if (unsaved.size && (state === "live" || state === "polling")) location.reload();
+    }),
+  );
+  restore();
 
   /** Return the controls of the form that are saved. */
   function controls() {
@@ -63,31 +78,29 @@ function connectPreferences() {
    * @param {TextKey} done
    */
   function change(names, done) {
-    const before = new Map(names.map((name) => [name, stored.get(name) ?? ""]));
-    const after = new Map(
-      controls()
-        .filter(({ name }) => before.has(name))
-        .map((each) => [each.name, read(each)]),
-    );
-    last = last.then(() => store(before, after, done));
+    last = last.then(() => store(new Set([...names, ...unsaved]), done));
   }
 
   /**
-   * @param {Map<string, string>} before
-   * @param {Map<string, string>} after
+   * @param {Set<string>} names
    * @param {TextKey} done
    */
-  async function store(before, after, done) {
+  async function store(names, done) {
+    const before = new Map([...names].map((name) => [name, stored.get(name) ?? ""]));
+    const after = new Map(
+      controls()
+        .filter(({ name }) => names.has(name))
+        .map((each) => [each.name, read(each)]),
+    );
     try {
-      const response = await fetch(/** @type {HTMLFormElement} */ (form).action, {
-        method: "POST",
-        body: encode(after),
-        redirect: "manual", // to this page, which need not be loaded
-      });
-      if (response.type !== "opaqueredirect") return fail(before, "refused");
-    } catch {
-      return fail(before, "unsaved");
+      await page.jobs.sendForm(/** @type {HTMLFormElement} */ (form).action, encode(after));
+    } catch (error) {
+      const { status } = /** @type {any} */ (error);
+      if (status === 401) return keep(after);
+      show(before);
+      return say(status ? "refused" : "unsaved");
     }
+    if (unsaved.size) keep(new Map());
     for (const [name, value] of after) stored.set(name, value);
     say(done);
     if (done === "undone") return;
@@ -108,9 +121,7 @@ function connectPreferences() {
    */
   function encode(values) {
     const all = new FormData(/** @type {HTMLFormElement} */ (form));
-    const body = new URLSearchParams({
-      csrfmiddlewaretoken: String(all.get("csrfmiddlewaretoken") ?? ""),
-    });
+    const body = new URLSearchParams();
     for (const [name, value] of values) {
       const [field, number = ""] = name.split(".");
       if (name.startsWith("quiet_")) body.set("quiet", "1");
@@ -133,12 +144,32 @@ function connectPreferences() {
   }
 
   /**
-   * @param {Map<string, string>} before
-   * @param {TextKey} reason
+   * Keep what was chosen while the user is signed out, until they are back on this page.
+   * @param {Map<string, string>} values
    */
-  function fail(before, reason) {
-    show(before);
-    say(reason);
+  function keep(values) {
+    unsaved = new Set(values.keys());
+    try {
+      sessionStorage.setItem(draftKey, JSON.stringify([...values]));
+    } catch {
+      // Storage is blocked: it is shown until the page is left.
+    }
+    if (!values.size) return;
+    say("signedOut");
+    message.firstElementChild?.append(" ", page.createSignInLink());
+  }
+
+  /** Save what was chosen while the user was signed out. */
+  function restore() {
+    try {
+      const values = new Map(JSON.parse(sessionStorage.getItem(draftKey) ?? "[]"));
+      if (!values.size) return;
+      show(values);
+      unsaved = new Set(values.keys());
+      change([], "saved");
+    } catch {
+      // Storage is blocked.
+    }
   }
 
   /** @param {TextKey} key */
@@ -148,7 +179,3 @@ function connectPreferences() {
     message.replaceChildren(text);
   }
 }
-
-connectPreferences();
-
-export {};

@@ -1,19 +1,22 @@
-// The list of devices: turns push on in this browser after a click, and off with the removal of its row. The list itself,
+// <notifications-push>, the list of devices: turns push on in this browser after a click, and off with the removal of its row. The list itself,
 // and the removal of other devices, work without this script.
 
 /**
+ * @typedef {import("./notifications.js").Page} Page
  * @typedef {{public_key: string, csrf_header: string, csrf_token: string, position: number,
  *   links: {worker: string, subscribe: string, read: string}}} PushState what the server tells this script and the service worker
- * @typedef {"unsupported"|"denied"|"unsaved"|"failed"} TextKey
+ * @typedef {"unsupported"|"denied"|"failed"} TextKey
  */
 
 /** With require-trusted-types-for the address of a service worker must come from a policy. It is made once. */
 let policy = /** @type {any} */ (null);
 
-/** Connect the list of a page. Nothing is asked, and no service worker is installed, before a click. */
-export async function connectDevices() {
-  const list = /** @type {HTMLElement|null} */ (document.querySelector("[data-notifications-push]"));
-  if (!list) return;
+/**
+ * Connect the list of a page. Nothing is asked, and no service worker is installed, before a click.
+ * @param {HTMLElement} list
+ * @param {Page} page
+ */
+export async function connectElement(list, { describe: describeError, jobs }) {
   const { worker = "", state: stateUrl = "" } = list.dataset;
   const button = /** @type {HTMLButtonElement} */ (list.querySelector("[data-subscribe]"));
   const note = /** @type {HTMLElement} */ (list.querySelector("[role=status]"));
@@ -41,10 +44,9 @@ export async function connectDevices() {
       await post(state, describe(made));
       location.reload();
     } catch (error) {
-      // fetch() reports a failed network as TypeError; the push service has refused with a DOMException.
-      if (error instanceof TypeError) say("unsaved");
-      else if (error instanceof DOMException) say("failed");
-      else note.textContent = /** @type {Error} */ (error).message;
+      if (error instanceof DOMException)
+        say("failed"); // The push service has refused.
+      else note.textContent = describeError(error);
     } finally {
       button.disabled = false;
     }
@@ -120,12 +122,12 @@ export async function connectDevices() {
   async function findRow(held) {
     const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(held.endpoint));
     const hex = [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    return /** @type {HTMLElement|null} */ (list?.querySelector(`[data-mark="${hex}"]`) ?? null);
+    return /** @type {HTMLElement|null} */ (list.querySelector(`[data-mark="${hex}"]`));
   }
 
   /** @returns {Promise<PushState>} */
   async function readState() {
-    return parse(await fetch(stateUrl, { headers: { Accept: "application/json" } }));
+    return jobs.send(stateUrl);
   }
 
   /**
@@ -133,14 +135,14 @@ export async function connectDevices() {
    * @param {object} made
    */
   async function post(state, made) {
-    const headers = { "Content-Type": "application/json", [state.csrf_header]: state.csrf_token };
+    const headers = { "Content-Type": "application/json" };
     const body = JSON.stringify(made);
-    await parse(await fetch(state.links.subscribe, { method: "POST", headers, body }));
+    await jobs.send(state.links.subscribe, { method: "POST", headers, body });
   }
 
   /** @param {TextKey} key */
   function say(key) {
-    note.textContent = list?.dataset[key] ?? "";
+    note.textContent = list.dataset[key] ?? "";
   }
 }
 
@@ -152,17 +154,8 @@ function describe(made) {
   return { ...made.toJSON(), key: encode(made.options.applicationServerKey) };
 }
 
-/** @param {Response} response */
-async function parse(response) {
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.detail || body.title);
-  return body;
-}
-
 /** @param {ArrayBuffer|null} key */
 function encode(key) {
   const text = String.fromCharCode(...new Uint8Array(key ?? new ArrayBuffer(0)));
   return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
-
-void connectDevices();

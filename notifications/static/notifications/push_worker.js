@@ -4,6 +4,8 @@
 /** @typedef {import("./push.js").PushState} PushState */
 
 const worker = /** @type {any} */ (globalThis);
+/** A redirect leads to the page to sign in, whose status is that of success. */
+const OPTIONS = /** @type {RequestInit} */ ({ credentials: "same-origin", redirect: "error" });
 
 worker.addEventListener("install", () => worker.skipWaiting());
 handle("activate", keepKey);
@@ -96,7 +98,7 @@ async function readState() {
   // With the mark of the user who has turned push on here. Requests of another one, who has signed in since, are refused.
   const url = new URL(`state/${worker.location.search}`, worker.registration.scope);
   url.searchParams.set("background", "1"); // The browser may have started this worker without a person.
-  const response = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/json" } });
+  const response = await fetch(url, { ...OPTIONS, headers: { Accept: "application/json" } });
   if (!response.ok) throw new Error(`The state could not be read: ${response.status}`);
   return response.json();
 }
@@ -108,7 +110,6 @@ async function readState() {
  */
 async function post(state, url, body) {
   const headers = { "Content-Type": "application/json", [state.csrf_header]: state.csrf_token };
-  const init = { method: "POST", credentials: "same-origin", headers, body: JSON.stringify(body) };
-  const response = await fetch(url, /** @type {RequestInit} */ (init));
+  const response = await fetch(url, { ...OPTIONS, method: "POST", headers, body: JSON.stringify(body) });
   if (!response.ok) throw new Error(`${url} answered ${response.status}`);
 }

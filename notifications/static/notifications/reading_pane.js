@@ -277,13 +277,11 @@ export function connectPane(inbox, page, signal, list) {
       shown.dataset.retried = form.dataset.job ?? "";
     }
     try {
-      const body = new FormData(form, event.submitter);
-      const { type } = await fetch(form.action, { method: "POST", body, redirect: "manual" });
-      if (type !== "opaqueredirect") throw new Error("Refused.");
+      await page.jobs.sendForm(form.action, new FormData(form, event.submitter));
       loadSoon();
-    } catch {
+    } catch (error) {
       form.ariaBusy = null;
-      list.showMessage(localization.text("unsent"));
+      list.showMessage(page.describe(error, localization.text("unsent")));
     }
   }
 }

@@ -51,6 +51,23 @@ export function createSignedOut() {
 }
 
 /**
+ * Return a fetch() that answers 401 in place of the page to sign in, to which a project may redirect the requests of
+ * users who are signed out: the status of that page is that of success.
+ * @param {typeof fetch} fetch
+ * @param {string} signIn the address of that page, "" if it is not known
+ * @returns {typeof fetch}
+ */
+export function refuseSignIn(fetch, signIn) {
+  return async (input, init) => {
+    const response = await fetch(input, init);
+    const pathOf = (/** @type {string} */ url) => new URL(url, response.url).href.split("?")[0];
+    if (!signIn || !response.redirected || pathOf(signIn) !== pathOf(response.url)) return response;
+    const headers = { "Content-Type": "application/json" };
+    return new Response(JSON.stringify(createSignedOut().problem), { status: 401, headers });
+  };
+}
+
+/**
  * Return the error of the first invalid field: of a list as this app writes it, or of a dict as Django's forms do.
  * @param {ProblemDetails} problem
  */
@@ -69,6 +86,8 @@ export class Requests {
    * @param {Clock} options.clock
    * @param {string} options.origin of the page: only requests to it carry the CSRF token
    * @param {{header: string, getToken: () => string}} options.csrf
+   * @param {string} [options.viewer] the mark of the page's user
+   * @param {() => void} [options.onSignedOut] called when the server says that the user is not signed in
    */
   constructor(options) {
     this.#options = options;
@@ -85,6 +104,25 @@ export class Requests {
     if (this.#isUnsafeSameOrigin(url, init))
       headers.set(this.#options.csrf.header, this.#options.csrf.getToken());
     return this.#options.fetch(url, { ...init, headers });
+  }
+
+  /**
+   * Send a form of a page of the app as the browser would, but without leaving the page, and for its user only.
+   * @param {string} url
+   * @param {FormData|URLSearchParams} body
+   * @returns {Promise<{location: string}|null>} the page to which a browser would be led; rejects with RequestRefused or
+   *   what fetch() throws unless the server has done what the form says
+   */
+  async sendForm(url, body) {
+    const { origin, viewer } = this.#options;
+    const address = new URL(url, origin);
+    if (viewer) address.searchParams.set("viewer", viewer);
+    body.delete("csrfmiddlewaretoken"); // The user may have signed in again since the page was loaded.
+    const response = await this.send(address.href, { method: "POST", body });
+    const answer = await this.parse(response);
+    if (answer || response.status === 204) return answer;
+    // A page is no answer to a script: it is one to sign in, or of a proxy or a network.
+    throw response.redirected ? createSignedOut() : new TypeError("The response is another page.");
   }
 
   /**
@@ -139,6 +177,7 @@ export class Requests {
     const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
     const body = isJson ? await response.json() : null;
     if (response.ok) return body;
+    if (response.status === 401) this.#options.onSignedOut?.();
     const title = response.statusText || `HTTP ${response.status}`;
     throw new RequestRefused(body?.title ? body : { type: "about:blank", title }, {
       status: response.status,

@@ -104,9 +104,9 @@ class TestPage:
         keys = {"private_key": private_key, "subject": "mailto:admin@site.example"}
         configure([{"push": 0}], WEB_PUSH=keys)
         html = client.get(PAGE).content.decode()
-        assert "data-notifications-push" in html and 'href="/notifications/devices/"' not in html
+        assert "<notifications-push" in html and 'href="/notifications/devices/"' not in html
         configure([{"email": 0}], WEB_PUSH=keys)
-        assert "data-notifications-push" not in client.get(PAGE).content.decode()
+        assert "<notifications-push" not in client.get(PAGE).content.decode()
 
     def test_form_that_is_sent_unchanged_stores_nothing(self, client, user, categories):
         notify(user, "note", category="reports <1>")
@@ -249,7 +249,8 @@ class TestApi:
     @pytest.mark.parametrize(
         "body",
         [
-            {"categories": []},
+            {"categories": "export"},
+            {"categories": [{"export": {"email": "off"}}]},
             {"categories": {"export": "off"}},
             {"categories": {"export": {"email": 1}}},
             {"categories": {"export": {"fax": "off"}}},

@@ -441,6 +441,83 @@ def test_refusal_for_good(user, user_client, service, caplog):
     assert finding["state"] == "ok"
 
 
+ANOTHER_KEY = (
+    b"the VAPID credentials in the authorization header do not correspond to the credentials used to create"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "remedy"),
+    [
+        (403, b'{"reason":"BadJwtToken"}', "BadJwtToken", "Check that the subject"),
+        (403, b'{"reason":"VapidPkHashMismatch"}', "VapidPkHashMismatch", "Set the earlier private_key"),
+        (
+            403,
+            ANOTHER_KEY + b" the subscriptions.\n",
+            "the VAPID credentials in",
+            "Set the earlier private_key",
+        ),
+        (
+            401,
+            b'{"code":401,"errno":109,"message":"Invalid VAPID auth"}',
+            "Invalid VAPID auth",
+            "Check that the subject",
+        ),
+        (403, b"", "", "Check that the subject"),
+        (413, b'{"reason":"PayloadTooLarge"}', "PayloadTooLarge", "The documentation of the push service"),
+        (400, b"<html>Bad Request</html>", "", "The documentation of the push service"),
+    ],
+)
+def test_the_reason_of_a_refusal(user, user_client, service, caplog, status, body, reason, remedy):
+    """It is stored and shown, and the remedy is that for its cause."""
+    device = service.add_device(user)
+    service.answer, service.body = lambda device, number: status, body
+    push(user)
+    send_all()
+    device.refresh_from_db()
+    assert device.refused_status == status
+    assert device.refused_reason.startswith(reason) and bool(device.refused_reason) == bool(reason)
+    assert reason in Delivery.objects.get().error and f"status {status} (" in Delivery.objects.get().error
+    assert reason in caplog.text
+    (finding,) = doctor("devices")
+    assert f"127.0.0.1: {status}{reason and ' '}{reason}" in finding["message"]
+    assert finding["remedy"].startswith(
+        ("The signature is not accepted. " if "Check" in remedy else "") + remedy
+    )
+    page = user_client.get("/notifications/devices/").content.decode()
+    assert ("Open this page in that browser" in page) is (remedy == "Set the earlier private_key")
+    assert ("Its administrators can see why." in page) is (remedy != "Set the earlier private_key")
+    service.answer = lambda device, number: 201
+    push(user, "two")
+    send_all()
+    device.refresh_from_db()
+    assert (device.refused_status, device.refused_reason) == (0, "")
+
+
+def test_of_a_long_reason_little_is_read(user, service):
+    """Users choose their push services."""
+    device = service.add_device(user)
+    service.answer, service.body = lambda device, number: 403, b"A\0" * 5_000_000
+    push(user)
+    send_all()
+    device.refresh_from_db()
+    assert len(device.refused_reason) == 200 and "\0" not in device.refused_reason
+
+
+def test_remedies_of_several_causes(user, service):
+    """One for each, and none of a device that has another key is guessed from the answer to it."""
+    devices = [service.add_device(user) for _ in range(3)]
+    rows = PushSubscription.objects
+    rows.filter(pk=devices[0].pk).update(refused_status=403, refused_reason="BadJwtToken", key_hash="0" * 64)
+    rows.filter(pk=devices[1].pk).update(refused_status=413)
+    (finding,) = doctor("devices")
+    assert finding["figures"] == {"refused": 1, "outdated": 1}
+    assert finding["remedy"].startswith("Set the earlier private_key")
+    assert (
+        "The documentation of the push service" in finding["remedy"] and "signature" not in finding["remedy"]
+    )
+
+
 def test_answer_that_may_pass_is_no_refusal(user, service):
     device = service.add_device(user)
     service.answer = lambda device, number: 429

@@ -64,6 +64,52 @@ def test_check_of_the_key(push_to, configure, private_key):
         assert found.id == "notifications.W032" and "['subject'] is not an address" in found.msg
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *(
+            "mailto:admin@localhost",
+            "mailto:admin@printer.local",
+            "mailto:admin@site.invalid",
+            "mailto:admin@SITE.Test",
+        ),
+        *(
+            "https://localhost",
+            "https://site.internal",
+            "https://127.0.0.1",
+        ),
+        *("mailto: admin@example.com", "mailto:admin@example.com ", "mailto:<admin@example.com>"),
+        *("mailto:Admin <admin@example.com>", "mailto:admin@@example.com"),
+    ],
+)
+def test_check_of_a_subject_at_which_nobody_is_reached(push_to, subject):
+    """It can be signed, and Apple's push service refuses it (403 BadJwtToken)."""
+    push_to(subject=subject)
+    found = [
+        message for message in run_checks() if message.id in ("notifications.W032", "notifications.W052")
+    ]
+    assert [message.id for message in found] == ["notifications.W052"]
+    assert subject in found[0].msg and "mailto:admin@example.com" in found[0].hint
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *(
+            "mailto:admin@example.com",
+            "mailto:first.last+push@mail.example.co.uk",
+            "MAILTO:admin@example.com",
+        ),
+        *(
+            "https://example.com",
+            "https://xn--bcher-kva.example",
+        ),
+    ],
+)
+def test_subjects_at_which_somebody_is_reached(subject):
+    assert vapid.is_contact(subject)
+
+
 def test_check_of_push_without_a_key(configure):
     configure([{"push": 0}])
     (found,) = found_checks()
@@ -111,3 +157,13 @@ def test_command_without_the_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "py_vapid", None)
     with pytest.raises(CommandError, match=r"asyncsite-notifications\[push\]"):
         run_vapid()
+
+
+def test_check_without_the_package(push_to, monkeypatch):
+    """Its remedy is not that of a wrong key."""
+    push_to()
+    monkeypatch.setitem(__import__("sys").modules, "py_vapid", None)
+    for cached in (vapid._load, vapid._sign):
+        cached.cache_clear()
+    (found,) = found_checks()
+    assert found.id == "notifications.W032" and found.hint.startswith("Install it: pip install")

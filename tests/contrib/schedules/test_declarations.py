@@ -7,7 +7,7 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 
 from notifications.contrib.schedules.declarations import declared_schedules
-from notifications.jobs import find_task
+from notifications.jobs.results import find_task
 from tests.jobs import tasks
 from tests.support.django_tasks import BaseTaskBackend
 

@@ -58,8 +58,10 @@ def test_missed_schedules_that_run_again(alerts, operator):  # noqa: F811
 def test_metrics(client, db):
     """What is wrong with schedules, and when they run."""
     now = timezone.now()
-    Schedule.objects.create(name="nightly", created_at=now, last_tick=now, next_tick=now, problem="missed")
-    Schedule.objects.create(name="paused", created_at=now, next_tick=now, paused_at=now)
+    Schedule.objects.create(
+        name="nightly", created_at=now, declared_until=now, last_tick=now, next_tick=now, problem="missed"
+    )
+    Schedule.objects.create(name="paused", created_at=now, declared_until=now, next_tick=now, paused_at=now)
     found = samples(client)
     assert found["notifications_schedule_paused", "schedule=paused"] == 1
     assert found["notifications_schedule_problem", "problem=missed", "schedule=nightly"] == 1

@@ -6,7 +6,7 @@ import pytest
 
 from notifications.conf import settings as app_settings
 from notifications.contrib.schedules import ticks
-from notifications.contrib.schedules.models import Tick
+from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.contrib.schedules.tasks import nightly
@@ -127,9 +127,69 @@ def test_removed_schedule_stops(schedules, jobs):
     schedules.round(at=row.next_tick)
     assert [job.schedule for job in jobs()] == ["new"]
     schedules.remove()
-    schedules.round(hours=1)
+    schedules.round(hours=3)
     assert len(jobs()) == 1
     assert schedules.row("old").next_tick is None
+
+
+def test_a_process_that_does_not_declare_a_schedule_leaves_its_ticks(schedules, jobs):
+    """It has other settings, or older code. One that declares it was away for ten minutes, and enqueues the job."""
+    row = schedules.declare()
+    schedules.remove()
+    schedules.round(at=row.next_tick + timedelta(minutes=9))
+    schedules.declare()
+    assert schedules.ticks() == [("enqueued", 1)] and len(jobs()) == 1
+
+
+def test_a_tick_of_a_schedule_that_no_process_declares_is_missed(schedules, jobs):
+    """Once, after its grace. Its owner is notified by the first process that declares it again."""
+    row = schedules.declare(grace=3600)
+    schedules.remove()
+    for _ in range(30):
+        schedules.round(minutes=10)
+    [tick] = Tick.objects.all()
+    assert (tick.outcome, tick.due_at, tick.count) == ("missed", row.next_tick, 1)
+    assert "no process has declared" in tick.detail
+    row = schedules.row()
+    assert (row.next_tick, row.last_tick, row.problem) == (None, tick.due_at, "missed")
+    assert schedules.declare(grace=3600).next_tick > schedules.now
+    assert len(schedules.ticks()) == 1 and jobs() == []
+
+
+def test_a_declaration_lasts_for_the_grace_after_the_last_round_of_its_process(schedules):
+    """However long the process has run before, and whatever the grace of another one that declares it too."""
+    schedules.declare(every=timedelta(days=1), grace=3600)
+    for _ in range(20):
+        schedules.round(minutes=7)
+    schedules.declare(every=timedelta(days=1), grace=1)
+    stopped = schedules.now
+    schedules.remove()
+    Schedule.objects.update(next_tick=stopped)
+    schedules.round(at=stopped + timedelta(seconds=3599))
+    assert schedules.ticks() == []
+    schedules.round(at=stopped + timedelta(hours=2, seconds=1))
+    assert schedules.ticks() == [("missed", 1)]
+
+
+def test_a_process_that_declares_a_schedule_seldom_writes_that(schedules):
+    """Not in each round, of which there is one each second."""
+    schedules.declare(every=timedelta(days=1))
+    before = schedules.row()
+    for _ in range(50):
+        schedules.round(minutes=1)
+    assert schedules.row().declared_until == before.declared_until
+    schedules.round(minutes=11)
+    assert schedules.row().declared_until > before.declared_until
+
+
+def test_a_tick_that_is_recorded_already_is_not_missed(schedules, jobs):
+    """As after a restored backup, in a process that does not declare the schedule."""
+    row = schedules.declare()
+    schedules.round(at=row.next_tick)
+    schedules.remove()
+    Schedule.objects.update(next_tick=row.next_tick)
+    schedules.round(hours=3)
+    assert schedules.ticks() == [("enqueued", 1)] and schedules.row().next_tick is None
 
 
 def test_paused_schedule_stops(schedules, jobs):
@@ -154,13 +214,13 @@ def test_changed_timing_is_due_from_its_declaration_on(schedules, jobs, every):
 
 
 def test_schedule_that_is_declared_again_is_due_from_then_on(schedules, jobs):
-    """What would have been due while it was removed was not missed, as the rounds of other processes find."""
+    """What would have been due while it was removed was not missed, but for its next tick."""
     row = schedules.declare()
     schedules.remove()
-    schedules.round(at=row.next_tick + timedelta(minutes=2))
+    schedules.round(at=row.next_tick + timedelta(hours=3))
     schedules.now = row.next_tick + timedelta(hours=20, minutes=3)
     assert schedules.declare().next_tick == row.next_tick + timedelta(hours=20, minutes=10)
-    assert jobs() == [] and schedules.ticks() == []
+    assert jobs() == [] and schedules.ticks() == [("missed", 1)]
 
 
 def test_two_timings_in_turns_miss_nothing(schedules, jobs):

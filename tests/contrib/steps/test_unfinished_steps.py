@@ -6,10 +6,11 @@ from django.utils import timezone
 
 from notifications.contrib.steps import storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
-from notifications.jobs import cancel, retry
+from notifications.contrib.steps.storage import note_running
+from notifications.jobs import cancel, retry, step_list
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
-from notifications.models import Job
+from notifications.models import Job, Wait
 from notifications.streams.retention import Pruning
 from notifications.testing import run_until_idle
 from tests.contrib.steps import step_tasks
@@ -63,6 +64,42 @@ def test_a_call_that_runs_is_not_hidden_by_later_failures(worker):
     assert steps.heading == "Steps: the first 50 of 61"
     step_tasks.go_on.set()
     until_done(result)
+
+
+def test_a_call_that_runs_is_found_behind_any_number_of_others(worker, monkeypatch):
+    """The first of them stay where they are while another transaction holds the row of their job."""
+    monkeypatch.setattr(storage, "MAX_STORE_BATCH", 1)
+    monkeypatch.setattr(
+        storage, "note_running", lambda calls: note_running([call for call in calls if call.name != "locked"])
+    )
+    result = step_tasks.hold_in_sync_step.enqueue("locked")
+    wait_until(lambda: step_tasks.calls == ["locked"], what="the first call")
+    others = [step_tasks.hold_in_sync_step.enqueue(f"other {number}") for number in range(3)]
+    wait_until(lambda: UnfinishedStep.objects.count() == 3, timeout=20, what="the others to be stored")
+    step_tasks.go_on.set()
+    until_done(result, *others)
+
+
+def test_a_wait_that_is_open_is_found_behind_any_number_of_others(user, monkeypatch):
+    """And shown, where what is telling is more than the list has."""
+    monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 3)
+    now = timezone.now()
+    job = Job.objects.get(pk=step_tasks.ten_steps.using(owner=user).enqueue().id)
+    Job.objects.update(state="waiting", started_at=now, attempt=1)
+    job.refresh_from_db()
+    ended = {"how": "due", "ended_at": now}
+    for number in range(6):
+        Wait.objects.create(
+            job=job.pk,
+            name=f"{number}",
+            kind="pause",
+            attempt=1,
+            created_at=now,
+            **(ended if number < 5 else {}),
+        )
+    steps = read_steps(job, with_results=False)
+    assert [step.name for step in steps.first if step.is_open] == ["5"] and steps.count == 6
+    assert len(steps.first) == 3
 
 
 def test_a_call_that_is_cancelled_alone_has_failed(worker):

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 from django.apps import apps
+from django.utils.module_loading import import_string
 
 from notifications.contrib import webhooks
 from notifications.extension import OwnTask, hooks
-from notifications.jobs import find_task
 
 pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 
@@ -22,7 +22,7 @@ def test_what_is_true_of_its_tasks():
     tasks = apps.get_app_config("notifications_webhooks").tasks
     assert tasks == dict.fromkeys(TASKS, expected)
     for path in tasks:
-        assert find_task(path).module_path == path
+        assert import_string(path).module_path == path
         assert hooks.own_tasks[path] == expected
 
 

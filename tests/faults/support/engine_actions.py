@@ -52,11 +52,11 @@ def enqueue_with_neighbors(task, neighbors, seconds):
     return ids
 
 
-def enqueue_for_later(seconds, count):
-    """Enqueue jobs that are due in some seconds, by the clock of this process."""
+def enqueue_for_later(seconds, count, option="run_after"):
+    """Enqueue jobs that are due, or with "expires" expire, in some seconds, by the clock of this process."""
     owner = User.objects.get(username="demo")
-    run_after = timezone.now() + timedelta(seconds=seconds)
-    return [tasks.work.using(owner=owner, run_after=run_after).enqueue(0).id for _ in range(count)]
+    moment = timezone.now() + timedelta(seconds=seconds)
+    return [tasks.work.using(owner=owner, **{option: moment}).enqueue(0).id for _ in range(count)]
 
 
 def enqueue_mixed(users, each, kinds):

@@ -7,11 +7,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from notifications.conf import settings
 from notifications.contrib.operations.models import AlertState
 from notifications.extension import hooks
-from notifications.jobs import find_task
 from notifications.jobs.transitions import reaping
 from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks
@@ -55,7 +55,7 @@ class TestReap:
     )
     def test_tasks_that_call_no_code_of_the_project_are_not_quarantined(self, live_worker, path, executor):
         """Pushes and webhooks run beside each other again. An e-mail calls templates and a backend of the project."""
-        find_task(path)  # it exists
+        import_string(path)  # it exists
         tasks.noop.enqueue()
         job = claim_one(live_worker(-1))
         Job.objects.update(task_path=path)

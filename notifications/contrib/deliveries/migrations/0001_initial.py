@@ -272,6 +272,10 @@ class Migration(migrations.Migration):
                     "refused_status",
                     models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
                 ),
+                (
+                    "refused_reason",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
+                ),
                 ("name", models.CharField(max_length=100, verbose_name="name")),
                 ("language", models.CharField(blank=True, default="", max_length=35)),
                 ("created_at", models.DateTimeField(verbose_name="created")),

@@ -1,4 +1,4 @@
-"""The template tags of push and of e-mails: ``{% load notifications_deliveries %}``."""
+"""The template filters of e-mails: ``{% load notifications_deliveries %}``."""
 
 from __future__ import annotations
 
@@ -7,21 +7,8 @@ from datetime import datetime
 from django import template
 
 from notifications import times
-from notifications.http import script_element
 
 register = template.Library()
-
-
-@register.simple_tag(takes_context=True)
-def notifications_push(context: template.Context) -> str:
-    """Render the script of ``notifications/devices.html``."""
-    return script_element(context, "push")
-
-
-@register.simple_tag(takes_context=True)
-def notifications_preferences(context: template.Context) -> str:
-    """Render the script of ``notifications/preferences.html``."""
-    return script_element(context, "preferences")
 
 
 @register.filter

@@ -80,7 +80,6 @@ def begin(
                 title=_title(change, count),
                 change=change,
                 conditions=conditions.to_json(),
-                user=str(request.user.pk),
                 count=count,
                 run_at=run_at.isoformat() if run_at else None,
             )
@@ -108,16 +107,17 @@ def change_matching_jobs(
     title: str,
     change: str,
     conditions: dict[str, str],
-    user: str,
     count: int | None,
     run_at: str | None = None,
 ) -> dict[str, Any]:
-    """Change all jobs that meet the conditions, report progress, and log what was done.
+    """Change all jobs that meet the conditions in the name of the job's owner, report progress, and log what was done.
 
     ``count`` is how many there were when the user confirmed it, None if that is not known. The result has the numbers
     of changed and skipped jobs, and ``text`` that says both.
     """
-    by = LogEntry._meta.get_field("user").related_model._meta.pk.to_python(user)
+    execution = current_execution()
+    assert execution is not None
+    by = execution.job.user_id
     changed = skipped = 0
     moment = datetime.fromisoformat(run_at) if run_at else None
     for chunk in JobFilter.from_json(conditions).change(
@@ -134,8 +134,7 @@ def change_matching_jobs(
         skipped += len(chunk.found) - len(chunk.changed)
         progress(changed + skipped, None if count is None else max(count, changed + skipped))
     text = _describe(change, changed, skipped)
-    if execution := current_execution():
-        _log(by, [execution.job.id], text)
+    _log(by, [execution.job.id], text)
     return {"changed": changed, "skipped": skipped, "text": text}
 
 

@@ -28,6 +28,7 @@ from notifications.contrib.operations.admin.filters import (
     NotificationCreatedFilter,
 )
 from notifications.db import database
+from notifications.jobs import can_view
 from notifications.jobs.arguments import find_jobs
 from notifications.models import Attempt, Job
 
@@ -104,13 +105,13 @@ def _last_name(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-#: The filters, and what is needed to view those that show more than the permission to view jobs allows.
+#: The filters, and the part of jobs by which those find them that the permission to view jobs does not show.
 FILTERS = {
     CreatedFilter: "",
     FinishedFilter: "",
-    ErrorGroupFilter: "notifications.view_attempt",
-    FailureFilter: "notifications.view_attempt",
-    ArgumentsFilter: "notifications.view_job_arguments",
+    ErrorGroupFilter: "attempts",
+    FailureFilter: "attempts",
+    ArgumentsFilter: "arguments",
 }
 
 
@@ -119,7 +120,7 @@ class WithFilters(ModelAdminBase):
     """Adds filters that the user may view to the list of jobs, and what changes all jobs that they find."""
 
     def get_list_filter(self, request: HttpRequest) -> Any:
-        permitted = [spec for spec, right in FILTERS.items() if not right or request.user.has_perm(right)]
+        permitted = [spec for spec, part in FILTERS.items() if not part or can_view(request.user, part)]
         return add_filters(super().get_list_filter(request), permitted, after="state__exact")
 
     def change_all(self, request: HttpRequest, action: str) -> HttpResponse | None:

@@ -23,6 +23,7 @@ class Migration(migrations.Migration):
                 ("paused_at", models.DateTimeField(blank=True, null=True, verbose_name="paused")),
                 ("next_tick", models.DateTimeField(blank=True, null=True, verbose_name="next run")),
                 ("last_tick", models.DateTimeField(blank=True, null=True, verbose_name="last tick")),
+                ("declared_until", models.DateTimeField(editable=False)),
                 (
                     "problem",
                     models.CharField(

@@ -22,11 +22,13 @@ function show() {
   request.abort();
   // The browser parses the response: a policy with require-trusted-types-for lets no script parse a text.
   request = new XMLHttpRequest();
-  request.open("POST", form.dataset.preview ?? "");
+  const url = new URL(form.dataset.preview ?? "", location.href).href;
+  request.open("POST", url);
   request.responseType = "document";
   request.onload = ({ target }) => {
-    const { status, responseXML } = /** @type {XMLHttpRequest} */ (target);
-    if (status !== 200 || !responseXML) return; // What was shown stays; the button says what is wrong.
+    const { status, responseXML, responseURL } = /** @type {XMLHttpRequest} */ (target);
+    // What was shown stays; the button says what is wrong, or leads to the page to sign in, as a redirect does.
+    if (status !== 200 || !responseXML || responseURL !== url) return;
     places.replaceChildren(...responseXML.body.childNodes);
     announce();
   };

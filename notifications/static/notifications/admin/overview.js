@@ -55,9 +55,12 @@ export class Figures {
   }
 
   async load() {
-    const response = await request(this.element.dataset.overviewFigures ?? "", this.etag);
+    const url = new URL(this.element.dataset.overviewFigures ?? "", location.href).href;
+    const response = await request(url, this.etag);
     if (response.status !== 304) {
-      if (response.status !== 200 || !response.responseXML) throw new Error(`HTTP ${response.status}`);
+      // A redirect leads to the page to sign in.
+      if (response.status !== 200 || !response.responseXML || response.responseURL !== url)
+        throw new Error(`HTTP ${response.status}`);
       this.answer = response.responseXML;
       this.etag = response.getResponseHeader("ETag") ?? "";
     }

@@ -451,7 +451,7 @@ def test_modules_are_imported_before_the_transaction(user, settings, tmp_path, m
     }
     cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
     assert Job.objects.filter(task_path="late_handlers.handle").count() == 1
-    monkeypatch.setattr(handlers, "find_task", None)
+    monkeypatch.setattr(handlers, "find_project_task", None)
     cancel([UUID(tasks.noop.using(owner=user).enqueue().id)])
     assert Job.objects.filter(task_path="late_handlers.handle").count() == 2
 

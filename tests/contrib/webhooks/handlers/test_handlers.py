@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import timedelta
 
 import pytest
 from django.core import checks
@@ -51,6 +52,18 @@ def test_wrong_handler(db, user, with_handlers, caplog, handlers, id, message):
     assert Job.objects.get().task_path == RIGHT
     assert caplog.text.count("Handler is not called: NOTIFICATIONS['HANDLERS']") == 1
     call_command("check", verbosity=0)
+
+
+def test_the_policy_says_when_jobs_of_a_handler_expire(db, user, with_handlers, settings):
+    """Counted from the event, not from when the handlers were loaded."""
+    policies = {RIGHT: {"expires": 60}}
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"policies": policies}}}
+    with_handlers({"notification.created": [RIGHT]})
+    notify(user, "Hello")
+    notify(user, "Hello again")
+    first, second = Job.objects.order_by("id")
+    assert first.expires_at < second.expires_at
+    assert timedelta(seconds=60) <= second.expires_at - second.created_at < timedelta(seconds=61)
 
 
 def test_backend_of_another_package(settings, with_handlers):

@@ -35,7 +35,7 @@ class FailureGroup:
     """Failed jobs of one task with the same exception at the same location.
 
     ``exception``, ``location`` and ``message``, that of one of them, are "" where the task raised nothing, as when its
-    worker was lost. ``owners`` is how many users they are of.
+    worker was lost; ``message`` also if it was not read. ``owners`` is how many users they are of.
     """
 
     task_path: str
@@ -55,20 +55,31 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failures:
-    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read."""
+    """The largest groups, out of ``count`` failed jobs. With ``is_capped`` more jobs have failed than were read.
+
+    ``has_several``
+        Whether there are several groups, also if only one of them is shown.
+    """
 
     groups: list[FailureGroup]
     count: int
     is_capped: bool
+    has_several: bool
 
 
 def read_failures(
-    since: datetime, until: datetime | None = None, *, with_deliveries: bool = False
+    since: datetime,
+    until: datetime | None = None,
+    *,
+    with_deliveries: bool = False,
+    with_messages: bool = False,
 ) -> Failures:
     """Return the jobs that failed since a time, or between two, and were not retried, grouped, in one query.
 
     ``with_deliveries``
         Whether the jobs are there that ``JobFilter(deliveries="hidden")`` leaves out, here and below.
+    ``with_messages``
+        Whether the messages of exceptions are read, which are parts of tracebacks.
     """
     if connection().vendor == "postgresql":
         # It has no least UUID.
@@ -76,9 +87,9 @@ def read_failures(
     else:
         least, job, end = "min(id)", "job", f"substr(traceback, -{MAX_END_LENGTH})"
     message = f"SELECT {end} FROM notifications_attempt WHERE job_id = {job} ORDER BY number DESC LIMIT 1"
+    shown = f"CASE WHEN place <= {MAX_GROUPS} THEN coalesce(({message}), '') ELSE '' END"
     sql = f"""
-        SELECT task_path, exception, location, jobs, owners, first_at, last_at,
-            CASE WHEN place <= {MAX_GROUPS} THEN coalesce(({message}), '') ELSE '' END,
+        SELECT task_path, exception, location, jobs, owners, first_at, last_at, {shown if with_messages else "''"},
             EXISTS ({_failed_jobs(1, until, with_deliveries)} OFFSET {MAX_FAILED_READ})
         FROM (
             SELECT task_path, coalesce(exception_class_path, '') AS exception, coalesce(location, '') AS location,
@@ -109,6 +120,7 @@ def read_failures(
         groups=groups[:MAX_GROUPS],
         count=sum(group.count for group in groups),
         is_capped=any(has_more for *_, has_more in rows),
+        has_several=len(groups) > 1,
     )
 
 

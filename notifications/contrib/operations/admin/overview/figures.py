@@ -123,7 +123,12 @@ class OverviewFigures:
 
 
 def read_figures(
-    period: str, *, queue: str = "", task: str = "", with_deliveries: bool = False
+    period: str,
+    *,
+    queue: str = "",
+    task: str = "",
+    with_deliveries: bool = False,
+    with_messages: bool = False,
 ) -> OverviewFigures:
     """Return the figures for a period (see ``read_span``). The number of queries and of rows read is bounded.
 
@@ -131,6 +136,8 @@ def read_figures(
         The charts are of this queue and task only.
     ``with_deliveries``
         Whether the jobs are there that ``JobFilter(deliveries="hidden")`` leaves out.
+    ``with_messages``
+        Whether the messages of exceptions are read.
     """
     now = database_now(is_estimate=True)
     since, until = read_span(period, now)
@@ -147,7 +154,9 @@ def read_figures(
         large_shares=(depths if with_deliveries else queue_depths()).find_large_shares(),
         waiting=sum(count_waiting().values()),
         history=past,
-        failures=failures.read_failures(since, until, with_deliveries=with_deliveries),
+        failures=failures.read_failures(
+            since, until, with_deliveries=with_deliveries, with_messages=with_messages
+        ),
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),

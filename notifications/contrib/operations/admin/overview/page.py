@@ -38,6 +38,7 @@ from notifications.contrib.operations.statistics import reading
 from notifications.db import UNAVAILABLE, database_now
 from notifications.extension import hooks
 from notifications.http import BACKGROUND_MARK, background_view, log_database_error
+from notifications.jobs import can_view
 from notifications.models import Job
 from notifications.realtime import listen
 
@@ -171,7 +172,12 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         figures: OverviewFigures | None
         try:
-            figures = read_figures(period, **selection, with_deliveries=bool(read_deliveries(request)))
+            figures = read_figures(
+                period,
+                **selection,
+                with_deliveries=bool(read_deliveries(request)),
+                with_messages=can_view(request.user, "tracebacks"),
+            )
             for alert in figures.alerts:
                 alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
             read_all = hooks.functions_of("operations", "overview_sections")
@@ -191,7 +197,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "deliveries": urlencode(read_deliveries(request)),
             "jobs_url": self._jobs_url(request),
             "alerts_url": list_url(self, request, Alert),
-            "can_view_attempts": request.user.has_perm("notifications.view_attempt"),
+            "can_view_attempts": can_view(request.user, "attempts"),
         }
 
     def _jobs_url(self, request: HttpRequest) -> str:
