@@ -4,8 +4,6 @@ import copy
 import json
 from dataclasses import replace
 
-from django.utils import timezone
-
 from notifications.jobs import Policy, outcomes
 from notifications.jobs.transitions import queueing, recording
 
@@ -24,8 +22,8 @@ def record(outcome):
 
 
 def schedule_retries(jobs, seconds):
-    """Queue running jobs again whose attempts failed, with this delay. Inside a transaction."""
-    queueing.schedule_retries([replace(failed(job), retry_delay=seconds) for job in jobs], timezone.now())
+    """Record failed attempts at running jobs, which are made again after this delay."""
+    recording.finish_jobs([replace(failed(job), retry_delay=seconds) for job in jobs])
 
 
 def release(job):

@@ -88,6 +88,19 @@ def due_queues(source: Source, executors: Collection[str]) -> Query:
     return sql, params
 
 
+def queues_with_due_jobs(source: Source, executors: Collection[str]) -> Query:
+    """Return the query for the queues that are not paused with jobs that are due, in the queue or not yet."""
+    now, now_param = database_now_sql()
+    names, params = names_of(source)
+    jobs = f"SELECT 1 {jobs_of_name()} AND executor = open_executor AND"
+    sql = f"""
+        WITH RECURSIVE {names}, {values_of_executors(executors)}
+        SELECT DISTINCT alias, name FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+            AND coalesce(({jobs} due_at IS NULL LIMIT 1), ({jobs} due_at <= {now} ORDER BY due_at LIMIT 1)) = 1
+    """
+    return sql, [*params, now_param]
+
+
 def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: Collection[str]) -> Query:
     """Return the query that locks the first jobs of all backends and queues, on PostgreSQL.
 

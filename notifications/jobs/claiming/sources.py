@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from notifications import times
 from notifications.db.transactions import connection
 from notifications.jobs.declaring.tasks import aliases_with_engines
 
@@ -99,3 +101,11 @@ def queued_jobs(index: str = "queued") -> str:
 
 def _placeholders(values: Collection[str]) -> str:
     return ", ".join(["%s"] * len(values))
+
+
+def read_moment(value: Any) -> datetime | None:
+    """Return a time that raw SQL has read: SQLite returns text."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return times.from_db(moment, connection())

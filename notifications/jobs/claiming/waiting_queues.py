@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 
 from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
 from notifications.jobs.claiming.candidates import full_queues
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
@@ -21,6 +20,7 @@ from notifications.jobs.claiming.sources import (
     Source,
     names_of,
     queued_jobs,
+    read_moment,
 )
 
 

@@ -1,6 +1,5 @@
 """Claims: which jobs, in which order, and what they write."""
 
-import uuid
 from datetime import timedelta
 from functools import partial
 
@@ -9,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs.transitions import claims, running
+from notifications.jobs.transitions import claims
 from notifications.management import pause_queue
 from notifications.models import Job
 from notifications.signals import rung
@@ -30,24 +29,6 @@ def test_a_claim_writes_what_it_returns(live_worker):
     assert (row.state, row.worker, row.fence, row.attempt, row.version) == ("running", worker, 1, 1, 2)
     assert row.deadline - row.started_at == timedelta(seconds=65)
     assert claim_rows(worker, 10) == []
-    assert running.read_claims(worker) == [job]
-    Job.objects.update(state="succeeded")
-    assert running.read_claims(worker) == []
-
-
-@pytest.mark.parametrize(
-    "change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}, {"worker": uuid.uuid4()}]
-)
-def test_void_claims_change_nothing(live_worker, change):
-    """As in test_recording.py."""
-    tasks.noop.enqueue()
-    [job] = claim_rows(live_worker(), 1)
-    Job.objects.update(**change)
-    before = Job.objects.values().get()
-    job.progress_current = 5
-    running.store_progress([job])
-    running.extend_deadlines([job], {job.task_path: 1000})
-    assert Job.objects.values().get() == before
 
 
 def test_claims_are_made_durable():

@@ -9,13 +9,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.extension import Where
-from notifications.jobs.transitions import claims, conditional_updates, queueing
+from notifications.jobs.transitions import claims, conditional_updates
 from notifications.jobs.transitions.claims import queue_due_jobs
 from notifications.models import Job, Queue, Wait, uuid7
 from notifications.testing import clock, run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
+from tests.support.outcomes import release, schedule_retries
 from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db]
@@ -131,30 +132,21 @@ def test_what_is_queued_again_without_a_time_is_in_the_queue(people, change, liv
     [row] = claim_rows(live_worker(-1 if change == "reaped" else 60), 1)
     assert str(row.id) == first
     if change == "retry":
-        row.retry_delay = 0
-        queueing.schedule_retries([_outcome(row)], timezone.now())
+        schedule_retries([row], 0)
     elif change == "wait":
         Job.objects.filter(id=first).update(state="waiting", worker=None)
-        Wait.objects.create(job=row.id, name="w", kind="sleep", attempt=1, created_at=timezone.now())
-        Wait.objects.update(ended_at=timezone.now())
-        with transaction.atomic():
-            from notifications.jobs.transitions.waiting import update_waiting_jobs
-
-            update_waiting_jobs([row.id], timezone.now())
+        now = timezone.now()
+        Wait.objects.create(
+            job=row.id, name="w", kind="pause", attempt=1, created_at=now, due_at=now, is_awaited=True
+        )
+        run_duty("end waits that are due")
     elif change == "reaped":
         run_duty("take jobs from lost workers")
     else:
-        queueing.release([row])
+        release(row)
     job = Job.objects.get(id=first)
     assert (job.state, job.due_at) == ("queued", None)
     assert job.turn == (3 if change in ("retry", "wait") else 1)
-
-
-def _outcome(row, delay=0):
-    class Outcome:
-        job, retry_delay = row, delay
-
-    return Outcome
 
 
 def test_a_retry_with_a_delay_is_scheduled(people):
