@@ -1,6 +1,7 @@
 """Jobs that wait for a rate are counted with all others, and it is said what they wait for."""
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from django.utils import timezone
 
 from notifications.contrib.rates.models import Limit
 from notifications.management import queue_depths
-from notifications.models import Queue
+from notifications.models import Job, Queue
 from tests.contrib.rates import rated_tasks
 from tests.jobs import tasks
 from tests.support.checks import doctor
@@ -58,3 +59,17 @@ def test_the_list_says_why_each_job_waits(jobs, capsys):
     call_command("notifications", "jobs", "list")
     text = capsys.readouterr().out
     assert text.count("waiting for the limit of its key") == 4 and text.count("not before") == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_until_idle_says_what_it_leaves(declare, capsys):
+    declare(partner={"rate": "1/h", "burst": 1})
+    for _ in range(40):
+        rated_tasks.fetch.enqueue()
+    tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+    call_command("run_jobs", "--until-idle")
+    left = Job.objects.filter(state="queued", due_at=None).count()
+    said = re.search(
+        r"Jobs are left: (\d+) jobs waiting, (\d+) for a limit, 1 scheduled\.", capsys.readouterr().out
+    )
+    assert said and int(said[1]) + int(said[2]) == left > 30
