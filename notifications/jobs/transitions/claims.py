@@ -318,8 +318,15 @@ def queue_due_jobs() -> float | None:
 
 def _queue_due_jobs() -> int:
     due = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__lte=database_now())
-    locked = lock_query(due.order_by("due_at", "id"))[: max_rows()]
-    jobs = list(locked.values_list(*DUE_COLUMNS, named=True))
+
+    def lock(*order: str) -> list[Any]:
+        return list(lock_query(due.order_by(*order))[: max_rows()].values_list(*DUE_COLUMNS, named=True))
+
+    jobs = lock("due_at", "id")
+    if len(jobs) == max_rows():
+        # What other shares have due since does not wait until all that were due before it have joined the queue.
+        shares = {turns.share_of(job) for job in jobs}
+        jobs += [job for job in reversed(lock("-due_at", "-id")) if turns.share_of(job) not in shares]
     places = next_places(jobs, [job.executor for job in jobs])
     update_locked_rows(
         ("share_name", "turn"),

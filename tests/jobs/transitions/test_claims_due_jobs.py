@@ -99,6 +99,19 @@ def test_a_flood_that_is_due_takes_turns(people, kind):
     assert id in claimed_ids(2)
 
 
+def test_what_has_just_become_due_does_not_wait_for_a_flood(people):
+    """Jobs of others join with the first chunk, though 300 were due before them."""
+    schedule(people[0], 300)
+    ids = schedule(people[1], 2)
+    Job.objects.filter(id__in=ids).update(due_at=timezone.now() + 1.5 * MINUTE)
+    clock.advance(100)
+    assert queue_due_jobs() == 0
+    assert set(ids) <= {str(id) for id in Job.objects.filter(due_at=None).values_list("id", flat=True)}
+    while queue_due_jobs() == 0:
+        pass
+    assert Job.objects.filter(user=people[0]).values("turn").distinct().count() == 300
+
+
 def test_a_priority_counts_when_it_is_due(people):
     schedule(people[0], 3)
     (urgent,) = schedule(people[0], priority=5)
