@@ -173,8 +173,9 @@ def ring_queued(jobs: Sequence[Any]) -> None:
 
     ``jobs`` have the owner, the backend and the name of the queue.
     """
-    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
-    hooks.dispatch.wake_after_commit(jobs)
+    if jobs:
+        streams.ring([job.user_id for job in jobs], queue=True)
+        hooks.dispatch.wake_after_commit(jobs)
 
 
 def limit_lock_wait() -> None:
