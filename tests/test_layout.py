@@ -166,6 +166,7 @@ LATE_IMPORTS = {
     "contrib/webhooks/sending.py": (1, WITH_AIOHTTP),
     "db/transactions.py": (1, "The models import it."),
     "contrib/deliveries/apps.py": (1, "Django imports it before the models are loaded."),
+    "contrib/celery/job_results.py": (1, BEFORE_MODELS),
     "contrib/schedules/operations.py": (2, "The admin and the extra prometheus, for who reads these."),
     **dict.fromkeys(
         ("contrib/deliveries/checks.py", "contrib/schedules/checks.py", "contrib/webhooks/checks.py"),

@@ -42,6 +42,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     },
     "celery": {
         "db.unavailable": "log_if_not_migrated",
+        "jobs.declaring.policies": "change_policy declared_policy job_title",
     },
     "deliveries": {
         "db.threads": "close_when_idle",

@@ -195,15 +195,17 @@ def _enqueue(
         if key and (earlier_job := key.find_job(owner)):
             return earlier_job, True
         result = enqueue()
-        if not isinstance(result, TaskResult):
+        # A result of another library has the id of its job beside its own.
+        id = result.id if isinstance(result, TaskResult) else getattr(result, "job_id", None)
+        if id is None:
             raise TypeError(
                 f"The function given to accepted() returned {result!r}. It must return what enqueue() returned."
             )
         job = first_jobs.get(owner)
-        if job is None or str(job.id) != result.id:
-            if not stores_jobs(result.backend):
+        if job is None or str(job.id) != str(id):
+            if isinstance(result, TaskResult) and not stores_jobs(result.backend):
                 refuse_backend(result.backend, "accepted()")
-            job = Job.objects.using(database()).get(pk=result.id)
+            job = Job.objects.using(database()).get(pk=id)
         if key:
             key.store_on(job)
         take(job)

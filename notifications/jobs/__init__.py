@@ -27,6 +27,8 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
+    from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
+    from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
     from notifications.jobs.declaring.own_tasks import own_task as own_task
     from notifications.jobs.declaring.own_tasks import using_first_backend as using_first_backend
     from notifications.jobs.declaring.policies import Policy as Policy
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.holding import Hold as Hold
     from notifications.jobs.outcomes import Outcome as Outcome
+    from notifications.jobs.outcomes import RetryRequested as RetryRequested
     from notifications.jobs.results import find_project_task as find_project_task
     from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
@@ -49,11 +52,13 @@ else:
         {
             "notifications.compat": "task_backends",
             "notifications.jobs.holding": "Hold",
-            "notifications.jobs.declaring.own_tasks": "own_task using_first_backend",
+            "notifications.jobs.declaring.own_tasks": (
+                "first_backend_alias first_queue_name own_task using_first_backend"
+            ),
             "notifications.jobs.declaring.policies": "Policy",
             "notifications.jobs.declaring.tasks": "aliases_with_engines stores_jobs",
             "notifications.jobs.durable_calls": "DurableCall validate_duration",
-            "notifications.jobs.outcomes": "Outcome",
+            "notifications.jobs.outcomes": "Outcome RetryRequested",
             "notifications.jobs.results": "find_project_task",
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",

@@ -35,7 +35,7 @@ from notifications.extension import hooks
 from notifications.jobs.declaring.moments import find_moments
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
-from notifications.jobs.declaring.tasks import JobOptions, JobTask, has_engine, with_options
+from notifications.jobs.declaring.tasks import BackendTask, JobOptions, has_engine, with_options
 from notifications.tracing import spans, trace_context
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class JobBackend(BaseTaskBackend):
     Enqueueing is one INSERT in the caller's transaction, so a rollback removes the job.
     """
 
-    task_class = JobTask
+    task_class = BackendTask
     supports_defer = True
     supports_async_task = True
     supports_get_result = True
@@ -137,10 +137,11 @@ class JobBackend(BaseTaskBackend):
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
         policy = policy_of(task.func)
-        run_after, expires_at = find_moments(
-            task.run_after if options.delay is None else options.delay,
-            policy.expires if options.expires is None else options.expires,
-        )
+        run_after = expires_at = None
+        delay = task.run_after if options.delay is None else options.delay
+        expires = policy.expires if options.expires is None else options.expires
+        if delay is not None or expires is not None:
+            run_after, expires_at = find_moments(delay, expires)
         kwargs_json = "{}"  # as in most calls
         if kwargs:
             kwargs_json = validators.json_text("The keyword arguments", kwargs, is_plural=True)
@@ -165,6 +166,7 @@ class JobBackend(BaseTaskBackend):
             concurrency_key=validators.text("concurrency_key", concurrency_key, validators.MAX_KEY_LENGTH),
             share_name=share and validators.text("share", share, validators.MAX_KEY_LENGTH),
             schedule=options.schedule,
+            inbox_group=options.inbox_group,
             idempotency_key=key,
             idempotency_hash=key_hash,
         )

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -61,6 +61,18 @@ ATTEMPTS: dict[str, Any] = {
 }
 
 
+class RetryRequested(Exception):
+    """What a task raises that has requested another attempt itself, which ``max_attempts`` does not count.
+
+    Its cause is the exception of the attempt.
+    """
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"The task has requested another attempt in {delay:g} s.")
+        #: Seconds until that attempt.
+        self.delay = max(delay, 0.0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """The end of a job, or of an attempt that another one follows, if need be after its ``waits``.
@@ -69,6 +81,8 @@ class Outcome:
         The ``Attempt.Outcome`` to store, if the job was running; "" if the attempt succeeded.
     ``retry_delay``
         Seconds until the next attempt; None if the job is done. Only a done job has a notification.
+    ``is_requested``
+        Whether the task has requested the next attempt itself.
     ``location``
         The innermost frame of the exception in the project's code.
     ``exception``
@@ -89,6 +103,7 @@ class Outcome:
     location: str = ""
     notification: Notification | None = None
     retry_delay: float | None = None
+    is_requested: bool = False
     waits: Sequence[Wait] = ()
     exception: BaseException | None = None
     notify: Callable[[], Mapping[str, Any] | None] | None = None
@@ -117,6 +132,8 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
 
     The notification has the exception's message only if the exception has a true ``tell_owner``, or that if it is text.
     """
+    if isinstance(exc, RetryRequested):
+        return replace(retried(job, exc.__cause__ or exc, exc.delay), is_requested=True)
     if _is_retried(job, policy, exc):
         return _retry(job, policy, exc, Attempt.Outcome.FAILED)
     with _language(job):  # the message may be a lazy translation
@@ -131,7 +148,7 @@ def _text_for_owner(exc: BaseException) -> str:
 
 def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
-    exc = TimeoutError(f"The task took longer than {policy.timeout:g} s.")
+    exc = TimeoutError(f"The task took longer than {policy.timeout or 0:g} s.")
     if _is_retried(job, policy, exc):
         return _retry(job, policy, exc, Attempt.Outcome.TIMED_OUT)
     return failure(job, policy, "timed-out", exc)
@@ -185,6 +202,17 @@ def failure(
 def interrupted(job: Job) -> Outcome:
     """Return the outcome of an attempt whose worker was lost, and which another one follows."""
     return Outcome(job=job, state=Job.State.QUEUED, attempt=Attempt.Outcome.LOST, retry_delay=0.0)
+
+
+def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
+    """Return the outcome of an attempt that another one follows after ``delay`` seconds, as its task has requested."""
+    return Outcome(
+        job=job,
+        state=Job.State.QUEUED,
+        attempt=Attempt.Outcome.FAILED,
+        retry_delay=delay,
+        **describe_exception(exc),
+    )
 
 
 def fallback(job: Job) -> Outcome:

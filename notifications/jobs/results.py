@@ -32,6 +32,8 @@ def find_task(path: str) -> Any:
         BaseException
     ) as exc:  # Host code, for example sys.exit() in a script. A worker must not end with it.
         raise ImportError(f"{path} cannot be imported: {exc!r}") from exc
+    # What stands there may be a task of another library, which says which task it stands for.
+    task = task if isinstance(task, Task) else getattr(task, "job_task", None)
     if not isinstance(task, Task):
         raise ImportError(f"{path} is not a task. Is its @task decorator missing?")
     return task

@@ -226,11 +226,16 @@ class Migration(migrations.Migration):
                 ),
                 ("attempt", models.PositiveIntegerField(default=0, verbose_name="attempt")),
                 ("max_attempts", models.PositiveIntegerField(default=1, verbose_name="attempts at most")),
+                ("retries", models.PositiveIntegerField(db_default=0, default=0, editable=False)),
                 ("worker", models.UUIDField(blank=True, null=True, verbose_name="worker")),
                 ("fence", models.BigIntegerField(default=0)),
                 ("deadline", models.DateTimeField(blank=True, null=True, verbose_name="deadline")),
                 ("fail_if_unknown_after", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "inbox_group",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=100),
+                ),
                 ("progress_current", models.BigIntegerField(blank=True, null=True)),
                 ("progress_total", models.BigIntegerField(blank=True, null=True)),
                 ("progress_message", models.CharField(blank=True, default="", max_length=200)),
@@ -354,6 +359,11 @@ class Migration(migrations.Migration):
                         condition=models.Q(("state", "failed")),
                         fields=["finished_at", "task_path", "attempt", "user", "id"],
                         name="notifications_job_failed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("idempotency_key__gt", "")),
+                        fields=["idempotency_key"],
+                        name="notifications_job_key_any",
                     ),
                     models.Index(
                         condition=models.Q(("batch__isnull", False)),

@@ -59,6 +59,9 @@ class Job(models.Model):
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
+    #: How many attempts the task has requested itself since it was enqueued, or retried by hand: ``RetryRequested``.
+    #: ``max_attempts`` grows with each, because it bounds the others.
+    retries = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     worker = models.UUIDField(_("worker"), null=True, blank=True)
     fence = models.BigIntegerField(default=0)
     #: When a running job is taken away from its worker.
@@ -67,6 +70,8 @@ class Job(models.Model):
     fail_if_unknown_after = MomentField(null=True, blank=True, editable=False)
     #: When a queued job fails that has not begun by then. NULL: never, as when it has begun.
     expires_at = MomentField(null=True, blank=True, editable=False)
+    #: The group of the notification of its end, in the inbox.
+    inbox_group = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
     progress_current = models.BigIntegerField(null=True, blank=True)
     progress_total = models.BigIntegerField(null=True, blank=True)
     progress_message = models.CharField(max_length=200, blank=True, default="")
@@ -158,6 +163,7 @@ class Job(models.Model):
             _job_index("finished", "finished_at", finished_at__isnull=False),
             # With what the overview groups them by: of 10,000 jobs SQLite would look for each row.
             _job_index("failed", "finished_at", "task_path", "attempt", "user", "id", state="failed"),
+            _job_index("key_any", "idempotency_key", idempotency_key__gt=""),
             _job_index("batch", "batch", "state", batch__isnull=False),
             _job_index("event", "event_source", "id", event_source__isnull=False),
             *(_job_index(f"{s}_at", "created_at", "id", "state", state=s) for s in states.LISTED_BY_INDEX),

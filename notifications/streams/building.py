@@ -118,7 +118,7 @@ def build_end_notification(job: Job, body: str, level: str, key: str) -> Notific
         category="job",
         key=key,
         job=job.id,
-        group_key=make_group_key("", "job", None, job.task_path, created_at.date()),
+        group_key=make_group_key(job.inbox_group, "job", None, job.task_path, created_at.date()),
         created_at=created_at,
     )
 

@@ -277,7 +277,7 @@ class ClaimLoop:
         return min(limit, 1)
 
 
-def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float]) -> None:
+def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float | None]) -> None:
     """Add to ``timeouts`` the seconds of tasks that are not in it, and set the deadlines of their jobs."""
     if new_paths := {job.task_path for job in jobs} - timeouts.keys():
         new_timeouts = {path: results.policy_at(path).timeout for path in new_paths}

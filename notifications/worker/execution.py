@@ -195,7 +195,8 @@ class Execution(CurrentExecution):
         def start_timeout() -> None:
             if self.is_waiting_for_thread:
                 self.is_waiting_for_thread = False
-                timeout.reschedule(asyncio.get_running_loop().time() + policy.timeout)
+                if policy.timeout is not None:
+                    timeout.reschedule(asyncio.get_running_loop().time() + policy.timeout)
 
         try:
             async with timeout:

@@ -51,8 +51,8 @@ class WorkerState:
     run_limit: RunLimit = field(default_factory=RunLimit)
     #: The jobs that run or whose outcome is not stored yet, by claim.
     executions: Executions = field(default_factory=Executions)
-    #: Seconds that tasks may take, by path, of the tasks that this worker has met.
-    timeouts: dict[str, float] = field(default_factory=dict)
+    #: Seconds that tasks may take, None for no limit, by path, of the tasks that this worker has met.
+    timeouts: dict[str, float | None] = field(default_factory=dict)
     #: The jobs whose outcome a hook of an extension holds up.
     held: HeldOutcomes = field(default_factory=HeldOutcomes)
     signals: SignalQueue = field(default_factory=SignalQueue)

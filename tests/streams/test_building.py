@@ -131,7 +131,7 @@ def test_no_users(transactional_db):
     [
         (None, ValueError, "Pass a saved user"),
         ([None], ValueError, "Pass a saved user"),
-        (AnonymousUser(), ValueError, "Pass a saved user"),
+        (AnonymousUser(), ValueError, "An anonymous user has no inbox"),
         (lambda: get_user_model()(username="new"), ValueError, "Pass a saved user"),
         ("ada", ValueError, "is not a primary key of a user"),
         (10**30, ValueError, "is not a primary key of a user"),

@@ -1,4 +1,4 @@
-"""Celery as an engine: its processes run the jobs of this app.
+"""Celery: its tasks are jobs by their class, ``JobTask``, and its processes run the jobs of this app.
 
 In the project's ``celery.py``, which is imported in every process that enqueues or runs jobs::
 
@@ -9,7 +9,18 @@ In the project's ``celery.py``, which is imported in every process that enqueues
     app.autodiscover_tasks()
     connect(app)
 
-The backend in ``TASKS`` has ``"OPTIONS": {"engine": "notifications.contrib.celery"}``.
+Celery's tasks as jobs:
+
+job_task          the class, which the calls of a task go through
+job_calls         from a call to the row of a job; ``job_arguments`` encodes its arguments
+job_declarations  the Django task and the policy that stand for a task
+job_execution     the task while its job runs
+job_results       what a call returns
+task_messages     messages by the names of such tasks, of which workers of Celery make jobs
+beat              ticks for which the database is away
+checks            what is wrong with the options of such tasks
+
+As an engine, the backend in ``TASKS`` has ``"OPTIONS": {"engine": "notifications.contrib.celery"}``:
 
 app            the Celery app that the project has connected
 engine         sends messages to Celery's broker
@@ -26,10 +37,13 @@ from notifications.contrib.celery.app import check_installed, connect_app
 
 check_installed()
 
+from notifications.contrib.celery import checks  # noqa: E402, F401  (they import Celery)
+from notifications.contrib.celery.job_task import JobTask  # noqa: E402
+
 if TYPE_CHECKING:
     from notifications.contrib.engines.interface import Engine
 
-__all__ = ["connect", "create_engine"]
+__all__ = ["JobTask", "connect", "create_engine"]
 
 
 def connect(app: Any) -> None:

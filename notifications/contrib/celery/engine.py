@@ -150,8 +150,8 @@ def _check_time_limits(app: Any) -> list[Any]:
         Warning(
             f"Celery ends a message after {min(filter(None, limits)):g} s, and the jobs that run in its slot with it.",
             hint="Remove CELERY_TASK_TIME_LIMIT and CELERY_TASK_SOFT_TIME_LIMIT, and set the timeout of policies, or "
-            f"make them longer than the longest timeout of a task and {needed - Policy().timeout:g} s more: at least "
-            f"{needed:g}.",
+            "make them longer than the longest timeout of a task and "
+            f"{needed - (Policy().timeout or 0):g} s more: at least {needed:g}.",
             id="notifications.W045",
         )
     ]

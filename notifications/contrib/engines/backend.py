@@ -115,7 +115,7 @@ class BackendEngine(Engine):
                     f"RQ ends jobs of these queues before their own timeout ({Policy().timeout:g} s by default): "
                     f"{', '.join(short)}.",
                     hint=f'Set "DEFAULT_TIMEOUT" in RQ_QUEUES to the longest timeout of a task and '
-                    f"{needed - Policy().timeout:g} seconds more, at least {needed:g}, or to -1.",
+                    f"{needed - (Policy().timeout or 0):g} seconds more, at least {needed:g}, or to -1.",
                     id="notifications.W006",
                 )
             )

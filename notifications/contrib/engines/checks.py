@@ -45,4 +45,4 @@ def shortest_time_limit() -> float:
     from notifications.contrib.engines.worker import MAX_SLOT_SECONDS
     from notifications.worker import DEADLINE_MARGIN_SECONDS
 
-    return MAX_SLOT_SECONDS + Policy().timeout + DEADLINE_MARGIN_SECONDS
+    return MAX_SLOT_SECONDS + (Policy().timeout or 0) + DEADLINE_MARGIN_SECONDS

@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Warning, register
 
 from notifications.extension import Extension, shipped
 from notifications.jobs.declaring.policies import has_policy
-from notifications.jobs.declaring.tasks import JobTask
+from notifications.jobs.declaring.tasks import BackendTask
 
 
 @register("notifications")
@@ -23,7 +23,7 @@ def check_policies_of_packages(app_configs: Any, **kwargs: Any) -> list[CheckMes
         # Those of this app have their policies.
         if not name.endswith(".tasks") or name.startswith("notifications.") or not is_of_package(module):
             continue
-        tasks = [task for task in vars(module).values() if isinstance(task, JobTask)]
+        tasks = [task for task in vars(module).values() if isinstance(task, BackendTask)]
         if paths := [task.module_path for task in tasks if not has_policy(task.func)]:
             message = (
                 f"Tasks of a package have no policy: {', '.join(paths)}. An exception ends their jobs, and their "

@@ -57,7 +57,7 @@ class Policy:
 
     title: str = ""
     max_attempts: int = 3
-    timeout: float = 300.0
+    timeout: float | None = 300.0
     expires: timedelta | None = None
     retry_on: type[Exception] | tuple[type[Exception], ...] = ()
     backoff: float = 2.0
@@ -72,12 +72,14 @@ class Policy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}. It must be an integer of 1 or more.")
-        if (
+        if self.timeout is not None and (
             isinstance(self.timeout, bool)
             or not isinstance(self.timeout, int | float)
             or not 0 < self.timeout < 1e8
         ):
-            raise ValueError(f"timeout is {self.timeout!r}. It must be a number of seconds above 0.")
+            raise ValueError(
+                f"timeout is {self.timeout!r}. It must be a number of seconds above 0, or None for no limit."
+            )
         if self.expires is not None:
             object.__setattr__(self, "expires", validate_expires(self.expires))
         if (
@@ -140,7 +142,7 @@ def policy(
     *,
     title: str = "",
     max_attempts: int = 3,
-    timeout: float = 300.0,
+    timeout: float | None = 300.0,
     expires: float | timedelta | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
     backoff: float = 2.0,
@@ -162,7 +164,8 @@ def policy(
         How often a job is started at most, 1 or more, counting attempts that ended with an exception of ``retry_on``
         and attempts whose worker was lost.
     ``timeout``
-        Seconds that one attempt may take.
+        Seconds that one attempt may take, None for no limit. A job without a limit is taken away from its worker only
+        when the worker is lost.
     ``expires``
         Seconds, or a timedelta, within which a job must begin, counted from when it is enqueued or due (``run_after``).
         One that has not begun by then fails with an error of the type ``expired``, without an attempt. A job that has
@@ -224,7 +227,7 @@ def policy(
 
 def change_policy(function: Callable[..., Any], **options: Any) -> None:
     """Change options of a function's policy, which ``@task`` was given. Raises TypeError and ValueError."""
-    _attach(replace(getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY), **options), function)
+    _attach(replace(declared_policy(function), **options), function)
 
 
 def _attach(options: Policy, function: Callable[..., Any]) -> None:
@@ -232,6 +235,12 @@ def _attach(options: Policy, function: Callable[..., Any]) -> None:
     refuse_unknown_names("concurrency_key", options.concurrency_key, function, "owner")
     refuse_unknown_names("share", options.share, function, "owner")
     setattr(function, _POLICY_ATTRIBUTE, options)
+
+
+def declared_policy(function: Callable[..., Any]) -> Policy:
+    """Return the policy that ``@policy`` has declared for a function, the default one without it."""
+    declared: Policy = getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY)
+    return declared
 
 
 def has_policy(function: Callable[..., Any]) -> bool:
@@ -246,7 +255,7 @@ def policy_of(function: Callable[..., Any]) -> Policy:
 
     Options that a system check refuses are logged and ignored.
     """
-    found: Policy = getattr(function, _POLICY_ATTRIBUTE, DEFAULT_POLICY)
+    found = declared_policy(function)
     path = f"{function.__module__}.{function.__qualname__}"
     try:
         for options in policy_settings.options_for(path):

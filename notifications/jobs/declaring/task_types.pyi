@@ -67,7 +67,7 @@ class PolicyOptions(TypedDict, total=False):
 
     title: str | Promise
     max_attempts: int
-    timeout: float
+    timeout: float | None
     expires: float | timedelta | None
     retry_on: type[Exception] | tuple[type[Exception], ...]
     backoff: float

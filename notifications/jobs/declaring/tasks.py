@@ -65,10 +65,12 @@ class JobOptions:
     delay: timedelta | None = None
     #: The name of the schedule that enqueues; not for ``.using()``.
     schedule: str = ""
+    #: The group of the notification of the end, in the inbox; not for ``.using()``.
+    inbox_group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, init=False)
-class JobTask(Task):
+class BackendTask(Task):
     """A task whose executions are jobs of this app. ``@task`` also takes the options of ``@policy``."""
 
     options: JobOptions
@@ -121,7 +123,7 @@ class JobTask(Task):
         concurrency_key: str | None = None,
         expires: float | timedelta | datetime | None = None,
         **changes: Any,
-    ) -> JobTask:
+    ) -> BackendTask:
         """Return a copy of this task with other options for the jobs that it enqueues. They add to earlier ones.
 
         ``owner``
@@ -200,11 +202,11 @@ class OtherTask(Task):
 DummyBackend.task_class = ImmediateBackend.task_class = OtherTask  # type: ignore[misc]
 
 
-def with_options(task: Any, **options: Any) -> JobTask:
+def with_options(task: Any, **options: Any) -> BackendTask:
     """Return a task, which may be a plain one of Django, with these ``JobOptions`` and none of its own."""
     names = [field.name for field in fields(task) if field.init and field.name != "options"]
     values = {name: getattr(task, name) for name in names}
-    return JobTask(**values, options=JobOptions(**options))
+    return BackendTask(**values, options=JobOptions(**options))
 
 
 def _describe_unknown(name: str) -> str:
@@ -213,7 +215,8 @@ def _describe_unknown(name: str) -> str:
     elif name in POLICY_OPTIONS or name in SYNONYMS:
         hint = "Options of all jobs of a task are those of @policy(...)."
     else:
-        own = [field.name for field in fields(JobOptions) if field.name not in ("schedule", "delay")]
+        private = ("schedule", "delay", "inbox_group")
+        own = [field.name for field in fields(JobOptions) if field.name not in private]
         hint = f"It takes {', '.join([*own, *DJANGO_OPTIONS])}; arguments of the task go to enqueue()."
     return f".using() takes no {name}. {hint}"
 
@@ -228,7 +231,7 @@ def refuse_backend(alias: str, what: str) -> NoReturn:
 
 def has_job_tasks(backend: Any) -> bool:
     """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
-    return issubclass(backend.task_class, JobTask)
+    return issubclass(backend.task_class, BackendTask)
 
 
 def stores_jobs(alias: str) -> bool:
@@ -240,12 +243,12 @@ def stores_jobs(alias: str) -> bool:
 
 
 _DJANGO_FIELDS = {field.name for field in fields(Task)}
-_FIELDS = [field.name for field in fields(JobTask)]
+_FIELDS = [field.name for field in fields(BackendTask)]
 _JOB_OPTIONS = {field.name for field in fields(JobOptions)}
 
 
-def _unpickle(path: str, changes: dict[str, Any]) -> JobTask:
-    task: JobTask = replace(import_string(path), **changes)
+def _unpickle(path: str, changes: dict[str, Any]) -> BackendTask:
+    task: BackendTask = replace(import_string(path), **changes)
     return task
 
 

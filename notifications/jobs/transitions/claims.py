@@ -1,8 +1,7 @@
 """Claims: jobs from the queue to ``running``, under the lease of a worker; and how scheduled jobs join the queue.
 
-A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job has
-them, so all that wait stand in one order. Any process may do that at any moment, in chunks of which each locks its
-rows: workers do it by a timer (``worker/due_jobs.py``), servers as a duty.
+A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job, so
+all that wait stand in one order. Any process may do that: workers by a timer (``worker/due_jobs.py``), others as a duty.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def claim_jobs(
     limit: int,
     *,
     source: Source | None = None,
-    timeouts: Mapping[str, float] | None = None,
+    timeouts: Mapping[str, float | None] | None = None,
     among: Q | None = None,
     executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
@@ -121,7 +120,7 @@ def claim_jobs(
     ``source``
         Of which backends and queues; those of the built-in worker by default.
     ``timeouts``
-        Seconds that tasks may take, by their dotted paths, as far as the worker knows them.
+        Seconds that tasks may take, None for no limit, by their dotted paths, as far as the worker knows them.
     ``among``
         A condition that the jobs must meet.
     ``executors``
@@ -163,7 +162,7 @@ def _claim(
     worker: UUID,
     limit: int,
     source: Source,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     among: Q | None,
     executors: Capacities,
 ) -> list[ClaimedJob]:
@@ -192,7 +191,7 @@ def _one_statement(source: Source, limit: int, executors: Capacities) -> Query |
 def _claim_due(
     worker: UUID,
     limit: int,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     due: Sequence[DueQueue],
     among: Q | None,
     executors: Capacities,
@@ -226,7 +225,7 @@ def make_claims_durable() -> None:
 
 def _lock_and_claim(
     worker: UUID,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     executors: Capacities,
     lock: Callable[[datetime, RunningLimits], list[Job]],
 ) -> list[ClaimedJob]:
@@ -241,15 +240,13 @@ def _lock_and_claim(
         job.attempt += 1
         job.version += 1
         job.started_at = now
-        job.deadline = now + timedelta(
-            seconds=timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS) + DEADLINE_MARGIN_SECONDS
-        )
+        job.deadline = deadline_after(now, timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS))
     db = connection()
     to_db = partial(times.to_db, db=db)
     worker_value = Job._meta.pk.get_db_prep_value(worker, db)
     update_locked_rows(
         ("worker", "started_at", "deadline"),
-        [((worker_value, to_db(now), to_db(job.deadline)), job) for job in jobs],
+        [((worker_value, to_db(now), job.deadline and to_db(job.deadline)), job) for job in jobs],
         assignments=CLAIM_ASSIGNMENTS,
         states=(Job.State.QUEUED,),
         fence=lambda job: job.fence - 1,
@@ -258,10 +255,15 @@ def _lock_and_claim(
     return claimed
 
 
+def deadline_after(now: datetime, timeout: float | None) -> datetime | None:
+    """Return when a job that begins now is taken away from its worker, None if its task may take any time."""
+    return None if timeout is None else now + timedelta(seconds=timeout + DEADLINE_MARGIN_SECONDS)
+
+
 def _claim_in_one_statement(
     worker: UUID,
     limit: int,
-    timeouts: Mapping[str, float],
+    timeouts: Mapping[str, float | None],
     locking: str,
     params: Sequence[Any],
 ) -> list[ClaimedJob]:
@@ -283,7 +285,9 @@ def _claim_in_one_statement(
         # One time for all, whatever the plan.
         f"WITH clock (now) AS MATERIALIZED {now}, due AS MATERIALIZED ({locking}) "
         f"UPDATE notifications_job j SET {', '.join(CLAIM_ASSIGNMENTS)}, worker = %s, started_at = clock.now, "
-        "deadline = clock.now + make_interval(secs => coalesce((%s::jsonb ->> j.task_path)::float8, %s) + %s) "
+        # The null of a task without a limit becomes NULL, a task that is not among them has the default.
+        "deadline = clock.now + make_interval("
+        "secs => (coalesce(%s::jsonb -> j.task_path, to_jsonb(%s::float8)) #>> '{}')::float8 + %s) "
         "FROM due, clock WHERE j.id = due.id AND j.state = 'queued' "
         "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR expires_at <= (SELECT now FROM clock)) "
         f"RETURNING {columns}, "

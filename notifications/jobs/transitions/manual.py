@@ -53,7 +53,7 @@ RETRY_ASSIGNMENTS = (
     "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL, expires_at = NULL",
     "due_at = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
     "unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
-    "finished_at = NULL, progress_current = NULL, progress_total = NULL, progress_message = ''",
+    "finished_at = NULL, retries = 0, progress_current = NULL, progress_total = NULL, progress_message = ''",
 )
 
 T = TypeVar("T")

@@ -115,8 +115,17 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     conditional_update(
         "state='queued', run_after=%s, due_at=%s, share_name=%s, turn=%s, executor=%s, worker=NULL, deadline=NULL, "
         "fail_if_unknown_after=NULL, version=version+1, progress_current=NULL, progress_total=NULL, "
-        "progress_message=''",
-        [((job.run_after, job.due_at, job.share_name, job.turn, job.executor), job) for job in jobs],
+        "progress_message='', retries=retries+%s, max_attempts=max_attempts+%s",
+        [
+            (
+                (
+                    *(job.run_after, job.due_at, job.share_name, job.turn, job.executor),
+                    *[int(outcome.is_requested)] * 2,
+                ),
+                job,
+            )
+            for outcome, job in zip(group, jobs, strict=True)
+        ],
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(jobs)

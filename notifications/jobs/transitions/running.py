@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from uuid import UUID
 
 from notifications import streams
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS, progress_of
+from notifications.jobs.transitions.claims import deadline_after, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 
@@ -27,16 +26,14 @@ def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
     return list(requested.values_list("id", "fence", "cancelled_by_other"))
 
 
-def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float]) -> None:
+def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float | None]) -> None:
     """Count the deadlines of claimed jobs from now.
 
     For jobs whose timeout became known only after the claim, and for jobs that still wait for a thread. ``timeouts``
-    are the seconds that tasks may take, by their dotted paths.
+    are the seconds that tasks may take, None for no limit, by their dotted paths.
     """
     now = database_now()
-    rows = [
-        ((now + timedelta(seconds=timeouts[job.task_path] + DEADLINE_MARGIN_SECONDS),), job) for job in jobs
-    ]
+    rows = [((deadline_after(now, timeouts[job.task_path]),), job) for job in jobs]
     retrying_atomic(lambda: conditional_update("deadline=%s", rows))
 
 

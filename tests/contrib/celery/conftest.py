@@ -58,3 +58,31 @@ def start_celery(broker, celery_app, tmp_path_factory, transactional_db, request
 def prefork():
     """Skip a test of child processes on SQLite, where a worker refuses to start them."""
     require_prefork()
+
+
+@pytest.fixture
+def app(monkeypatch):
+    """The app whose tasks are jobs, which becomes the current one, with a broker in this process."""
+    from tests.contrib.celery import job_tasks
+    from tests.contrib.celery.job_app import app
+
+    monkeypatch.setitem(app.conf, "broker_url", "memory://")
+    app.set_current()
+    app.finalize()
+    job_tasks.seen.clear()
+    return app
+
+
+def fail_at_first(monkeypatch, error, times):
+    """Have the first calls that enqueue a job of a task of Celery raise. Returns a list with an item for each left."""
+    from notifications.contrib.celery import JobTask
+
+    left, enqueue_job = [error] * times, JobTask.enqueue_job
+
+    def fail(*args, **kwargs):
+        if left:
+            raise left.pop()
+        return enqueue_job(*args, **kwargs)
+
+    monkeypatch.setattr(JobTask, "enqueue_job", fail)
+    return left

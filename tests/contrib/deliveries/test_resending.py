@@ -233,10 +233,10 @@ def test_push(service, user, other_user, resend_now):
     assert (delivery.state, delivery.reason) == ("skipped", "gone")
 
 
-def test_project_whose_tasks_are_no_jobs(sent, settings, resend_now):
+def test_project_whose_tasks_are_no_jobs(sent, settings, resend):
     delivery = sent()
     settings.TASKS = {"default": {"BACKEND": DUMMY}}
-    assert resend_now(delivery) == "No backend in TASKS stores jobs."
+    assert resend(delivery) == "No backend in TASKS stores jobs."
 
 
 def address_of(delivery):

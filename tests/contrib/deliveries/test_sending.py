@@ -303,7 +303,8 @@ def test_project_whose_tasks_are_no_jobs(notified, settings):
     delivery = notified()
     stored = settings.TASKS
     settings.TASKS = {"default": {"BACKEND": DUMMY}}
-    send_due()
+    Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    assert not sending.enqueue_due()
     delivery.refresh_from_db()
     assert delivery.state == "pending"
     settings.TASKS = stored

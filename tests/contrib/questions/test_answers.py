@@ -204,10 +204,9 @@ class TestAnswer:
     def test_no_user(self, user, wrong):
         """A sender who is not found must not answer as staff."""
         job = ask(user)
-        with pytest.raises(ValueError, match="is not a saved user"):
-            answer(job, "ship", "yes", user=wrong)
-        with pytest.raises(ValueError, match="is not a saved user"):
-            open_questions(wrong)
+        for call in (lambda: answer(job, "ship", "yes", user=wrong), lambda: open_questions(wrong)):
+            with pytest.raises(ValueError, match=r"is not a saved user|An anonymous user has no inbox"):
+                call()
 
     def test_an_answer_before(self, user, other_user):
         job = ask(user, to=[user.pk, other_user.pk])

@@ -110,5 +110,5 @@ def test_verbs_of_other_queues(verb):
     with pytest.raises(AttributeError, match=rf"A task has no {verb}\(\). Enqueue a job of it by enqueue\("):
         getattr(tasks.noop, verb)(1)
     assert not hasattr(tasks.noop, verb)
-    with pytest.raises(AttributeError, match="'JobTask' object has no attribute 'colour'"):
+    with pytest.raises(AttributeError, match="'BackendTask' object has no attribute 'colour'"):
         tasks.noop.colour  # noqa: B018

@@ -31,6 +31,12 @@ def test_a_claim_writes_what_it_returns(live_worker):
     assert claim_rows(worker, 10) == []
 
 
+def test_claim_without_a_time_limit_has_no_deadline(live_worker):
+    tasks.noop.enqueue()
+    (job,) = claim_rows(live_worker(), 1, timeouts={"tests.jobs.tasks.noop": None})
+    assert (job.deadline, Job.objects.get(id=job.id).deadline) == (None, None)
+
+
 def test_claims_are_made_durable():
     """On SQLite they are already."""
     with CaptureQueriesContext(connection) as queries:

@@ -1,6 +1,7 @@
 """What is read and stored of jobs while they run."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
 
@@ -34,3 +35,12 @@ def test_void_claims_change_nothing(live_worker, change):
     running.store_progress([job])
     running.extend_deadlines([job], {job.task_path: 1000})
     assert Job.objects.values().get() == before
+
+
+def test_the_deadline_of_a_task_that_the_worker_meets(live_worker):
+    """It may take any time."""
+    tasks.noop_sync.enqueue()
+    (job,) = claim_rows(live_worker(), 1)
+    assert job.deadline - job.started_at == timedelta(seconds=360)
+    running.extend_deadlines([job], {job.task_path: None})
+    assert Job.objects.get(id=job.id).deadline is None

@@ -225,7 +225,7 @@ async def test_a_table_that_is_not_migrated(caplog, forgotten_log):
     for _ in range(3):
         assert_is_refusal(await request(ASGIHandler()))
     (record,) = caplog.records
-    assert "run manage.py migrate: no such table: notifications_job" in record.getMessage()
+    assert record.getMessage().startswith("The database is not migrated: no such table: notifications_job. ")
 
 
 async def test_lack_of_threads_is_logged_once_a_minute(caplog, forgotten_log):

@@ -1,0 +1,105 @@
+"""Messages by the name of a ``JobTask``: of another service, of beat without the module, and from before the switch.
+
+A worker of Celery makes a job of each, once for each id of a message. The message is acknowledged after the commit, and
+put back while the database is away, whatever options the task itself has: to the worker it is a message of another
+task, ``enqueue_message``, with the options that this needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Reject
+
+from notifications.db import is_unavailable
+from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
+
+logger = logging.getLogger("notifications.jobs")
+
+TASK_NAME = "notifications.enqueue_message"
+#: The header with the name of the task, and what else is kept from the worker, which would wait for the time.
+JOB_HEADER = "notifications_job"
+KEPT_HEADERS = ("task", "eta", "expires", "group")
+#: Seconds until a message is put back that cannot be a job now. The broker delivers it again at once.
+PUT_BACK_SECONDS = 1.0
+#: What follows a task, in the body of its message. Celery executes such a task, or what follows would be lost.
+FOLLOWING = ("callbacks", "errbacks", "chain", "chord")
+
+OPTIONS = {
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "acks_on_failure_or_timeout": True,
+    "ignore_result": True,
+    "typing": False,
+    "rate_limit": None,
+}
+
+
+def register(app: Any) -> None:
+    """Register the task that makes jobs of messages, unless the app has it."""
+    if TASK_NAME not in app._tasks:
+        app.task(enqueue_message, name=TASK_NAME, base=Task, bind=True, shared=False, lazy=False, **OPTIONS)
+
+
+def make_strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
+    """Return what a worker does with a message of a task."""
+    from celery.worker.strategy import default  # only workers need it
+
+    execute = default(task, app, consumer)
+    enqueue = default(app.tasks[TASK_NAME], app, consumer)
+
+    def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
+        if _is_followed(message.payload):
+            return execute(message, body, ack, reject, callbacks, **options)
+        message = copy(message)  # the transport may put the original back
+        message.headers = _address(message.headers or {}, message.payload)
+        return enqueue(message, body, ack, reject, callbacks, **options)
+
+    return receive
+
+
+def enqueue_message(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Insert the job of a message, which this is called for in place of its task."""
+    sent = getattr(self.request, JOB_HEADER)
+    task = self.app.tasks[sent["task"]]
+    options = {**task._get_exec_options(), "group_id": sent["group"]}
+    options |= {name: sent[name] for name in ("eta", "expires") if sent[name]}
+    try:
+        task.enqueue_job(args, kwargs, self.request.id, options)
+    except IdempotencyKeyConflict as exc:
+        logger.error("Dropped a message of task %s: %s", task.name, exc)
+    except Exception as exc:
+        if not isinstance(exc, TooManyJobs) and not is_unavailable(exc):
+            raise
+        logger.warning("Put back a message of task %s, which cannot be a job now: %s", task.name, exc)
+        time.sleep(PUT_BACK_SECONDS)
+        raise Reject(str(exc), requeue=True) from exc
+
+
+def _address(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
+    """Return the headers of a message to the task that makes a job of it.
+
+    A message of protocol 1 has in its body what later ones have in their headers, of which Celery takes both.
+    """
+    sent = {**payload, **headers} if isinstance(payload, Mapping) else headers
+    kept = {name: sent.get(name) for name in KEPT_HEADERS}
+    return {
+        **headers,
+        "task": TASK_NAME,
+        "eta": None,
+        "expires": None,
+        "timelimit": [None, None],
+        "retries": 0,
+        JOB_HEADER: kept,
+    }
+
+
+def _is_followed(payload: Any) -> bool:
+    """Return whether a task follows this one: the message belongs to a chain or chord, or has a link."""
+    embedded = payload[2] if isinstance(payload, list | tuple) and len(payload) > 2 else payload
+    return isinstance(embedded, Mapping) and any(embedded.get(name) for name in FOLLOWING)

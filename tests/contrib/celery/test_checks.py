@@ -1,0 +1,63 @@
+"""The system checks of Celery's tasks whose calls are jobs."""
+
+import re
+
+import pytest
+
+celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+
+from notifications.contrib.celery import JobTask  # noqa: E402
+from notifications.contrib.celery.checks import check_job_tasks  # noqa: E402
+from tests.contrib.celery import job_tasks as tasks  # noqa: E402
+
+
+@pytest.fixture
+def keep():
+    """keep(*names) leaves only these tasks of a current app, which has those of all tests, and returns it."""
+    before = celery.current_app._get_current_object()
+    app = celery.Celery("checked")
+
+    def keep(*names):
+        for name in set(app.tasks) - set(names):
+            del app.tasks[name]
+        return app
+
+    yield keep
+    before.set_current()
+
+
+def check():
+    return [(message.id, message.msg) for message in check_job_tasks(None)]
+
+
+def test_right_tasks(keep):
+    keep(tasks.add.name, tasks.with_policy.name)
+    assert check() == []
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        (tasks.owned_wrongly, "The owner 'nobody' of .* is no argument of it. It may name: user_id."),
+        (tasks.limited_wrongly, "has its limit from time_limit: remove timeout"),
+    ],
+)
+def test_wrong_declarations(keep, task, words):
+    keep(task.name)
+    [(id, message)] = check()
+    assert id == "notifications.E015"
+    assert re.search(words, message)
+
+
+def test_what_jobs_do_not_have(keep):
+    class Handled(JobTask):
+        """A base class of a project."""
+
+        def on_failure(self, *args):
+            """Is not called."""
+
+    name = tasks.limited_softly.name
+    keep(name).task(name="handled", base=Handled, lazy=False, shared=False)(tasks.add_plainly)
+    found = check()
+    assert {id for id, _ in found} == {"notifications.W053"}
+    assert [message.rpartition(": ")[2] for _, message in found] == [f"{name}.", f"{name}.", "handled."]

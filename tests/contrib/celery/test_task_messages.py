@@ -1,0 +1,143 @@
+"""Messages by the names of Celery's tasks whose calls are jobs."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import OperationalError, connections
+from django.utils import timezone
+
+celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+
+from celery.contrib.testing.worker import start_worker  # noqa: E402
+
+from notifications.contrib.celery import task_messages  # noqa: E402
+from notifications.exceptions import TooManyJobs  # noqa: E402
+from notifications.models import Job  # noqa: E402
+from notifications.testing import run_jobs  # noqa: E402
+from tests.contrib.celery import job_tasks as tasks  # noqa: E402
+from tests.contrib.celery.conftest import fail_at_first  # noqa: E402
+from tests.support.waiting import wait_until  # noqa: E402
+
+NAME = "tests.contrib.celery.job_tasks"
+
+
+@pytest.fixture
+def worker(app, transactional_db, monkeypatch):
+    """A worker of Celery on a thread, with the pool "solo"."""
+    monkeypatch.setattr(task_messages, "PUT_BACK_SECONDS", 0.01)
+    with start_worker(app, perform_ping_check=False, pool="solo", shutdown_timeout=30) as worker:
+        yield worker
+    connections.close_all()
+
+
+def until_jobs(count):
+    return wait_until(
+        lambda: len(jobs := list(Job.objects.order_by("id"))) >= count and jobs, what=f"{count} jobs"
+    )
+
+
+def until_read(app):
+    """Wait until a message that was sent now has become a job, so that those before it were read."""
+    id = str(uuid4())
+    app.send_task(f"{NAME}.echo", ("last",), task_id=id)
+    wait_until(lambda: Job.objects.filter(idempotency_key=id).exists(), what="the last message to be read")
+    Job.objects.filter(idempotency_key=id).delete()
+
+
+def test_message_becomes_a_job(app, worker, user):
+    sent = app.send_task(f"{NAME}.export", (user.pk,), {"year": tasks.VALUES[1]})
+    (job,) = until_jobs(1)
+    assert (job.idempotency_key, job.user_id, job.title) == (sent.id, user.pk, "Export 2026-01-02")
+    assert tasks.seen == []
+    run_jobs()
+    assert tasks.seen == [(sent.id, 0, {}, [user.pk], {"year": tasks.VALUES[1]})]
+    assert tasks.export.AsyncResult(sent.id).get() == {"year": tasks.VALUES[1]}
+
+
+def test_message_that_is_delivered_twice(app, worker):
+    id = str(uuid4())
+    for _ in range(3):
+        app.send_task(f"{NAME}.add", (1, 2), task_id=id)
+    until_jobs(1)
+    until_read(app)
+    assert Job.objects.count() == 1
+
+
+def test_message_of_another_call_with_the_same_id(app, worker, caplog):
+    id = str(uuid4())
+    for number in (1, 2):
+        app.send_task(f"{NAME}.add", (number, 2), task_id=id)
+    until_jobs(1)
+    until_read(app)
+    assert Job.objects.count() == 1
+    assert "Dropped a message of task" in caplog.text
+
+
+def test_time_of_a_message_is_that_of_the_job(app, worker):
+    """The worker does not keep the message until then."""
+    app.send_task(f"{NAME}.add", (1, 2), countdown=3600)
+    (job,) = until_jobs(1)
+    due_at = job.run_after or job.due_at
+    assert timedelta(minutes=59) < due_at - timezone.now() < timedelta(minutes=61)
+
+
+def test_group_of_messages_is_one_in_the_inbox(app, worker):
+    app.send_task(f"{NAME}.add", (1, 2), group_id="mine")
+    (job,) = until_jobs(1)
+    assert job.inbox_group == "mine"
+
+
+def test_message_of_protocol_1(app, worker, monkeypatch):
+    monkeypatch.setattr(app.amqp, "task_protocols", {**app.amqp.task_protocols})
+    with app.producer_pool.acquire() as producer:
+        message = app.amqp.as_task_v1(str(uuid4()), f"{NAME}.add", (1, 2), {}, countdown=3600)
+        app.amqp.send_task_message(producer, f"{NAME}.add", message)
+    (job,) = until_jobs(1)
+    assert job.args == "[1,2]"
+    assert job.run_after or job.due_at
+
+
+def test_message_of_a_chain_goes_on_in_celery(app, worker):
+    """Or what follows would be lost. The last task has none that follows, and is a job."""
+    chain = [tasks.echo.s(), tasks.add.s(4)]  # the last one is the next
+    app.send_task(f"{NAME}.add", (1, 2), chain=chain)
+    (job,) = until_jobs(1)
+    assert (job.task_path, job.args) == (f"{NAME}.echo", "[7]")
+
+
+def test_message_with_a_link_goes_on_in_celery(app, worker):
+    app.send_task(f"{NAME}.add", (1, 2), link=tasks.echo.s())
+    (job,) = until_jobs(1)
+    assert (job.task_path, job.args) == (f"{NAME}.echo", "[3]")
+
+
+def test_retry_of_a_message_in_a_chain(app, worker, user):
+    """It is retried by Celery, as it was begun."""
+    app.send_task(f"{NAME}.retry_by_hand", (user.pk, 2), chain=[tasks.echo.s()])
+    (job,) = until_jobs(1)
+    assert (tasks.seen, job.args) == ([0, 1, 2], "[2]")
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("the database is away"), TooManyJobs(1)], ids=["away", "full"]
+)
+def test_message_is_put_back(app, worker, monkeypatch, error, caplog):
+    left = fail_at_first(monkeypatch, error, times=3)
+    app.send_task(f"{NAME}.add", (1, 2))
+    until_jobs(1)
+    assert left == []
+    assert caplog.text.count("Put back a message of task") == 3
+
+
+def test_wrong_message_is_not_delivered_for_ever(app, worker, caplog):
+    app.send_task(f"{NAME}.add", (1,))
+    until_read(app)
+    assert not Job.objects.exists()
+    assert "cannot be called with these arguments" in caplog.text
+
+
+def test_plain_tasks_are_not_changed(app, worker):
+    app.send_task(f"{NAME}.plain", (1,))
+    until_read(app)
+    assert not Job.objects.exists()
