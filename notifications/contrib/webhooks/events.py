@@ -218,9 +218,9 @@ class Receivers:
     def build_jobs(self, type: str, user: Any, event: Item, source: UUID, **columns: Any) -> Iterator[Job]:
         """Yield the unsaved jobs of an event of a notification or job, whose id is the ``source``."""
         columns["event_source"] = source
-        share: dict[str, Any] = {} if user is None else {"share_name": owner_share(user)}
+        of_handlers = columns if user is None else {**columns, "share_name": owner_share(user)}
         for handler in self._handlers.get(type, ()):
-            yield handler.build_job(*event, **columns, **share)
+            yield handler.build_job(*event, **of_handlers)
         if self._webhook is None:
             return
         value, text = event

@@ -1,7 +1,7 @@
 """Claims: jobs from the queue to ``running``, under the lease of a worker; and how scheduled jobs join the queue.
 
 A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job, so
-all that wait stand in one order. Any process may do that: workers by a timer (``worker/due_jobs.py``), others as a duty.
+all that wait stand in one order. Workers do that by a timer (``worker/due_jobs.py``), servers as a duty.
 """
 
 from __future__ import annotations
