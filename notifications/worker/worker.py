@@ -19,6 +19,7 @@ from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
+from notifications.worker.due_jobs import DueJobsLoop
 from notifications.worker.event_loop import process_loop
 from notifications.worker.execution import Execution
 from notifications.worker.forks import prepare_forks
@@ -123,7 +124,13 @@ class JobWorker:
             parts=self._parts,
             remove=self._remove,
         )
-        self.claims = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
+        self._due_jobs_loop = DueJobsLoop(state, lambda: self._claim_loop.wake())
+        self.claims = ClaimLoop(
+            state,
+            start=self._job_runner.start,
+            stop=self.stop,
+            on_nothing_claimed=self._due_jobs_loop.wake,
+        )
         self._claim_loop = self._make_claim_loop()
         self._claim_check_loop = ClaimCheckLoop(
             state,
@@ -175,6 +182,7 @@ class JobWorker:
                 *(part.run for part in self._parts.values()),
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
+                self._due_jobs_loop.run,
                 maintenance.run_duties,
                 *maintenance.own_loops,
             )

@@ -21,6 +21,11 @@ def record(outcome):
     return bool(recording.finish_jobs([replace(outcome, job=copy.copy(outcome.job))]))
 
 
+def schedule_retries(jobs, seconds):
+    """Record failed attempts at running jobs, which are made again after this delay."""
+    recording.finish_jobs([replace(failed(job), retry_delay=seconds) for job in jobs])
+
+
 def release(job):
     """Queue a running job again, as a worker does that ends."""
     reaping.release_at_stop([job], ())

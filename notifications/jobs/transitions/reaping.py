@@ -10,7 +10,6 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams
 from notifications.db.bulk import lock_query
 from notifications.db.clock import (
     database_now,
@@ -30,7 +29,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording, unrecorded_outcomes
 from notifications.jobs.transitions.claims import Claim, claim_of
-from notifications.jobs.transitions.conditional_updates import chunks_of, conditional_update
+from notifications.jobs.transitions.conditional_updates import chunks_of, conditional_update, ring_queued
 from notifications.jobs.transitions.queueing import release
 from notifications.jobs.transitions.recording import record_attempts, run_recording
 from notifications.models import Job, Worker
@@ -93,7 +92,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
                 for executor, job in zip(executors, requeued, strict=True)
             ],
         )
-        streams.ring([job.user_id for job in requeued], queue=bool(requeued))
+        ring_queued(requeued)
         return jobs
 
     reaped = 0

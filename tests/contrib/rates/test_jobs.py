@@ -8,6 +8,7 @@ import pytest
 
 from notifications.contrib.rates import rate
 from notifications.contrib.rates.models import Limit, Release
+from notifications.extension import Where
 from notifications.jobs import HeldJobs, JobFilter, cancel, retry
 from notifications.jobs.transitions import reaping
 from notifications.models import Job
@@ -212,6 +213,7 @@ def test_delayed_ones(declare):
     release_due()
     assert not released()
     with moved(minutes=2):
+        run_duty("queue jobs that are due", Where.SERVER)
         release_due()
         assert [str(job.id) for job in released()] == [result.id]
 

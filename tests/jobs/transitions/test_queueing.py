@@ -88,7 +88,7 @@ def test_a_quarantined_job_is_one_until_an_attempt_ends(live_worker):
         [job] = claim_rows(live_worker(), 1)
         assert job.executor == "quarantined"
         requeue(job)
-        Job.objects.update(run_after=None)
+        Job.objects.update(run_after=None, due_at=None)
     assert run_jobs() == 1
     job = Job.objects.get()
     assert (job.state, job.executor) == ("queued", "async")
