@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
-from tests.faults.support.celery_site import CelerySite, wait_for_worker  # noqa: E402
+from tests.faults.support.celery_site import CelerySite, wait_for_worker
 
 TASKS = "tests.faults.support.job_tasks"
 BROKER_AWAY_SECONDS, DATABASE_AWAY_SECONDS, CALLS, MESSAGES = (30, 20, 160, 60) if ROUNDS else (4, 3, 50, 20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import update_wrapper
@@ -13,10 +12,12 @@ from typing import Any
 from celery._state import _task_stack
 from celery.app.task import Context
 from celery.exceptions import Ignore, Retry
+from celery.utils.nodenames import default_nodename
 
 from notifications import jobs
 from notifications.contrib.celery.job_arguments import decode_arguments, encode
 from notifications.contrib.celery.job_calls import moment
+from notifications.jobs.declaring.signatures import takes_anything
 from notifications.worker import current_execution
 
 logger = logging.getLogger("notifications.jobs")
@@ -54,12 +55,21 @@ def make_function(task: Any) -> Callable[..., Any]:
 
     update_wrapper(call, own)
     del call.__wrapped__  # type: ignore[attr-defined]
-    call.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]
+    call.__signature__ = signature_of_calls(run)  # type: ignore[attr-defined]
     if not getattr(task, "_decorated", False):  # a class with a method run()
         cls = type(task)
         call.__module__, call.__qualname__, call.__name__ = cls.__module__, cls.__qualname__, cls.__name__
     path = f"{call.__module__}.{call.__qualname__}"
     return call
+
+
+def signature_of_calls(function: Callable[..., Any]) -> inspect.Signature:
+    """Return what a function can be called with: as Celery has it, of a decorated one what its wrapper takes.
+
+    A wrapper that takes anything passes it on to the function below, whose parameters have names.
+    """
+    signature = inspect.signature(function, follow_wrapped=False)
+    return inspect.signature(function) if takes_anything(signature) else signature
 
 
 def run_job(task: Any, job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -77,7 +87,7 @@ def run_job(task: Any, job: Any, args: Sequence[Any], kwargs: Mapping[str, Any])
         called_directly=False,
         delivery_info={},
         headers={},
-        hostname=socket.gethostname(),
+        hostname=default_nodename(None),
         utc=True,
     )
     task.request_stack.push(request)

@@ -16,6 +16,7 @@ from notifications.contrib.celery.job_calls import enqueue, refuse_options
 from notifications.contrib.celery.job_declarations import make_job_task
 from notifications.contrib.celery.job_results import JobResult
 from notifications.contrib.celery.task_messages import make_strategy, register
+from notifications.jobs import job_context
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -212,6 +213,10 @@ class JobTask(Task):  # type: ignore[misc]
         elif isinstance(meta, Mapping) and isinstance(meta.get("current"), int | float):
             message = meta.get("message") or meta.get("description") or meta.get("status") or ""
             progress(meta["current"], meta.get("total"), str(message))
+
+    def raise_if_cancelled(self) -> None:
+        """Raise ``JobCancelled`` if the job that runs is to be cancelled. A task calls this between its steps."""
+        job_context.raise_if_cancelled()
 
     @property
     def _job_request(self) -> Any:

@@ -61,3 +61,14 @@ def test_what_jobs_do_not_have(keep):
     found = check()
     assert {id for id, _ in found} == {"notifications.W053"}
     assert [message.rpartition(": ")[2] for _, message in found] == [f"{name}.", f"{name}.", "handled."]
+
+
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
+def test_queue_that_the_backend_does_not_have(keep, settings):
+    settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
+    app = keep()
+    for name, queue in [("known", app.conf.task_default_queue), ("unknown", "uploads")]:
+        app.task(name=name, base=JobTask, queue=queue, lazy=False, shared=False)(tasks.add_plainly)
+    [(id, message)] = check()
+    assert id == "notifications.E015"
+    assert re.search("task unknown is declared wrongly: .*uploads", message)
