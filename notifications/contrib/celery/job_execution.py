@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import update_wrapper
+from types import MethodType
 from typing import Any
 
 from celery._state import _task_stack
@@ -63,13 +64,18 @@ def make_function(task: Any) -> Callable[..., Any]:
     return call
 
 
-def signature_of_calls(function: Callable[..., Any]) -> inspect.Signature:
-    """Return what a function can be called with: as Celery has it, of a decorated one what its wrapper takes.
+def signature_of_calls(run: Callable[..., Any]) -> inspect.Signature:
+    """Return what a task can be called with: as Celery has it, of a decorated one what its wrapper takes.
 
     A wrapper that takes anything passes it on to the function below, whose parameters have names.
     """
-    signature = inspect.signature(function, follow_wrapped=False)
-    return inspect.signature(function) if takes_anything(signature) else signature
+
+    def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+        bound = MethodType(function, run.__self__) if inspect.ismethod(run) else function
+        return inspect.signature(bound, follow_wrapped=False)
+
+    own = getattr(run, "__func__", run)
+    return signature_of(inspect.unwrap(own, stop=lambda function: not takes_anything(signature_of(function))))
 
 
 def run_job(task: Any, job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

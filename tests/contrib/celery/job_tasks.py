@@ -192,6 +192,7 @@ def pass_on(function):
 
 
 @shared_task(base=JobTask, bind=True)
+@transaction.atomic
 @pass_on
 def wrapped(value, other):
     return [value, other]
