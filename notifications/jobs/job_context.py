@@ -25,14 +25,9 @@ class JobContext(TaskContext):
 
     def raise_if_cancelled(self) -> None:
         """Raise ``JobCancelled`` if the job is to be cancelled. A sync task calls this between its steps."""
-        raise_if_cancelled()
-
-
-def raise_if_cancelled() -> None:
-    """Raise ``JobCancelled`` if the job of the running task is to be cancelled. Outside a job it does nothing."""
-    execution = current_execution()
-    if execution is not None and execution.is_cancelling:
-        raise JobCancelled
+        execution = current_execution()
+        if execution is not None and execution.is_cancelling:
+            raise JobCancelled
 
 
 def progress(current: int, total: int | None = None, message: str = "") -> None:

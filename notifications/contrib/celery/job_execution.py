@@ -18,10 +18,12 @@ from celery.utils.nodenames import default_nodename
 from notifications import jobs
 from notifications.contrib.celery.job_arguments import decode_arguments, encode
 from notifications.contrib.celery.job_calls import moment
-from notifications.jobs.declaring.signatures import takes_anything
 from notifications.worker import current_execution
 
 logger = logging.getLogger("notifications.jobs")
+
+#: The kinds of the parameters of a wrapper that names none.
+ANYTHING = [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
 
 
 class JobRequest(Context):  # type: ignore[misc]
@@ -74,8 +76,10 @@ def signature_of_calls(run: Callable[..., Any]) -> inspect.Signature:
         bound = MethodType(function, run.__self__) if inspect.ismethod(run) else function
         return inspect.signature(bound, follow_wrapped=False)
 
-    own = getattr(run, "__func__", run)
-    return signature_of(inspect.unwrap(own, stop=lambda function: not takes_anything(signature_of(function))))
+    def names_parameters(function: Callable[..., Any]) -> bool:
+        return [each.kind for each in signature_of(function).parameters.values()] != ANYTHING
+
+    return signature_of(inspect.unwrap(getattr(run, "__func__", run), stop=names_parameters))
 
 
 def run_job(task: Any, job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -16,7 +16,8 @@ from notifications.contrib.celery.job_calls import enqueue, refuse_options
 from notifications.contrib.celery.job_declarations import make_job_task
 from notifications.contrib.celery.job_results import JobResult
 from notifications.contrib.celery.task_messages import make_strategy, register
-from notifications.jobs import job_context
+from notifications.exceptions import JobCancelled
+from notifications.worker import current_execution
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -216,7 +217,9 @@ class JobTask(Task):  # type: ignore[misc]
 
     def raise_if_cancelled(self) -> None:
         """Raise ``JobCancelled`` if the job that runs is to be cancelled. A task calls this between its steps."""
-        job_context.raise_if_cancelled()
+        execution = current_execution()
+        if execution is not None and execution.is_cancelling:
+            raise JobCancelled
 
     @property
     def _job_request(self) -> Any:
