@@ -137,10 +137,11 @@ class JobBackend(BaseTaskBackend):
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
         policy = policy_of(task.func)
-        run_after, expires_at = find_moments(
-            task.run_after if options.delay is None else options.delay,
-            policy.expires if options.expires is None else options.expires,
-        )
+        run_after = expires_at = None
+        delay = task.run_after if options.delay is None else options.delay
+        expires = policy.expires if options.expires is None else options.expires
+        if delay is not None or expires is not None:
+            run_after, expires_at = find_moments(delay, expires)
         kwargs_json = "{}"  # as in most calls
         if kwargs:
             kwargs_json = validators.json_text("The keyword arguments", kwargs, is_plural=True)

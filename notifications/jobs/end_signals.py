@@ -29,8 +29,10 @@ def send_signals_of_ends(ended: Sequence[Outcome]) -> None:
     """
     if not ended:
         return
-    queue = signal_queue.queue_of_this_thread()
     has_receivers = _have_ends_receivers(ended)
+    if not has_receivers and not any(outcome.exception for outcome in ended):
+        return
+    queue = signal_queue.queue_of_this_thread()
     if queue is None:
         if has_receivers:
             _send_ends(ended)

@@ -6,7 +6,7 @@ from typing import Any
 
 #: The permissions that each part needs.
 PARTS = {
-    # That an attempt has failed, the class of its exception, and where it was raised.
+    # Attempts that have failed, one by one. The overview counts them by class and place, with a permission of its own.
     "attempts": ("notifications.view_attempt",),
     # What exceptions say, which may be anything that the task knows, and the code around them.
     "tracebacks": ("notifications.view_attempt", "notifications.view_traceback"),

@@ -64,12 +64,12 @@ def run_jobs(limit: int = 1_000, *, raise_errors: bool = False, among: Any = Non
     ``among``
         A ``Q`` of the model ``Job``: the jobs that run. Nothing else happens, as the end of a wait.
     """
-    run = InlineRun("run_jobs()", limit, raise_errors)
+    run = InlineRun(limit, raise_errors)
     if among is None:
         run.run_due_jobs()
     while among is not None and run.run_one_or_raise(among):
         pass
-    return run.count
+    return run.count_or_refuse("run_jobs()")
 
 
 def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
@@ -78,7 +78,7 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     As ``run_jobs``. When no job is due, it advances the clock to the next ``run_after``, retry or end of a pause, and
     resets the clock at the end. Jobs of paused queues are not run.
     """
-    run = InlineRun("run_until_idle()", limit, raise_errors)
+    run = InlineRun(limit, raise_errors)
     before = clock.ahead
     try:
         while True:
@@ -89,19 +89,24 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
             clock.advance(max(next_at - clock.now(), timedelta()))
     finally:
         clock.ahead = before
-    return run.count
+    return run.count_or_refuse("run_until_idle()")
 
 
 class InlineRun:
     """A worker for the length of a call, on the caller's thread."""
 
-    def __init__(self, call: str, limit: int, raise_errors: bool) -> None:
-        first_backend_alias(call)  # without one no job would be found, without a word
+    def __init__(self, limit: int, raise_errors: bool) -> None:
         self.worker = uuid7()
         self.limit = limit
         self.raise_errors = raise_errors
         self.error: BaseException | None = None
         self.count = 0
+
+    def count_or_refuse(self, call: str) -> int:
+        """Return how many jobs ran. Raises ``ImproperlyConfigured`` if none did and no backend stores jobs."""
+        if not self.count:
+            first_backend_alias(call)
+        return self.count
 
     def run_due_jobs(self) -> None:
         from notifications import streams

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from notifications.db.threads import close_connections, start_thread
+from notifications.db.threads import NoThread, close_connections, start_thread
 
 T = TypeVar("T")
 
@@ -31,12 +31,17 @@ class ProcessLoop:
         self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, which runs from the first call on. Raises ``NoThread``."""
+        """Return the loop, which runs from the first call on. Raises ``NoThread``, and OSError without descriptors."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                is_ready = threading.Event()
-                self._thread = start_thread(self._run, "notifications-worker", is_ready)
-                is_ready.wait()
+                # Not on the thread: the error would not reach the caller.
+                runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+                self._loop = runner.get_loop()
+                try:
+                    self._thread = start_thread(self._run, "notifications-worker", runner)
+                except NoThread:
+                    runner.close()
+                    raise
             return self._loop
 
     def submit(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
@@ -56,14 +61,12 @@ class ProcessLoop:
             self.call(self._loop.stop)
             self._thread.join(seconds)
 
-    def _run(self, is_ready: threading.Event) -> None:
+    def _run(self, runner: asyncio.Runner) -> None:
         try:
-            with asyncio.Runner() as runner:
-                self._loop = runner.get_loop()
-                is_ready.set()
+            with runner:
                 while True:
                     try:
-                        return self._loop.run_forever()
+                        return runner.get_loop().run_forever()
                     except BaseException:  # SystemExit of a callback
                         logger.exception("An error left the event loop of jobs, which goes on")
         finally:

@@ -145,6 +145,33 @@ def test_what_is_chosen_while_signed_out_is_saved_later(site_server, new_page):
     expect(monday).not_to_be_checked()
 
 
+def test_a_slow_request_for_what_was_chosen_while_signed_out_is_not_cut_off(site_server, new_page):
+    """The page that is live before the response has arrived stays, and is not loaded again to save the same."""
+    page = new_page(errors=False)
+    visit(page, site_server.url, PAGE)
+    hour = page.get_by_role("combobox", name="Hour")
+    sign_out(page, site_server)
+    hour.select_option("3")
+    expect(page.locator(".notifications-saved")).to_contain_text("Not saved yet. You are signed out.")
+    sign_in_over_http(page.context, site_server.url, "demo")
+    requests, loads = [], []
+
+    def hold(route):
+        if route.request.method != "POST":
+            return route.continue_()
+        requests.append(route)
+
+    page.route(f"**{PAGE}*", hold)
+    page.on("load", lambda _: loads.append(page.url))
+    page.goto(site_server.url + PAGE)
+    wait_until_live(page)
+    requests[0].continue_()
+    expect(page.locator(".notifications-saved")).to_contain_text("Saved.")
+    assert (len(requests), len(loads)) == (1, 1)
+    page.reload()
+    expect(hour).to_have_value("3")
+
+
 def test_what_another_user_has_chosen_is_not_theirs(site_server, new_page):
     """Nothing of the page is saved for a user who has signed in since, nor what was chosen on it."""
     page = new_page(errors=False)

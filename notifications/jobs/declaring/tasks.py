@@ -198,7 +198,7 @@ class OtherTask(Task):
         return Task.using(self, **changes)
 
 
-# Of the two with which a project may run its tests. Backends of other packages keep theirs.
+# Of the two with which a project may run its tests, and of their subclasses.
 DummyBackend.task_class = ImmediateBackend.task_class = OtherTask  # type: ignore[misc]
 
 

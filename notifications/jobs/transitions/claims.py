@@ -290,9 +290,10 @@ def _claim_in_one_statement(
 
 
 def read_claims(worker: UUID) -> list[Job]:
-    """Return the running jobs of a worker, with the columns on which their changes are conditional."""
+    """Return the running jobs of a worker, with the columns that ``queueing.release()`` needs."""
     running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    return list(running.only("id", "fence", "state", "worker", "executor", "user"))
+    columns = ("id", "fence", "state", "worker", "executor", "user", "task_path", "expires_at")
+    return list(running.only(*columns))
 
 
 def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:

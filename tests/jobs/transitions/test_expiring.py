@@ -253,3 +253,13 @@ def test_a_copy_of_a_job_has_its_expiry_until_it_begins(live_worker):
     run_duty(DUTY)
     assert row(other).state == "failed"
     assert get_job(other.id).expires_at is None
+
+
+def test_releasing_claims_whose_answer_was_lost_reads_no_row_for_each(live_worker, django_assert_num_queries):
+    for _ in range(3):
+        enqueue()
+    worker = live_worker()
+    claim_rows(worker, 3)
+    rows = claims.read_claims(worker)
+    with django_assert_num_queries(0):
+        assert {(job.task_path, job.expires_at) for job in rows} == {("tests.jobs.tasks.noop", None)}
