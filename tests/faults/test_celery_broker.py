@@ -25,7 +25,7 @@ def celery_site(site):
     site.start_web()
     # The workers reach Redis themselves. The server's connections go through the proxy.
     proxied = site.environment["CELERY_BROKER_URL"]
-    site.use_celery(celery_site.redis.url)
+    site.use_celery(celery_site.broker.url)
     wait_for_worker(celery_site.start_celery("--pool", "threads", "--concurrency", "2"))
     site.use_celery(proxied)
     yield celery_site
@@ -84,9 +84,9 @@ def test_outage_of_all_processes(postgres_site):
         site.start_web()
         celery_site.start_pools()
         celery_site.wait_until_all_done([enqueue(site) for _ in range(3)])
-        celery_site.redis.kill()
+        celery_site.broker.kill()
         ids = enqueue_for(site, AWAY_SECONDS)
-        celery_site.redis.start()
+        celery_site.broker.start()
         restored = time.monotonic()
         celery_site.wait_until_done()
         print(f"{len(ids)} jobs of {AWAY_SECONDS} s: all done {time.monotonic() - restored:.1f} s later")

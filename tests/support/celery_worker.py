@@ -4,20 +4,13 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 
-import pytest
 from django.db import connection
 
 from tests.support.processes import child_pids
-from tests.support.requirements import skip_or_fail
 from tests.support.site import START_TIMEOUT_SECONDS, Site
 
-
-def require_celery():
-    """Skip the test if Celery is not installed."""
-    try:
-        import celery  # noqa: F401
-    except ImportError:
-        skip_or_fail('Celery is not installed (pip install "celery[redis]").')
+#: The module of the app.
+APP = "tests.contrib.celery.job_app"
 
 
 def database_url():
@@ -33,27 +26,16 @@ def two_slots():
     return "--pool", "threads" if connection.vendor == "sqlite" else "prefork", "--concurrency", 2
 
 
-def require_prefork():
-    """Skip a test of child processes where a worker refuses to start them."""
-    if connection.vendor == "sqlite":
-        pytest.skip(
-            "A worker with the pool prefork refuses to start on SQLite. Run with --database postgres."
-        )
-
-
 class CeleryWorker:
-    """A running worker of the app ``tests.contrib.celery.app``. Children are ended with their parent.
+    """A running worker of the app. Children are ended with their parent. ``options`` are those of ``celery worker``."""
 
-    ``options`` are those of ``celery worker``; ``environment`` is added to that of the process.
-    """
-
-    def __init__(self, folder, broker_url, *options, environment=None, notifications=None, app=None):
+    def __init__(self, folder, broker_url, *options):
         self.site = Site(folder, database_url())
         self.site.use_celery(broker_url)
-        self.site.environment |= {"SECRET_KEY": "tests", **(environment or {})}
-        self.site.notifications = {"LEASE": 4, **(notifications or {})}
+        self.site.environment |= {"SECRET_KEY": "tests"}
+        self.site.notifications = {"LEASE": 4}
         self.command = [
-            *("-m", "celery", "-A", app or "tests.contrib.celery.app", "worker", "--loglevel", "INFO"),
+            *("-m", "celery", "-A", APP, "worker", "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle", *options),
         ]
         self.process = None
@@ -65,18 +47,6 @@ class CeleryWorker:
         self.process.wait_for_line(" ready.", timeout=START_TIMEOUT_SECONDS)
         return self
 
-    @property
-    def pid(self):
-        return self.process.pid
-
-    @property
-    def output(self):
-        return self.process.output
-
-    def kill(self):
-        with self._without_children():
-            self.process.kill()
-
     def stop(self):
         """Stop as by SIGTERM: after the running tasks."""
         if self.process and self.process.running:
@@ -84,15 +54,11 @@ class CeleryWorker:
                 self.process.stop(timeout=20)
         self.site.close()
 
-    def children(self):
-        """Return the pids of the child processes that run tasks."""
-        return child_pids(self.pid)
-
     @contextmanager
     def _without_children(self):
         """Kill the child processes after the block, in which the main process ends: they may wait for ever."""
         children = []
-        for pid in self.children():
+        for pid in child_pids(self.process.pid):
             with suppress(ProcessLookupError):
                 children.append(os.pidfd_open(pid))
         yield

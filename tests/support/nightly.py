@@ -279,6 +279,8 @@ NIGHTLY = {
         "faults/test_failover.py::*",
         "faults/test_fencing.py::*",
         "faults/test_flushed_broker.py::*",
+        "faults/test_job_tasks.py::*[rabbitmq-*",
+        "faults/test_job_tasks.py::*[redis-threads-*",
         "faults/test_joining.py::test_parents_and_children_over_two_workers",
         "faults/test_joining.py::test_script_joins_a_job[*",
         "faults/test_late_tables.py::*[notifications_deliveries]",

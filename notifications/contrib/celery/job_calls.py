@@ -79,8 +79,8 @@ def enqueue(
         options["run_after"] = run_after
     if (expires_at := moment(expires)) is not None:
         options["expires"] = expires_at
-    if queue := getattr(queue, "name", queue):
-        options["queue_name"] = _queue_name(task, queue)
+    if queue:
+        options["queue_name"] = queue_name_of(task, queue)
     if priority is not None:
         options["priority"] = priority
     job_task = job_task.using(**options)
@@ -103,9 +103,10 @@ def moment(value: float | datetime | str | None) -> datetime | None:
     return read
 
 
-def _queue_name(task: Any, queue: str) -> str:
-    """Return the queue of jobs for a queue of Celery's: the default one of each stands for the other."""
-    return "default" if queue == task.app.conf.task_default_queue else queue
+def queue_name_of(task: Any, queue: Any) -> str:
+    """Return the queue of jobs for one of Celery's or its name: the default one of each stands for the other."""
+    name = str(getattr(queue, "name", queue))
+    return "default" if name == task.app.conf.task_default_queue else name
 
 
 def _bind(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

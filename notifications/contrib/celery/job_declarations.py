@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from notifications.api import task as declare_task
+from notifications.contrib.celery.job_calls import queue_name_of
 from notifications.contrib.celery.job_execution import make_function
 from notifications.jobs import Policy, first_backend_alias, first_queue_name
 from notifications.jobs.declaring.policies import change_policy, declared_policy
@@ -34,7 +35,9 @@ def make_job_task(task: Any) -> Any:
         options["max_attempts"] = 1
     change_policy(function, **options)
     alias = first_backend_alias(task.name)
-    return declare_task(backend=alias, queue_name=first_queue_name(alias))(function)
+    queue = getattr(task, "queue", None)
+    queue_name = queue_name_of(task, queue) if queue else first_queue_name(alias)
+    return declare_task(backend=alias, queue_name=queue_name)(function)
 
 
 def time_limit_of(task: Any) -> float | None:

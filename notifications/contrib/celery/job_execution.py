@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import update_wrapper
+from types import MethodType
 from typing import Any
 
 from celery._state import _task_stack
 from celery.app.task import Context
 from celery.exceptions import Ignore, Retry
+from celery.utils.nodenames import default_nodename
 
 from notifications import jobs
 from notifications.contrib.celery.job_arguments import decode_arguments, encode
@@ -20,6 +21,9 @@ from notifications.contrib.celery.job_calls import moment
 from notifications.worker import current_execution
 
 logger = logging.getLogger("notifications.jobs")
+
+#: The kinds of the parameters of a wrapper that names none.
+ANYTHING = [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
 
 
 class JobRequest(Context):  # type: ignore[misc]
@@ -54,12 +58,28 @@ def make_function(task: Any) -> Callable[..., Any]:
 
     update_wrapper(call, own)
     del call.__wrapped__  # type: ignore[attr-defined]
-    call.__signature__ = inspect.signature(run)  # type: ignore[attr-defined]
+    call.__signature__ = signature_of_calls(run)  # type: ignore[attr-defined]
     if not getattr(task, "_decorated", False):  # a class with a method run()
         cls = type(task)
         call.__module__, call.__qualname__, call.__name__ = cls.__module__, cls.__qualname__, cls.__name__
     path = f"{call.__module__}.{call.__qualname__}"
     return call
+
+
+def signature_of_calls(run: Callable[..., Any]) -> inspect.Signature:
+    """Return what a task can be called with: as Celery has it, of a decorated one what its wrapper takes.
+
+    A wrapper that takes anything passes it on to the function below, whose parameters have names.
+    """
+
+    def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+        bound = MethodType(function, run.__self__) if inspect.ismethod(run) else function
+        return inspect.signature(bound, follow_wrapped=False)
+
+    def names_parameters(function: Callable[..., Any]) -> bool:
+        return [each.kind for each in signature_of(function).parameters.values()] != ANYTHING
+
+    return signature_of(inspect.unwrap(getattr(run, "__func__", run), stop=names_parameters))
 
 
 def run_job(task: Any, job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -77,7 +97,7 @@ def run_job(task: Any, job: Any, args: Sequence[Any], kwargs: Mapping[str, Any])
         called_directly=False,
         delivery_info={},
         headers={},
-        hostname=socket.gethostname(),
+        hostname=default_nodename(None),
         utc=True,
     )
     task.request_stack.push(request)

@@ -17,6 +17,8 @@ from notifications.contrib.celery.job_calls import FOLLOWING, enqueue, refuse_op
 from notifications.contrib.celery.job_declarations import make_job_task
 from notifications.contrib.celery.job_results import JobResult
 from notifications.contrib.celery.task_messages import is_temporary, make_strategy, register
+from notifications.exceptions import JobCancelled
+from notifications.worker import current_execution
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -221,6 +223,12 @@ class JobTask(Task):  # type: ignore[misc]
         elif isinstance(meta, Mapping) and isinstance(meta.get("current"), int | float):
             message = meta.get("message") or meta.get("description") or meta.get("status") or ""
             progress(meta["current"], meta.get("total"), str(message))
+
+    def raise_if_cancelled(self) -> None:
+        """Raise ``JobCancelled`` if the job that runs is to be cancelled. A task calls this between its steps."""
+        execution = current_execution()
+        if execution is not None and execution.is_cancelling:
+            raise JobCancelled
 
     @property
     def _job_request(self) -> Any:

@@ -5,59 +5,7 @@ from contextlib import closing
 import pytest
 
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
-from tests.support.celery_worker import CeleryWorker, require_celery, require_prefork, two_slots
-
-
-@pytest.fixture(scope="session")
-def broker(redis):
-    """A Redis server, to which the app of Celery in this process publishes."""
-    require_celery()
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # not longer: sites of other tests would run their jobs on Celery
-        patch.setenv("CELERY_BROKER_URL", redis.url)
-        import tests.contrib.celery.app  # noqa: F401  (it reads the variable)
-    return redis
-
-
-@pytest.fixture
-def celery_app(broker, django_db_blocker):
-    """The app in this process. What a test leaves in the queue, the workers of the next one would be busy with."""
-    from redis import Redis
-
-    from tests.contrib.celery.app import app
-
-    app.set_current()  # the site has an app too
-    with django_db_blocker.unblock():  # Celery's part for Django runs the checks of the models
-        app.loader.import_default_modules()
-    app.finalize()
-    yield app
-    with closing(Redis.from_url(broker.url)) as client:
-        client.delete("celery", "unacked", "unacked_index")
-
-
-@pytest.fixture
-def start_celery(broker, celery_app, tmp_path_factory, transactional_db, request):
-    """start_celery(*options) starts a worker that is stopped after the test."""
-    workers = []
-
-    def start(*options, **more):
-        options = options or two_slots()
-        worker = CeleryWorker(tmp_path_factory.mktemp("celery"), broker.url, *options, **more)
-        workers.append(worker)
-        return worker.start()
-
-    yield start
-    for worker in workers:
-        worker.stop()
-    for worker in workers:
-        request.node.add_report_section("teardown", "celery", worker.output)
-
-
-@pytest.fixture
-def prefork():
-    """Skip a test of child processes on SQLite, where a worker refuses to start them."""
-    require_prefork()
+from tests.support.celery_worker import CeleryWorker, two_slots
 
 
 @pytest.fixture
@@ -71,6 +19,34 @@ def app(monkeypatch):
     app.finalize()
     job_tasks.seen.clear()
     return app
+
+
+@pytest.fixture
+def publisher(app, redis):
+    """An app of another service, which has the broker of the workers. An app reads its URL once."""
+    from celery import Celery
+
+    publisher = Celery("publisher", broker=redis.url, set_as_current=False)
+    publisher.conf.task_default_queue = app.conf.task_default_queue
+    yield publisher
+    with closing(publisher.connection_for_write()) as connection:
+        connection.default_channel.client.delete("jobs", "unacked", "unacked_index")
+
+
+@pytest.fixture
+def start_celery(publisher, redis, tmp_path_factory, transactional_db, request):
+    """start_celery(*options) starts a worker that is stopped after the test."""
+    workers = []
+
+    def start(*options):
+        folder = tmp_path_factory.mktemp("celery")
+        workers.append(CeleryWorker(folder, redis.url, *(options or two_slots())))
+        return workers[-1].start()
+
+    yield start
+    for worker in workers:
+        worker.stop()
+        request.node.add_report_section("teardown", "celery", worker.process.output)
 
 
 def fail_at_first(monkeypatch, error, times):

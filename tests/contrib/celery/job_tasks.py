@@ -5,12 +5,15 @@ import signal
 import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import wraps
 from pathlib import Path
 from uuid import UUID
 
 from celery import Task, current_task, shared_task
 from celery.exceptions import Ignore
+from django.db import transaction
 
+from notifications import jobs
 from notifications.api import policy
 from notifications.contrib.celery import JobTask
 
@@ -23,7 +26,7 @@ def export(self, user_id, year, name="a b"):
     """Return what the request is."""
     request = self.request
     seen.append((request.id, request.retries, request.delivery_info, list(request.args), request.kwargs))
-    assert current_task.name == self.name
+    assert current_task.name == self.name and request.hostname.startswith("celery@")
     return {"year": year}
 
 
@@ -160,6 +163,38 @@ def owned_by_function(user_id, **kwargs):
 @shared_task(base=JobTask, expires=90)
 def expiring():
     return None
+
+
+def pass_on(function):
+    """Return a wrapper that takes the task itself, and one argument more."""
+
+    @wraps(function)
+    def wrapper(task, value, *args, factor=1, **kwargs):
+        return function(value * factor, *args, **kwargs)
+
+    return wrapper
+
+
+@shared_task(base=JobTask, bind=True)
+@transaction.atomic
+@pass_on
+def wrapped(value, other):
+    return [value, other]
+
+
+@shared_task(base=JobTask, owner="user_id", title="Save {pk}")
+@transaction.atomic
+def atomic(user_id, pk):
+    return pk
+
+
+@shared_task(base=JobTask, bind=True)
+def cancellable(self):
+    """Cancel itself, and see that."""
+    jobs.cancel([UUID(self.request.id)])
+    for _ in range(1000):
+        self.raise_if_cancelled()
+        time.sleep(0.02)
 
 
 class Report(JobTask):

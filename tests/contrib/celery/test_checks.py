@@ -91,3 +91,14 @@ def test_soft_limit_of_a_project(keep, time_limit):
     [(id, message)] = check()
     assert id == "notifications.W053"
     assert message == f"SoftTimeLimitExceeded is not raised in jobs, which run on threads: {tasks.add.name}."
+
+
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
+def test_queue_that_the_backend_does_not_have(keep, settings):
+    settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}
+    app = keep()
+    for name, queue in [("known", app.conf.task_default_queue), ("unknown", "uploads")]:
+        app.task(name=name, base=JobTask, queue=queue, lazy=False, shared=False)(tasks.add_plainly)
+    [(id, message)] = check()
+    assert id == "notifications.E015"
+    assert re.search("task unknown is declared wrongly: .*uploads", message)

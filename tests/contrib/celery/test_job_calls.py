@@ -52,6 +52,18 @@ def test_call_is_a_row_of_the_transaction(user):
     assert Notification.objects.get(user=user).title == "Export 2026"
 
 
+def test_decorated_task_takes_what_its_wrapper_takes(user):
+    """As in Celery. Of one that takes anything, the function below has the names."""
+    result = tasks.wrapped.delay(2, 3, factor=10)
+    tasks.atomic.delay(user.pk, pk=4)
+    run_jobs()
+    assert result.get(timeout=1) == [20, 3]
+    assert Notification.objects.get(user=user).title == "Save 4"
+    for call in (lambda: tasks.wrapped.delay(), lambda: tasks.atomic.delay(user.pk)):
+        with pytest.raises(TypeError, match="cannot be called with these arguments"):
+            call()
+
+
 def test_owner_of_the_context(user):
     with requester(user):
         tasks.add.delay(1, 2)

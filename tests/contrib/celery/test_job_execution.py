@@ -15,6 +15,7 @@ from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
 from tests.support.claims import claim_rows  # noqa: E402
+from tests.support.waiting import wait_until  # noqa: E402
 
 pytestmark = pytest.mark.django_db
 
@@ -219,3 +220,8 @@ def test_retry_by_hand_counts_anew(user, django_capture_on_commit_callbacks):
 def test_no_limit_is_no_limit():
     assert find_project_task(tasks.add.job_task.module_path).func._notifications_policy.timeout is None
     assert find_project_task(tasks.limited.job_task.module_path).func._notifications_policy.timeout == 5
+
+
+def test_task_ends_itself_when_cancelled(worker):
+    result = tasks.cancellable.delay()
+    wait_until(lambda: result.state == "REVOKED", what="the job to be cancelled")

@@ -18,16 +18,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def process():
-    made = main_process.MainProcess(["celery", "mail"])
+    made = main_process.MainProcess(["jobs", "mail"])
     yield made
     made.stop(20)
 
 
 def until_rows(count):
-    wait_until(lambda: Worker.objects.filter(queues="celery:celery,celery:mail").count() == count)
+    wait_until(lambda: Worker.objects.filter(queues="celery:jobs,celery:mail").count() == count)
 
 
-def test_the_row_says_that_processes_are_idle_and_which_queues_they_take(process, celery_app):
+def test_the_row_says_that_processes_are_idle_and_which_queues_they_take(process, app):
     engine = CeleryEngine("default", "notifications.contrib.celery")
     assert not engine.has_idle_processes()
     process.wake()
@@ -70,7 +70,7 @@ def test_prefork_is_refused_on_sqlite(monkeypatch):
 
 def test_a_worker_that_stops_deletes_its_row(start_celery):
     worker = start_celery()
-    rows = Worker.objects.filter(queues="celery:celery")
+    rows = Worker.objects.filter(queues="celery:jobs")
     wait_until(lambda: rows.count() == 1, what="the row of the worker")
     worker.process.popen.terminate()
     wait_until(lambda: not worker.process.running, what="the worker to end")

@@ -1,4 +1,4 @@
-"""A site whose jobs run on Celery, with a Redis of its own behind a proxy. Each fault is a method of CelerySite."""
+"""A site whose jobs run on Celery, with a broker of its own behind a proxy. Each fault is a method of CelerySite."""
 
 import contextlib
 import json
@@ -25,13 +25,14 @@ class CelerySite(Engine):
     """The processes of one site.
 
     `celery` are settings of Celery, without the prefix CELERY_. `lost` is the share of messages that are lost.
+    `broker` is a server, by default a new Redis, which close() stops.
     """
 
-    def __init__(self, site, name, *, celery=None, lost=0.0, **options):
+    def __init__(self, site, name, *, celery=None, lost=0.0, broker=None, pools=POOLS, **options):
         super().__init__(site, name, **options)
-        self.redis = Redis()
-        self.proxy = Proxy(self.redis.port)
-        site.use_celery(f"redis://{self.proxy.address}/0")
+        self.pools, self.broker = pools, broker or Redis()
+        self.proxy = Proxy(self.broker.port)
+        site.use_celery(self.broker.url.replace(f"127.0.0.1:{self.broker.port}", self.proxy.address))
         site.environment |= {
             "DJANGO_SETTINGS_MODULE": "tests.faults.support.celery_settings",
             "TEST_CELERY": json.dumps(celery or {}),
@@ -42,7 +43,7 @@ class CelerySite(Engine):
 
     def start_pools(self):
         """Start a worker of each pool, and wait until they can run jobs."""
-        for pool in POOLS:
+        for pool in self.pools:
             self.workers.append(self.start_celery(*pool))
         for worker in self.workers:
             wait_for_worker(worker)
@@ -53,9 +54,9 @@ class CelerySite(Engine):
         command = ("-m", "celery", "-A", "asyncsite", "worker", "--loglevel", "INFO", "-n", name)
         return self.site.start("celery", *command, *arguments)
 
-    def start_driver(self):
+    def start_driver(self, actions="celery_actions"):
         """Start another process that enqueues jobs; the caller stops it."""
-        return Driver(self.site, "tests.faults.support.celery_actions")
+        return Driver(self.site, f"tests.faults.support.{actions}")
 
     @property
     def driver(self):
@@ -76,7 +77,7 @@ class CelerySite(Engine):
         for index, worker in enumerate(self.workers):
             if not worker.running:
                 self.ended_by_themselves += 1
-                self.workers[index] = self.start_celery(*POOLS[index])
+                self.workers[index] = self.start_celery(*self.pools[index])
 
     def kill_while_jobs_run(self, rounds, task, count, args):
         """Enqueue jobs of a task in each round, kill a child and a whole worker, and check the ends of all jobs."""
@@ -97,7 +98,7 @@ class CelerySite(Engine):
         super().close()
         self.site.close()
         self.proxy.close()
-        self.redis.stop()
+        self.broker.stop()
 
     # The faults.
 
@@ -129,9 +130,9 @@ class CelerySite(Engine):
 
     def kill_redis(self):
         """Kill Redis, and start it without its messages."""
-        self.redis.kill()
+        self.broker.kill()
         time.sleep(self.rng.random() * 2)
-        self.redis.start()
+        self.broker.start()
 
     def cut_redis(self):
         """Cut all connections to Redis, and refuse new ones for some seconds."""
@@ -160,11 +161,11 @@ class CelerySite(Engine):
         """A client of Redis that does not go through the proxy."""
         from redis import Redis as Client
 
-        return Client.from_url(self.redis.url)
+        return Client.from_url(self.broker.url)
 
     def _replace(self, index, end):
         end(self.workers[index])
-        self.workers[index] = self.start_celery(*POOLS[index])
+        self.workers[index] = self.start_celery(*self.pools[index])
 
 
 def assert_stops(worker):
