@@ -2,6 +2,7 @@
 
 USE = """
 import re
+from html import unescape
 from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ImproperlyConfigured
@@ -48,7 +49,7 @@ def titles(query):
 
 fail, noop = (Job.objects.get(id=id).title for id in (failed, queued))
 links = re.findall(r'href="([^"]*job/[?][^"]*)"', client.get(f"{jobs}{failed}/change/").text)
-assert [titles(link) for link in links] == [[fail], [noop, fail], [fail]], links
+assert [titles(unescape(link)) for link in links] == [[fail], [noop, fail], [fail]], links
 assert titles(jobs) == [noop, fail]
 assert titles(f"{jobs}?state__exact=failed") == [fail]
 assert titles(f"{jobs}?state__exact=failed&task_path=tests.jobs.tasks.noop") == []
