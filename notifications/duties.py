@@ -16,7 +16,15 @@ from notifications.db.transactions import fair_atomic, retrying_atomic
 from notifications.extension import Duty, Where, hooks
 from notifications.extension.installed import list_apps
 from notifications.jobs import announcing
-from notifications.jobs.transitions import batch_completion, expiring, manual, reaping, recording, waiting
+from notifications.jobs.transitions import (
+    batch_completion,
+    claims,
+    expiring,
+    manual,
+    reaping,
+    recording,
+    waiting,
+)
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, pending_condition
 from notifications.streams.retention import Pruning
@@ -62,6 +70,14 @@ def list_duties(process: Upkeep) -> list[Duty]:
             streams.number_pending,
             Where.EVERYWHERE,
             condition=streams.pending_condition,
+        ),
+        # Workers do it in a loop of their own, when the jobs are due.
+        Duty(
+            "queue jobs that are due",
+            0,
+            run_chunks(lambda: claims.queue_due_jobs() == 0),
+            Where.EVERYWHERE & ~Where.WORKER,
+            condition=claims.due_jobs_condition,
         ),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
         Duty("end waits that are due", 0, run_chunks(waiting.end_due_waits), condition=waiting.due_condition),

@@ -122,7 +122,7 @@ def find_wrong_times() -> Iterator[str]:
     ended = Attempt.objects.filter(job=OuterRef("pk"), number=OuterRef("attempt"), ended_at__gt=latest)
     is_early = Q(created_at__gt=latest) | Q(started_at__gt=latest) | Q(Exists(ended))
     found: tuple[tuple[Any, str, Q], ...] = (
-        (Job, "run_after", is_early & Q(run_after__gt=latest, state="queued")),
+        (Job, "run_after", is_early & Q(due_at__gt=latest, state="queued")),
         (Wait, "created_at", Q(created_at__gt=latest, ended_at=None, kind__in=list(hooks.wait_kinds))),
         (Notification, "snoozed_until", Q(snoozed_until__gt=times.latest_possible(now, MAX_SNOOZE))),
     )

@@ -222,7 +222,9 @@ def test_the_database(db, jobs_clock):
         cursor.execute("DROP INDEX notifications_job_queued")
     jobs_clock.advance(-2.5)
     far = timezone.now() + timedelta(days=3650)
-    job = Job.objects.create(title="t", task_path="t", created_at=far, queued_at=far, run_after=far)
+    job = Job.objects.create(
+        title="t", task_path="t", created_at=far, queued_at=far, run_after=far, due_at=far
+    )
     found = [(message.id, message.msg) for message in checks.check_database(None, databases=["default"])]
     wrong_times = found.pop()
     assert found == [

@@ -19,6 +19,7 @@ from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
 from notifications.contrib.engines.unserved import live_processes
 from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics.recording import first_shard
+from notifications.extension import Where
 from notifications.jobs import limits
 from notifications.jobs.claiming import backlog
 from notifications.jobs.declaring.policies import policy_of
@@ -181,8 +182,8 @@ def test_job_that_got_no_thread(fast_clock):
 
 def test_job_that_a_fast_clock_enqueued(far):
     meant, wrong = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
-    Job.objects.filter(id=meant.id).update(run_after=far)
-    Job.objects.filter(id=wrong.id).update(run_after=far, created_at=far)
+    Job.objects.filter(id=meant.id).update(run_after=far, due_at=far)
+    Job.objects.filter(id=wrong.id).update(run_after=far, due_at=far, created_at=far)
     assert str(wrong.id) in named() and str(meant.id) not in named()
 
 
@@ -218,6 +219,7 @@ def test_unknown_task(fast_clock, ahead):
 
     def meet(ahead):
         with fast_clock(ahead):
+            run_duty("queue jobs that are due", Where.SERVER)
             return [queueing.requeue_unknown_task(claimed) for claimed in claim_jobs(uuid7(), 1)]
 
     for offset in (ahead, hour / 2, ahead, hour):
@@ -229,10 +231,11 @@ def test_unknown_task(fast_clock, ahead):
         moved = job.run_after - min(job.run_after, timezone.now())
         Job.objects.update(
             run_after=job.run_after - moved - hour / 2,
+            due_at=job.run_after - moved - hour / 2,
             fail_if_unknown_after=job.fail_if_unknown_after - moved - hour / 2,
         )
     last = timezone.now() - timedelta(seconds=1)
-    Job.objects.update(run_after=last, fail_if_unknown_after=last)
+    Job.objects.update(run_after=last, due_at=last, fail_if_unknown_after=last)
     assert meet(timedelta(0)) == [False]
 
 

@@ -72,7 +72,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "compat": "normalize_json",
     },
     "webhooks": {
-        "jobs.declaring.policies": "sender_key",
+        "jobs.declaring.policies": "owner_share sender_key",
         "jobs.limits": "retry_within_rate",
         "jobs.notifying": "signaled_tasks",
         "serializers": "job_error make_item",

@@ -150,7 +150,7 @@ def _ids(change: str, queryset: QuerySet[Job]) -> list[UUID]:
 
 def _offered_actions(job: Job) -> list[tuple[str, Any]]:
     offered = []
-    if job.state == Job.State.QUEUED and job.run_after:
+    if job.state == Job.State.QUEUED and job.due_at:
         offered.append(("run_jobs_now", _("Run this job now")))
     if job.state in CLAIMABLE:
         offered.append(("reschedule_jobs", _("Reschedule this job…")))

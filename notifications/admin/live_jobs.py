@@ -30,7 +30,7 @@ from notifications.templatetags.notifications import csp_nonce
 LIVE_COLUMNS = ("state_cell", "last_error", "took_cell")
 #: The states whose jobs have an index, and the jobs of each that are counted at most.
 COUNTED_STATES, MAX_JOBS_PER_STATE = states.ACTIVE + states.LISTED_BY_INDEX, 1_000
-QUEUED_CONDITIONS = (" AND run_after IS NULL", " AND run_after IS NOT NULL")
+QUEUED_CONDITIONS = (" AND due_at IS NULL", " AND due_at IS NOT NULL")
 #: Seconds after which a page is made again although no job has changed: elapsed times do.
 MAX_AGE_SECONDS = 5
 #: Tells the script that nothing changes any more.

@@ -32,7 +32,10 @@ class Dispatch:
         return shipped.describe_remedy(shipped.find_app(lambda extension: "dispatch" in vars(extension)))
 
     def wake_after_commit(self, jobs: Iterable[Job]) -> None:
-        """Have processes of engines look for new jobs, of any backends, after the current transaction commits."""
+        """Have processes of engines look for jobs that join the queue, after the current transaction commits.
+
+        They may be of any backends. Those with a ``due_at`` are scheduled, and looked for when they are due.
+        """
 
     def label_of(self, alias: str) -> str:
         """Return what to call the engine of a backend, even if it cannot be set up or is not in ``TASKS`` any more."""

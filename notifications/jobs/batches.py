@@ -23,7 +23,7 @@ from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.jobs import limits, results, turns
 from notifications.jobs.declaring.own_tasks import first_backend_alias, own_task
-from notifications.jobs.declaring.policies import NotifyOption
+from notifications.jobs.declaring.policies import NotifyOption, owner_share
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.transitions import batch_completion, recording
 from notifications.jobs.transitions.enqueueing import owner_key
@@ -98,6 +98,9 @@ class Batch:
             )
         job.created_at = job.queued_at = times.now()
         job.batch = self.id
+        owner = self.owner
+        if owner is not None and not job.share_name:
+            job.share_name = owner_share(owner)
         self._jobs.append((job, task))
         return results.task_result(job, task=task, attempts=[])
 

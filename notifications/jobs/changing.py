@@ -77,7 +77,7 @@ def find_changeable(change: str, conditions: Any) -> Any:
 
 
 def _of_change(change: str, rows: Any) -> Any:
-    return rows.filter(run_after__isnull=False) if change == "run_now" else rows
+    return rows.filter(due_at__isnull=False) if change == "run_now" else rows
 
 
 def _select(change: str, conditions: Any) -> tuple[Any, Any]:

@@ -6,6 +6,10 @@ when a check finds a user below half of the limit, this process inserts the next
 sixteenth of the limit, for ``CHECK_VALID_SECONDS``. Eight processes that do so at once stay within the limit together.
 Above half of the limit each INSERT checks.
 
+To find the 99,000 active jobs of a user with a limit of 100,000 takes 23 ms on PostgreSQL. So above
+``MAX_JOBS_READ`` a process counts them once, and each INSERT looks, by an index, only whether too many have been queued
+since. What has ended since is found by the next count, which follows when there seem to be too many.
+
 The limit is not exact. Two transactions that insert the last allowed job at the same time both succeed, because neither
 sees the other's row before its commit. And a process that adds hundreds of jobs within ``CHECK_VALID_SECONDS`` does not
 count against what other processes may still insert without a check.
@@ -28,7 +32,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 from notifications import times
@@ -43,9 +47,16 @@ from notifications.models import Job
 
 CHECK_VALID_SECONDS = 0.25
 MAX_CACHED_USERS = 10_000
+#: Active jobs that the INSERT of a job reads at most to check the limit.
+MAX_JOBS_READ = 1_000
 #: True if a user has no more active jobs than the second parameter says.
 _IS_WITHIN_LIMIT = (
     "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
+)
+#: True if no more jobs were queued since the second parameter than the third one says.
+_HAS_FEW_SINCE = (
+    "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 AND queued_at >= %s LIMIT 1 OFFSET %s) "
+    "IS NULL"
 )
 _COUNT = (
     "SELECT count(*) FROM (SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT %s) active"
@@ -79,6 +90,8 @@ _lock = threading.Lock()
 _retries: dict[Any, deque[tuple[float, UUID | None]]] = {}
 #: How many more jobs need no check (-1: each one needs it), and until when, on the monotonic clock.
 _unchecked: dict[CacheKey, tuple[int, float]] = {}
+#: How many active jobs a user had, and when.
+_counted: dict[CacheKey, tuple[int, datetime]] = {}
 
 
 def insert_within_limit(job: Job) -> None:
@@ -106,16 +119,40 @@ def _insert(job: Job, turn: Computed | None) -> None:
         condition, params = _IS_WITHIN_LIMIT + rate_condition, [user_to_db(user), active_jobs, *rate_params]
         return insert_one(job, condition=condition, params=params, computed=turn)
 
+    def insert_if_few_since(counted: tuple[int, datetime]) -> bool:
+        count, since = counted
+        if (places := limit - 1 - count) < 0:
+            return False
+        condition = _HAS_FEW_SINCE + rate_condition
+        params = [
+            *(user_to_db(user), times.to_db(since, connection()), min(places, MAX_JOBS_READ)),
+            *rate_params,
+        ]
+        return insert_one(job, condition=condition, params=params, computed=turn)
+
     allowance = limit // 16
-    if allowance and not unchecked and insert_if_at_most(limit // 2):
+    if limit > MAX_JOBS_READ:
+        if not ((counted := _counted.get(key)) and insert_if_few_since(counted)):
+            # This job is one of those that are queued since.
+            counted = _count_active(user, limit), job.queued_at
+            _keep(_counted, key, counted)
+            if not (insert_if_few_since(counted) or insert_if_at_most(limit - 1)):
+                _raise_exceeded(user, limit, counted[0])
+        if counted[0] <= limit // 2:
+            _allow_unchecked(key, min(allowance, MAX_JOBS_READ) - 1)
+    elif allowance and not unchecked and insert_if_at_most(limit // 2):
         _allow_unchecked(key, allowance - 1)
     elif insert_if_at_most(limit - 1):
         _allow_unchecked(key, -1)
     else:
-        if rate_condition and _count_active(user, limit) < limit:
-            raise_if_rate_exceeded(user)
-        raise TooManyJobs(limit)
+        _raise_exceeded(user, limit, _count_active(user, limit) if rate_condition else limit)
     admit(user, job)
+
+
+def _raise_exceeded(user: Any, limit: int, active_jobs: int) -> NoReturn:
+    if active_jobs < limit:
+        raise_if_rate_exceeded(user)
+    raise TooManyJobs(limit)
 
 
 def raise_if_exceeded(user: Any, new_jobs: int = 1) -> None:
@@ -156,10 +193,14 @@ def _take_unchecked(key: CacheKey) -> int:
 
 
 def _allow_unchecked(key: CacheKey, jobs: int) -> None:
+    _keep(_unchecked, key, (jobs, time.monotonic() + CHECK_VALID_SECONDS))
+
+
+def _keep(cache: dict[CacheKey, T], key: CacheKey, value: T) -> None:
     with _lock:
-        if len(_unchecked) >= MAX_CACHED_USERS:
-            _unchecked.clear()
-        _unchecked[key] = jobs, time.monotonic() + CHECK_VALID_SECONDS
+        if len(cache) >= MAX_CACHED_USERS:
+            cache.clear()
+        cache[key] = value
 
 
 def _count_active(user: Any, limit: int) -> int:

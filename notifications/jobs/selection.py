@@ -173,12 +173,12 @@ class JobFilter:
             return [of_workers.order_by("worker", "id")]
         if self.state == Job.State.QUEUED:
             ready = [
-                jobs.filter(run_after=None, executor=executor).order_by("-priority", "turn", "id")
+                jobs.filter(due_at=None, executor=executor).order_by("-priority", "turn", "id")
                 for executor in Job.Executor.values
             ]
-            held = jobs.filter(run_after=None, executor__gt=HELD, executor__lt=AFTER_HELD)
+            held = jobs.filter(due_at=None, executor__gt=HELD, executor__lt=AFTER_HELD)
             ready.append(held.order_by("executor", "-priority", "turn", "id"))
-            return [*ready, jobs.filter(run_after__isnull=False).order_by("run_after", "id")]
+            return [*ready, jobs.filter(due_at__isnull=False).order_by("due_at", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 
     def until(self, change: str, moment: datetime) -> JobFilter:

@@ -1,7 +1,8 @@
 """Turns: the fair order of the queued jobs of one queue, executor and priority.
 
-A *share* is an owner, a task without an owner, or what ``@policy(share=…)`` names. Start-time fair queueing, with a
-clock that reads the highest turn that has begun (Goyal, Vin, Cheng: Start-time Fair Queuing, SIGCOMM 1996)::
+A *share* is an owner (of the batch, for its jobs; of what a handler is called for), a task without an owner, or what
+``@policy(share=…)`` names. Start-time fair queueing, with a clock that reads the highest turn that has begun (Goyal,
+Vin, Cheng: Start-time Fair Queuing, SIGCOMM 1996)::
 
     turn = max(clock, last queued turn of the share) + 1
 
@@ -14,7 +15,7 @@ It may lag: then a new share is preferred, by what has begun meanwhile at most. 
 turns are equal: first in, first out. The highest turn of the running rows would be exact, and need an index of its
 own and 0.2 ms to plan on PostgreSQL in each INSERT.
 
-Delayed jobs have no turn: they are in the order of their times. The share of what the app's own senders send is its
+A scheduled job has no turn until it is due and joins the queue. The share of what the app's own senders send is its
 user, as the concurrency key names it.
 """
 
@@ -27,12 +28,13 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
+from notifications import times
 from notifications.db.insertion import Computed
 from notifications.db.transactions import connection, database, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
-from notifications.jobs.declaring.policies import storable_key
+from notifications.jobs.declaring.policies import owner_share, storable_key
 from notifications.jobs.holding import is_held
 from notifications.models import Job
 
@@ -59,7 +61,7 @@ _CLOCK = (
 )
 _LAST = (
     "coalesce((SELECT turn {} AND backend = {} AND queue_name = {} AND executor = {} "
-    "AND run_after IS NULL AND priority = {} "
+    "AND due_at IS NULL AND priority = {} "
     "AND share_name = {} ORDER BY turn DESC LIMIT 1), 0)"
 )
 
@@ -80,12 +82,16 @@ def share_of(job: Any) -> str:
     if job.concurrency_key and job.executor in SENDER_EXECUTORS:
         return str(job.concurrency_key)
     if job.user_id is not None:
-        return f"user:{job.user_id}"
+        return owner_share(job.user_id)
     return storable_key(f"task:{job.task_path}")
 
 
 def take_turn(job: Job) -> Computed | None:
-    """Set the share of a new job, and its turn if that is known; else return the turn for its INSERT."""
+    """Set the share of a new job, and its turn if that is known; else return the turn for its INSERT.
+
+    A scheduled job gets only the time at which it is due.
+    """
+    set_due_time(job)
     if not _has_turn(job):
         return None
     job.share_name = share_of(job)
@@ -110,12 +116,30 @@ def _next_turn_sql(vendor: str) -> str:
 
 
 def assign_turns(jobs: Iterable[Job]) -> None:
-    """Set the share and turn of new jobs, in a row for each share. One query reads the turns of 100 shares."""
-    new = [job for job in jobs if _has_turn(job)]
-    for job in new:
+    """Do the same for new jobs, in one query for 100 shares."""
+    jobs = list(jobs)
+    for job in jobs:
+        set_due_time(job)
+    assign_places([job for job in jobs if job.state == Job.State.QUEUED])
+
+
+def assign_places(jobs: Iterable[Job]) -> None:
+    """Set the share and turn of jobs that join the queue, in a row for each share.
+
+    One query reads the turns of 100 shares. Scheduled jobs are left as they are.
+    """
+    ready = [job for job in jobs if _is_in_order(job)]
+    for job in ready:
         job.share_name = share_of(job)
-    for job, turn in zip(new, _next_turns([(_clock_of(job), job.share_name) for job in new]), strict=True):
+    turns = _next_turns([(_clock_of(job), job.share_name) for job in ready])
+    for job, turn in zip(ready, turns, strict=True):
         job.turn = turn
+
+
+def set_due_time(job: Job) -> None:
+    """Set when a new job joins the queue: at its ``run_after``, or now."""
+    if job.run_after is not None and job.state == Job.State.QUEUED and job.run_after > times.now():
+        job.due_at = job.run_after
 
 
 def next_places(jobs: Sequence[Any], executors: Sequence[str]) -> list[tuple[str, int]]:
@@ -152,7 +176,7 @@ def count_before(job: Job) -> int | None:
     """Return how many jobs of its share begin before a queued job, at most ``MAX_COUNTED``. None if it has no turn."""
     if not _has_turn(job):
         return None
-    of_share = "backend = %s AND queue_name = %s AND executor = %s AND run_after IS NULL AND priority = %s"
+    of_share = "backend = %s AND queue_name = %s AND executor = %s AND due_at IS NULL AND priority = %s"
     sql = (
         f"SELECT count(*) FROM (SELECT 1 {queued_jobs('share')} AND {of_share} AND share_name = %s AND turn < %s "
         f"LIMIT {MAX_COUNTED}) AS before"
@@ -215,8 +239,11 @@ def _store_clocks(begun: Sequence[tuple[Clock, int]]) -> None:
 
 
 def _has_turn(job: Job) -> bool:
-    has_order = job.executor in WORKER_EXECUTORS or is_held(job.executor)
-    return has_order and job.run_after is None and job.state == Job.State.QUEUED
+    return job.state == Job.State.QUEUED and _is_in_order(job)
+
+
+def _is_in_order(job: Job) -> bool:
+    return job.due_at is None and (job.executor in WORKER_EXECUTORS or is_held(job.executor))
 
 
 def _clock_of(job: Job) -> Clock:

@@ -14,10 +14,10 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.jobs.claiming.backlog import queue_depths as queue_depths
-    from notifications.jobs.claiming.backlog import read_moment as read_moment
     from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS as MIN_WAIT_SECONDS
     from notifications.jobs.claiming.queues import pause_queue as pause_queue
     from notifications.jobs.claiming.queues import paused_queues as paused_queues
+    from notifications.jobs.claiming.sources import read_moment as read_moment
     from notifications.management.diagnosis.checking import register as register
     from notifications.management.management_command import ManagementCommand as ManagementCommand
     from notifications.paths import admin_list as admin_list
@@ -25,7 +25,8 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.jobs.claiming.backlog": "queue_depths read_moment",
+            "notifications.jobs.claiming.backlog": "queue_depths",
+            "notifications.jobs.claiming.sources": "read_moment",
             "notifications.jobs.claiming.candidates": "MIN_WAIT_SECONDS",
             "notifications.jobs.claiming.queues": "pause_queue paused_queues",
             "notifications.management.diagnosis.checking": "register",

@@ -207,6 +207,7 @@ class Migration(migrations.Migration):
                 ),
                 ("turn", models.BigIntegerField(db_default=0, default=0, editable=False)),
                 ("run_after", models.DateTimeField(blank=True, null=True, verbose_name="run after")),
+                ("due_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
                     "state",
                     models.CharField(
@@ -307,30 +308,30 @@ class Migration(migrations.Migration):
                         name="notifications_job_active",
                     ),
                     models.Index(
-                        condition=models.Q(("run_after__isnull", True), ("state", "queued")),
+                        condition=models.Q(("due_at__isnull", True), ("state", "queued")),
                         fields=["executor", "-priority", "turn", "id"],
                         name="notifications_job_ready",
                     ),
                     models.Index(
-                        condition=models.Q(("run_after__isnull", False), ("state", "queued")),
-                        fields=["run_after", "id"],
-                        name="notifications_job_delayed",
+                        condition=models.Q(("due_at__isnull", False), ("state", "queued")),
+                        fields=["due_at", "id"],
+                        name="notifications_job_scheduled",
                     ),
                     models.Index(
                         condition=models.Q(("state__startswith", "queued")),
-                        fields=["backend", "queue_name", "executor", "run_after", "-priority", "turn", "id"],
+                        fields=["backend", "queue_name", "executor", "due_at", "-priority", "turn", "id"],
                         name="notifications_job_queued",
                     ),
                     models.Index(
-                        condition=models.Q(("state__endswith", "queued")),
+                        condition=models.Q(("due_at__isnull", True), ("state__endswith", "queued")),
                         fields=[
                             *("backend", "queue_name", "executor", "concurrency_key"),
-                            *("run_after", "-priority", "turn", "id"),
+                            *("-priority", "turn", "id"),
                         ],
                         name="notifications_job_keyed",
                     ),
                     models.Index(
-                        condition=models.Q(("run_after__isnull", True), ("state__contains", "queued")),
+                        condition=models.Q(("due_at__isnull", True), ("state__contains", "queued")),
                         fields=["backend", "queue_name", "executor", "priority", "share_name", "-turn"],
                         name="notifications_job_share",
                     ),

@@ -52,7 +52,10 @@ class Job(models.Model):
     #: Who takes turns with others, and the place of the job in that order. See ``jobs/turns.py``.
     share_name = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
     turn = models.BigIntegerField(default=0, db_default=0, editable=False)
+    #: The time that was asked for, or until which a retry waits. It stays when it has come.
     run_after = MomentField(_("run after"), null=True, blank=True)
+    #: When a scheduled job joins the queue. NULL: it is in the queue, and only such a job is claimed.
+    due_at = MomentField(null=True, blank=True, editable=False)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
@@ -116,10 +119,8 @@ class Job(models.Model):
             _job_index("retried", "user", "queued_at", queued_at__gt=F("created_at")),  # by hand
             _job_index("unnumbered", "user", "id", seq__isnull=True),
             _job_index("active", "user", "queued_at", seq=0, user__isnull=False),
-            _job_index(
-                "ready", "executor", "-priority", "turn", "id", state="queued", run_after__isnull=True
-            ),
-            _job_index("delayed", "run_after", "id", state="queued", run_after__isnull=False),
+            _job_index("ready", "executor", "-priority", "turn", "id", state="queued", due_at__isnull=True),
+            _job_index("scheduled", "due_at", "id", state="queued", due_at__isnull=False),
             # For claims from one backend, queue and executor, and of one concurrency key in them. The conditions differ
             # so that each query can name the one index that it uses: see jobs/claiming/.
             _job_index(
@@ -127,7 +128,7 @@ class Job(models.Model):
                 "backend",
                 "queue_name",
                 "executor",
-                "run_after",
+                "due_at",
                 "-priority",
                 "turn",
                 "id",
@@ -139,11 +140,11 @@ class Job(models.Model):
                 "queue_name",
                 "executor",
                 "concurrency_key",
-                "run_after",
                 "-priority",
                 "turn",
                 "id",
                 state__endswith="queued",
+                due_at__isnull=True,
             ),
             _job_index(
                 "share",
@@ -154,7 +155,7 @@ class Job(models.Model):
                 "share_name",
                 "-turn",
                 state__contains="queued",
-                run_after__isnull=True,
+                due_at__isnull=True,
             ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),

@@ -142,6 +142,8 @@ class InlineRun:
         from notifications.jobs.transitions.recording import finish_jobs
 
         # Also the jobs of engines: a project's tests need no broker.
+        while claims.queue_due_jobs() == 0:
+            pass
         jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
         if not jobs and held_tasks and releasing.release_all():
             jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
@@ -242,8 +244,8 @@ def _next_run_after(after: datetime) -> datetime | None:
     from notifications.jobs.claiming.queues import paused_queues
     from notifications.models import Job, Wait
 
-    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED, run_after__gt=after)
-    next_at: datetime | None = queued.exclude(queue_name__in=paused_queues()).aggregate(at=Min("run_after"))[
+    queued = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__gt=after)
+    next_at: datetime | None = queued.exclude(queue_name__in=paused_queues()).aggregate(at=Min("due_at"))[
         "at"
     ]
     waits = Wait.objects.using(database()).filter(ended_at=None, due_at__gt=after)

@@ -23,8 +23,8 @@ from notifications.jobs.claiming.executors import (
     WORKER_EXECUTORS,
 )
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
-from notifications.jobs.transitions import batch_completion, claims
-from notifications.jobs.transitions.claims import ClaimedJob, claim_of
+from notifications.jobs.transitions import batch_completion, claims, running
+from notifications.jobs.transitions.claims import ClaimedJob, claim_of, queue_due_jobs
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
@@ -56,17 +56,25 @@ class ClaimLoop:
 
     ``max_batch``
         Jobs that one transaction claims at most.
+    ``on_nothing_claimed``
+        Called when the queue was read and had no jobs for the worker: what has rung may have been scheduled.
     """
 
     max_batch = MAX_CLAIM_BATCH
 
     def __init__(
-        self, state: WorkerState, *, start: Callable[[ClaimedJob], None], stop: Callable[[], None]
+        self,
+        state: WorkerState,
+        *,
+        start: Callable[[ClaimedJob], None],
+        stop: Callable[[], None],
+        on_nothing_claimed: Callable[[], None] = lambda: None,
     ) -> None:
         self._state = state
         self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
         self._start = start
         self._stop = stop
+        self._on_nothing_claimed = on_nothing_claimed
         self._wake = asyncio.Event()
         #: Executors that the last claim found full, so that there may be more jobs for them.
         self._exhausted_executors: set[str] = set()
@@ -91,8 +99,12 @@ class ClaimLoop:
                 if claim_of(claimed.row) not in self._state.executions:
                     self._start(claimed)
             if was_idle and not jobs and self._state.run_limit.is_reached_when_idle():
+                if await self._try_claim(queue_due_jobs, lambda: self._state.is_stopping) == 0:
+                    continue
                 self._stop()
                 return
+            if not jobs:
+                self._on_nothing_claimed()
             many_wait = self._capacity.has_many_waiting()
             self._exhausted_executors = set(WORKER_EXECUTORS) if many_wait else exhausted
             # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the
@@ -270,4 +282,4 @@ def read_timeouts(jobs: Sequence[Job], timeouts: dict[str, float | None]) -> Non
     if new_paths := {job.task_path for job in jobs} - timeouts.keys():
         new_timeouts = {path: results.policy_at(path).timeout for path in new_paths}
         timeouts |= new_timeouts
-        claims.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)
+        running.extend_deadlines([job for job in jobs if job.task_path in new_paths], new_timeouts)

@@ -98,6 +98,7 @@ class Execution(CurrentExecution):
         "asyncio_task",
         "claimed",
         "database_thread",
+        "has_begun",
         "is_cancelling",
         "is_interruptible",
         "is_over",
@@ -139,6 +140,8 @@ class Execution(CurrentExecution):
         self.sync_threads: DaemonExecutor | None = None
         self.database_thread: Executor | None = None
         self.asyncio_task: asyncio.Task[None] | None = None
+        #: The task was called.
+        self.has_begun = False
         #: The task has returned or raised.
         self.is_over = False
         #: The worker stops, or another one has claimed the job: there will be no outcome.
@@ -202,10 +205,10 @@ class Execution(CurrentExecution):
             async with timeout:
                 if iscoroutinefunction(task.func):
                     self.is_interruptible = True
-                    job.expires_at = None
+                    self._begin()
                     value = await task.func(*args, **kwargs)
                 elif sync_threads is None:
-                    job.expires_at = None
+                    self._begin()
                     value = await sync_to_async(task.func)(*args, **kwargs)
                 else:
                     self.is_waiting_for_thread = True
@@ -217,7 +220,7 @@ class Execution(CurrentExecution):
             if isinstance(exc, asyncio.CancelledError) and self.is_stopping and not self.is_cancelling:
                 raise
             if not self.is_cancelling and signatures.explains(task, stored_args, kwargs, exc):
-                job.expires_at = expires_at
+                self.has_begun, job.expires_at = False, expires_at
                 raise signatures.WrongArguments(str(exc)) from exc
             outcome = await self._make_outcome(exc, policy, is_late=timeout.expired())
             if outcome.exception is not exc:  # otherwise receivers of signals read it
@@ -236,6 +239,10 @@ class Execution(CurrentExecution):
         if self.waits:
             return outcomes.failed(job, policy, RuntimeError(SWALLOWED.format(self.waits[0].name)))
         return outcomes.succeeded(job, policy, value, body=self.steps.text if self.steps else "")
+
+    def _begin(self) -> None:
+        """Take note that the task is called now. Its job does not expire any more."""
+        self.has_begun, self.job.expires_at = True, None
 
     async def _make_outcome(self, exc: BaseException, policy: Policy, *, is_late: bool) -> Outcome:
         """Return the outcome of a task that raised ``exc``, or whose time was over."""
@@ -297,7 +304,7 @@ class Execution(CurrentExecution):
         loop = asyncio.get_running_loop()
 
         def call() -> tuple[Any, BaseException | None]:
-            self.job.expires_at = None
+            self._begin()
             loop.call_soon_threadsafe(on_start)
             try:
                 return function(*args, **kwargs), None
@@ -317,6 +324,8 @@ class Execution(CurrentExecution):
         try:
             value, exc = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
+            if not future.cancelled():  # the thread may be about to call it
+                self._begin()
             # Later: writing off frees the thread for the next call in line, and calls that are cancelled at the same
             # moment, as at a stop, must leave the line first.
             loop.call_soon(detach)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import chunks
 from notifications.db.unavailable import UNAVAILABLE
-from notifications.jobs.transitions import claims, queueing
+from notifications.jobs.transitions import queueing, running
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.execution import Execution
@@ -51,7 +51,7 @@ class ProgressLoop:
             ]
             try:
                 for group in chunks(jobs):
-                    await self._state.writer.run(claims.store_progress, group)
+                    await self._state.writer.run(running.store_progress, group)
             except UNAVAILABLE as exc:
                 logger.warning(
                     "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
@@ -80,7 +80,7 @@ class CancelLoop:
             if not self._state.executions:
                 continue
             try:
-                requests = await self._state.writer.run(claims.cancellations_requested, self._state.worker)
+                requests = await self._state.writer.run(running.cancellations_requested, self._state.worker)
             except UNAVAILABLE as exc:
                 logger.warning("Could not read cancellation requests: %s", exc)
                 requests = []
@@ -132,7 +132,7 @@ class ClaimCheckLoop:
         executions = dict(self._state.executions)
         claimed = {
             claim_of(job): job
-            for job in await self._state.claim_writer.run(claims.read_claims, self._state.worker)
+            for job in await self._state.claim_writer.run(running.read_claims, self._state.worker)
         }
         for claim, execution in executions.items():
             task = execution.asyncio_task
@@ -170,4 +170,4 @@ class ClaimCheckLoop:
         if waiting:
             # That of a task that cannot be imported any more is not known.
             timeouts = {job.task_path: self._state.timeouts.get(job.task_path, 0.0) for job in waiting}
-            await self._state.writer.run(claims.extend_deadlines, waiting, timeouts)
+            await self._state.writer.run(running.extend_deadlines, waiting, timeouts)

@@ -14,11 +14,12 @@ from notifications.db.unavailable import QUERY_ERRORS
 from notifications.extension.calls import HookName, log_left_out
 from notifications.extension.installed import make_worker_parts
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import reaping
 from notifications.jobs.transitions.claims import Claim
 from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
+from notifications.worker.due_jobs import DueJobsLoop
 from notifications.worker.event_loop import process_loop
 from notifications.worker.execution import Execution
 from notifications.worker.forks import prepare_forks
@@ -123,7 +124,13 @@ class JobWorker:
             parts=self._parts,
             remove=self._remove,
         )
-        self.claims = ClaimLoop(state, start=self._job_runner.start, stop=self.stop)
+        self._due_jobs_loop = DueJobsLoop(state, lambda: self._claim_loop.wake())
+        self.claims = ClaimLoop(
+            state,
+            start=self._job_runner.start,
+            stop=self.stop,
+            on_nothing_claimed=self._due_jobs_loop.wake,
+        )
         self._claim_loop = self._make_claim_loop()
         self._claim_check_loop = ClaimCheckLoop(
             state,
@@ -175,6 +182,7 @@ class JobWorker:
                 *(part.run for part in self._parts.values()),
                 self._cancel_loop.run,
                 self._claim_check_loop.run,
+                self._due_jobs_loop.run,
                 maintenance.run_duties,
                 *maintenance.own_loops,
             )
@@ -259,18 +267,14 @@ class JobWorker:
             self._slot_freed.clear()
             await loops.wait_for_event(self._slot_freed, 0.1)
 
-    async def _release_jobs(self, unfinished: list[Job]) -> None:
-        """Queue jobs again that this worker has claimed and not finished."""
-        await self.state.writer.run(queueing.release, unfinished)
-
     async def _end(self) -> None:
         self.lease.stop()
         # If an exception ended the loop, one of the jobs may be the cause: they are reaped, so their attempts count.
-        unfinished = (
-            [execution.job for execution in self.state.executions.values()] if self.state.is_stopping else []
-        )
+        unfinished = dict(self.state.executions) if self.state.is_stopping else {}
+        jobs = [execution.job for execution in unfinished.values()]
+        begun = {claim for claim, execution in unfinished.items() if execution.has_begun}
         try:
-            await self._release_jobs(unfinished)
+            await self.state.writer.run(reaping.release_at_stop, jobs, begun)
             await self.state.writer.run(self.lease.end)
         except QUERY_ERRORS as exc:
             logger.warning(

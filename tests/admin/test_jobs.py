@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import manual, queueing
+from notifications.jobs.transitions import manual, reaping
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -37,7 +37,7 @@ def test_cancel(client, sign_in_staff, user):
     Job.objects.filter(id=done).update(priority=2)
     run_jobs_once = claim_rows(uuid7(), 1)
     assert [str(job.id) for job in run_jobs_once] == [done]
-    queueing.release(run_jobs_once)
+    reaping.release_at_stop(run_jobs_once, ())
     Job.objects.filter(id=done).update(state="succeeded", priority=0)
     Job.objects.filter(id=running).update(priority=1)
     claim_rows(uuid7(), 1)

@@ -452,6 +452,7 @@ def prepare(state):
     Job.objects.update(
         state="queued" if state == "delayed" else "failed" if state == "paused" else state,
         run_after=later if state == "delayed" else None,
+        due_at=later if state == "delayed" else None,
         finished_at=None if state in ("queued", "delayed") else timezone.now(),
         attempt=1,
     )

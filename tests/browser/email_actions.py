@@ -36,5 +36,5 @@ def send(kind, language):
     while sending.enqueue_due():
         pass
     Digest.objects.update(due_at=timezone.now())
-    Job.objects.filter(state="queued").update(run_after=None)
+    Job.objects.filter(state="queued").update(run_after=None, due_at=None)
     run_jobs()

@@ -94,12 +94,14 @@ def test_without_a_worker(live_worker):  # noqa: F811
     # A job that was queued an hour ago and became due a millisecond ago has waited for a millisecond.
     queued_at, run_after = timezone.now() - timedelta(hours=1), timezone.now() - timedelta(milliseconds=1)
     scheduled = tasks.noop.enqueue().id
-    Job.objects.filter(id=scheduled).update(queued_at=queued_at, run_after=run_after)
+    Job.objects.filter(id=scheduled).update(queued_at=queued_at, run_after=run_after, due_at=run_after)
     assert 60 <= diagnose(failed=["workers"])["workers"]["figures"]["oldest_waits_seconds"] < 120
     Job.objects.filter(id=scheduled).delete()
-    Job.objects.filter(id=id).update(run_after=timezone.now() + timedelta(hours=1))
+    Job.objects.filter(id=id).update(
+        run_after=timezone.now() + timedelta(hours=1), due_at=timezone.now() + timedelta(hours=1)
+    )
     assert diagnose()["workers"]["figures"]["due"] == 0
-    Job.objects.filter(id=id).update(run_after=None)
+    Job.objects.filter(id=id).update(run_after=None, due_at=None)
     pause_queue("default")
     assert diagnose()["workers"]["figures"]["paused"] == ["default"]
 

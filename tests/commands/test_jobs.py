@@ -184,7 +184,7 @@ class TestShow:
         id = tasks.busy_sync.using(owner=user, title="Report").enqueue(9).id
         for _ in range(2):
             run_jobs()
-            Job.objects.filter(state="queued").update(run_after=None)
+            Job.objects.filter(state="queued").update(run_after=None, due_at=None)
         text = run("show", id)
         for line in (
             "Title:        Report",
@@ -234,7 +234,7 @@ class TestOutput:
         id = output_tasks.fail_twice.using(owner=user).enqueue().id
         for _ in range(3):
             run_jobs()
-            Job.objects.filter(state="queued").update(run_after=None)
+            Job.objects.filter(state="queued").update(run_after=None, due_at=None)
         assert run("output", id) == "text 1\n--- attempt 2\ntext 2\n--- attempt 3\ntext 3"
 
     def test_an_unknown_job(self):

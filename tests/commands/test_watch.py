@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from notifications.inbox import read_numbered_position
 from notifications.jobs import notifying
-from notifications.jobs.transitions import claims
+from notifications.jobs.transitions import running
 from notifications.models import uuid7
 from notifications.streams import marking
 from notifications.testing import run_jobs
@@ -48,7 +48,7 @@ def test_jobs_are_shown(user):
     tasks.noop.using(owner=user, title="Half").enqueue()
     (job,) = claim_rows(uuid7(), 1)
     job.progress_current, job.progress_total, job.progress_message = 3, 6, "so far"
-    claims.store_progress([job])
+    running.store_progress([job])
     out, _ = watch("--since", f"{read_numbered_position(user.pk).epoch}:0")
     assert re.search(r"^ +1  job +failed +Broken \| ", out, re.M)
     assert re.search(r"^ +-  job +running +Half \| 3 of 6 so far$", out, re.M)

@@ -22,7 +22,7 @@ from notifications.extension import Upkeep, Where
 from notifications.inbox import read_numbered_position, read_timeline
 from notifications.jobs import cancel, retry
 from notifications.jobs.claiming import backlog
-from notifications.jobs.transitions import claims
+from notifications.jobs.transitions import running
 from notifications.models import Job, Notification, Wait, uuid7
 from notifications.streams import changes, positions
 from notifications.testing import run_jobs
@@ -142,10 +142,10 @@ def watch_running_jobs(reader):
     for _ in range(3):
         job(reader.key)
     jobs = claim_rows(uuid7(), 2)
-    claims.store_progress(jobs)
+    running.store_progress(jobs)
     cancel([jobs[0].pk])
-    assert list(claims.cancellations_requested(jobs[0].worker))
-    assert len(claims.read_claims(jobs[0].worker)) == 2
+    assert list(running.cancellations_requested(jobs[0].worker))
+    assert len(running.read_claims(jobs[0].worker)) == 2
     run_duty("take jobs from lost workers", may_reap=lambda: True)
 
 

@@ -48,7 +48,7 @@ print(sorted(Delivery.objects.values_list("state", "reason")))
 RETRY = """
 import time
 from notifications.models import Job
-while not Job.objects.filter(state="queued", attempt=1).update(run_after=None):
+while not Job.objects.filter(state="queued", attempt=1).update(run_after=None, due_at=None):
     time.sleep(0.1)
 """
 PURGE = """

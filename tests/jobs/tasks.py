@@ -179,6 +179,18 @@ def hold_sync(name=""):
     return name
 
 
+@task
+@policy(max_attempts=1)
+async def hold_once(name=""):
+    return await hold.func(name)
+
+
+@task
+@policy(max_attempts=1)
+def hold_sync_once(name=""):
+    return hold_sync.func(name)
+
+
 @task(takes_context=True)
 def hold_until_cancelled(context):
     """Check for a cancellation before each small step."""

@@ -234,7 +234,7 @@ class TestResults:
         result = tasks.attempts_so_far.enqueue("v")
         for _ in range(3):
             run_jobs()
-            Job.objects.filter(state="queued").update(run_after=None)
+            Job.objects.filter(state="queued").update(run_after=None, due_at=None)
         assert tasks.seen == [(number, number, "RUNNING", "v") for number in (1, 2, 3)]
         result.refresh()
         assert (result.attempts, len(result.errors), len(result.worker_ids)) == (3, 2, 3)
@@ -334,7 +334,7 @@ class TestSignals:
             tasks.attempts_so_far.enqueue()
             for _ in range(3):
                 run_jobs()
-                Job.objects.filter(state="queued").update(run_after=None)
+                Job.objects.filter(state="queued").update(run_after=None, due_at=None)
         finally:
             for signal in signals:
                 signal.disconnect(receive)

@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import limits
 from notifications.models import Job
+from tests.data.test_plans_of_claims import insert_queued_jobs, rows_read
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.django_db
 def set_limit(settings, monkeypatch):
     """set_limit(64) sets the limit. Each test begins with an empty cache."""
     monkeypatch.setattr(limits, "_unchecked", {})
+    monkeypatch.setattr(limits, "_counted", {})
 
     def set_limit(number):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": number}
@@ -105,3 +107,24 @@ def test_batches_and_retries_empty_the_cache(set_limit, user):
     enqueue(user)
     limits.raise_if_exceeded(user.pk)
     assert count_checks(user, 1) == 1
+
+
+def test_a_large_limit(set_limit, user, monkeypatch):
+    """One job above it is refused, and one that ends makes room at once."""
+    monkeypatch.setattr(limits, "MAX_JOBS_READ", 5)
+    set_limit(100)
+    for _ in range(2):
+        enqueue(user, 100 - Job.objects.filter(seq=0).count())
+        assert Job.objects.filter(seq=0).count() == 100
+        with pytest.raises(TooManyJobs):
+            enqueue(user)
+        ended = Job.objects.filter(seq=0).order_by("?").values_list("id", flat=True)[:7]
+        Job.objects.filter(id__in=list(ended)).update(state="succeeded", seq=None)
+
+
+def test_a_large_limit_is_not_checked_by_reading_all(set_limit, user):
+    """Beside 9,000 active jobs an INSERT reads those only that were queued since a count."""
+    set_limit(10_000)
+    insert_queued_jobs(9_000, user=user)
+    enqueue(user)
+    assert rows_read(lambda: enqueue(user, 5)) < {"sqlite": 10_000, "postgresql": 100}[connection.vendor]

@@ -102,6 +102,29 @@ def test_a_batch_takes_a_turn_for_each_job(people, flood):
     ]
 
 
+def test_jobs_of_a_batch_have_the_share_of_its_owner(people):
+    """Batches of two people take turns, though their jobs have no owner; a policy's share counts before it."""
+    for person, count in zip(people, (10, 3), strict=True):
+        with batch(owner=person):
+            for _ in range(count):
+                tasks.noop.enqueue()
+            with batch():
+                tasks.noop.enqueue()
+    begun = Job.objects.filter(id__in=claim(6)).values_list("share_name", flat=True)
+    assert sorted(begun) == sorted(3 * [f"user:{person.pk}" for person in people])
+    with batch(owner=people[0]):
+        of_tenant.enqueue("7")
+    with batch():
+        tasks.noop.using(owner=people[1]).enqueue()
+        tasks.noop.enqueue()
+    shares = list(Job.objects.order_by("id").values_list("share_name", flat=True)[20:])
+    assert [share for share in shares if share] == [
+        "tenant 7",
+        f"user:{people[1].pk}",
+        "task:tests.jobs.tasks.noop",
+    ]
+
+
 def test_jobs_that_are_retried_by_hand_take_turns(people, flood, django_capture_on_commit_callbacks):
     """A thousand retried jobs do not go before those of others, though they are older."""
     failed = ids(flood)
@@ -114,10 +137,12 @@ def test_jobs_that_are_retried_by_hand_take_turns(people, flood, django_capture_
 
 
 def test_delayed_jobs_that_are_to_begin_now_take_turns(people, flood, django_capture_on_commit_callbacks):
-    Job.objects.filter(id__in=ids(flood)).update(run_after="2100-01-01T00:00Z", turn=0)
+    Job.objects.filter(id__in=ids(flood)).update(
+        run_after="2100-01-01T00:00Z", due_at="2100-01-01T00:00Z", turn=0
+    )
     singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
     with django_capture_on_commit_callbacks(execute=True):
-        manual.reschedule([job.id for job in Job.objects.filter(run_after__isnull=False)])
+        manual.reschedule([job.id for job in Job.objects.filter(due_at__isnull=False)])
     assert Job.objects.filter(id__in=ids(flood), turn__gt=0).count() == len(flood)
     assert set(ids(singles)) <= set(claim(7))
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.transitions import claims
+from notifications.jobs.transitions import running
 from notifications.models import Attempt, Epoch, Job, Notification, Stream
 from notifications.streams import build_notification
 from tests.jobs import tasks
@@ -44,7 +44,7 @@ def advance_job(row, action):
         claim_rows(WORKER, 1, queues=[row.queue_name])
     elif row.state == "running" and action == "progress":
         row.progress_current = (row.progress_current or 0) + 1
-        claims.store_progress([row])
+        running.store_progress([row])
     elif row.state == "running" and action == "release":
         release(row)
     elif row.state == "running" and action == "fail":

@@ -7,22 +7,26 @@ import copy
 import os
 from collections import Counter
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from itertools import combinations, groupby
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import transaction
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifications.api import batch
+from notifications.extension import Where
 from notifications.jobs import turns
-from notifications.models import Job, QueueClock, uuid7
+from notifications.models import Job, Queue, QueueClock, uuid7
 from tests.jobs import tasks
 from tests.model.fair_queue import FairQueue, simulate
 from tests.support.claims import claim_rows
-from tests.support.outcomes import release
+from tests.support.duties import run_duty
+from tests.support.outcomes import release, schedule_retries
 from tests.support.threads import run_in_threads
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
@@ -129,7 +133,7 @@ class RolledBack(Exception):
     pass
 
 
-STEPS = ["one", "each", "batch", "rolled back", "claim", "requeue", "end"]
+STEPS = ["one", "each", "batch", "rolled back", "later", "due", "claim", "requeue", "retry", "end", "pause"]
 
 
 @pytest.mark.database_law
@@ -137,8 +141,9 @@ STEPS = ["one", "each", "batch", "rolled back", "claim", "requeue", "end"]
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_claims_are_those_of_the_simulation(db, names, data):
-    """Jobs begin in the order of turns, enqueued alone or in a batch; a transaction that is rolled back takes none.
+    """Jobs begin by priority and in turn, enqueued alone, in a batch or for later, and when they are retried.
 
+    A transaction that is rolled back takes no turn, and nothing of a paused queue begins.
     Of one queue they are the same jobs. Of two queues a claim takes the first ones of each, of both alike.
     """
     step = st.tuples(
@@ -154,10 +159,30 @@ def test_claims_are_those_of_the_simulation(db, names, data):
         owners = {name: get_user_model().objects.create(username=f"share {name}") for name in "abcd"}
         expected = FairQueue()
         running, rows, with_keys = [], [], data.draw(st.booleans())
+        with_priorities = data.draw(st.booleans())
         for kind, share, count, queue, is_keyed in data.draw(st.lists(step, max_size=25)):
             key = f"key of {queue}" if is_keyed and with_keys else ""
-            task = tasks.noop.using(owner=owners[share], queue_name=queue, concurrency_key=key)
-            if kind == "claim":
+            priority = count % 2 if with_priorities else 0
+            task = tasks.noop.using(
+                owner=owners[share], queue_name=queue, concurrency_key=key, priority=priority
+            )
+            place = {"queue": queue, "key": key, "priority": priority}
+            if kind == "later":
+                task.using(run_after=timezone.now() + timedelta(days=1)).enqueue()
+                expected.schedule(share, **place)
+            elif kind == "due":
+                Job.objects.filter(due_at__isnull=False).update(due_at=timezone.now())
+                run_duty("queue jobs that are due", Where.SERVER)
+                expected.queue_due()
+            elif kind == "pause":
+                row, is_new = Queue.objects.get_or_create(name=queue, defaults={"paused_at": timezone.now()})
+                (expected.paused.add if is_new else expected.paused.discard)(queue)
+                is_new or row.delete()
+            elif kind == "retry":
+                schedule_retries(rows, 60 * is_keyed)
+                expected.retry(running, is_later=is_keyed)
+                running, rows = [], []
+            elif kind == "claim":
                 claimed = claim_rows(uuid7(), count, queues=names if len(names) > 1 else ())
                 taken = claim_of_each_queue(expected, claimed, count, running)
                 running, rows = running + taken, rows + claimed
@@ -177,12 +202,14 @@ def test_claims_are_those_of_the_simulation(db, names, data):
                 with batch():
                     for _ in range(count):
                         task.enqueue()
-                expected.enqueue(share, count, queue=queue, key=key)
+                expected.enqueue(share, count, **place)
             else:
                 for _ in range(count if kind == "each" else 1):
                     task.enqueue()
-                    expected.enqueue(share, queue=queue, key=key)
+                    expected.enqueue(share, **place)
+        assert len(rows) == len({row.id for row in rows})
         Job.objects.all().delete()
+        Queue.objects.all().delete()
         QueueClock.objects.all().delete()
         transaction.set_rollback(True)
 
@@ -195,7 +222,8 @@ def claim_of_each_queue(expected, claimed, count, running):
     for queue, rows in groupby(sorted(claimed, key=lambda row: row.queue_name), lambda row: row.queue_name):
         of_queue = FairQueue()
         of_queue.jobs = [job for job in expected.jobs if job.queue == queue]
-        rows = sorted(rows, key=lambda row: (row.turn, row.id))
+        assert queue not in expected.paused
+        rows = sorted(rows, key=lambda row: (-row.priority, row.turn, row.id))
         first = of_queue.claim(len(rows), [*running, *taken])
         assert [(f"share {job.share}", job.key) for job in first] == [
             (row.user.username, row.concurrency_key) for row in rows
@@ -203,8 +231,9 @@ def claim_of_each_queue(expected, claimed, count, running):
         taken += first
     counts = Counter(job.queue for job in taken)
     # A claim that has met a closed key looks a second time, for what is left.
-    if not any(job.key for job in expected.jobs):
-        for queue, left in (Counter(job.queue for job in expected.jobs) - counts).items():
+    waiting = [job for job in expected.jobs if job.queue not in expected.paused]
+    if not any(job.key or job.level for job in expected.jobs):
+        for queue, left in (Counter(job.queue for job in waiting) - counts).items():
             assert not left or counts[queue] >= max(counts.values(), default=0) - 1
     expected.take(taken, is_full=len(taken) == count)
     return taken

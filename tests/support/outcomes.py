@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 from notifications.jobs import Policy, outcomes
-from notifications.jobs.transitions import queueing, recording
+from notifications.jobs.transitions import reaping, recording
 
 
 def succeeded(job, value=None, policy=Policy()):  # noqa: B008 (it is frozen)
@@ -21,9 +21,14 @@ def record(outcome):
     return bool(recording.finish_jobs([replace(outcome, job=copy.copy(outcome.job))]))
 
 
+def schedule_retries(jobs, seconds):
+    """Record failed attempts at running jobs, which are made again after this delay."""
+    recording.finish_jobs([replace(failed(job), retry_delay=seconds) for job in jobs])
+
+
 def release(job):
     """Queue a running job again, as a worker does that ends."""
-    queueing.release([job])
+    reaping.release_at_stop([job], ())
 
 
 def error_type(job):

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.jobs.transitions import claims, queueing, recording
+from notifications.jobs.transitions import reaping, recording, running
 from notifications.models import Epoch, Job
 from notifications.streams import marking, retention
 from notifications.streams.marking_seen import mark_seen as mark_seen
@@ -68,7 +68,7 @@ def claim_job(id):
 def store_progress(id, current, total=None, message=""):
     row = Job.objects.get(pk=id)
     row.progress_current, row.progress_total, row.progress_message = current, total, message
-    claims.store_progress([row])
+    running.store_progress([row])
 
 
 def finish_job(id, value=None):
@@ -80,7 +80,7 @@ def fail_job(id):
 
 
 def release_job(id):
-    queueing.release([Job.objects.get(pk=id)])
+    reaping.release_at_stop([Job.objects.get(pk=id)], ())
 
 
 def prune():

@@ -228,7 +228,7 @@ def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate, one
     assert until_done(tasks.noop.enqueue())[0].state == "succeeded"
     gate.set()
     wait_until(lambda: tasks.seen, what="the call to end")
-    Job.objects.filter(state="queued").update(run_after=_now())
+    Job.objects.filter(state="queued").update(run_after=_now(), due_at=_now())
     assert {(job.state, job.attempt) for job in until_done(*results)} == {("succeeded", 1)}
 
 

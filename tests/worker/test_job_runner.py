@@ -19,14 +19,16 @@ class TestUnknownTasks:
         """After half a minute any worker may claim it, for example one with a newer version of the code."""
         before, later = timezone.now(), timezone.now() + timedelta(hours=1)
         result = tasks.noop.using(owner=user, run_after=later).enqueue()
-        Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", run_after=None)
+        Job.objects.update(task_path="tests.jobs.tasks.of_tomorrow", run_after=None, due_at=None)
         job = wait_until(
             lambda: Job.objects.filter(run_after__isnull=False).first(), what="the job to be requeued"
         )
         assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
         assert before < job.run_after - timedelta(seconds=30) < timezone.now()
         assert notifications_of(user) == []
-        Job.objects.filter(id=result.id).update(task_path="tests.jobs.tasks.noop", run_after=timezone.now())
+        Job.objects.filter(id=result.id).update(
+            task_path="tests.jobs.tasks.noop", run_after=timezone.now(), due_at=timezone.now()
+        )
         assert until_done(result)[0].attempt == 1
 
     def test_it_fails_a_day_after_the_first_worker_met_it(self, worker, user):
@@ -35,20 +37,26 @@ class TestUnknownTasks:
         later = timezone.now() + timedelta(hours=1)
         result = tasks.noop.using(owner=user, run_after=later).enqueue()
         Job.objects.update(
-            task_path="tests.jobs.tasks.of_yesterday", created_at=long_ago, queued_at=long_ago, run_after=None
+            task_path="tests.jobs.tasks.of_yesterday",
+            created_at=long_ago,
+            queued_at=long_ago,
+            run_after=None,
+            due_at=None,
         )
         job = wait_until(
             lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="the job to be requeued"
         )
         assert (job.state, job.attempt) == ("queued", 0)
         assert before < job.fail_if_unknown_after - timedelta(days=1) < timezone.now()
-        Job.objects.update(run_after=timezone.now() - timedelta(seconds=1))
+        Job.objects.update(
+            run_after=timezone.now() - timedelta(seconds=1), due_at=timezone.now() - timedelta(seconds=1)
+        )
         again = wait_until(
             lambda: Job.objects.filter(run_after__gt=timezone.now()).first(), what="the job to be requeued"
         )
         assert (again.fail_if_unknown_after, again.fence) == (job.fail_if_unknown_after, 2)
         past = timezone.now() - timedelta(seconds=1)
-        Job.objects.update(fail_if_unknown_after=past, run_after=past)
+        Job.objects.update(fail_if_unknown_after=past, run_after=past, due_at=past)
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "unknown-task"
         assert notifications_of(user)[0].body == "No worker knows how to do this."
@@ -71,7 +79,7 @@ class TestUnknownTasks:
             "@task\n@policy(timeout=5000)\nasync def patient():\n    return await tasks.hold.func(1)\n"
         )
         importlib.invalidate_caches()
-        Job.objects.update(run_after=None)
+        Job.objects.update(run_after=None, due_at=None)
         wait_until(lambda: tasks.held, what="the job to run")
         job = Job.objects.get()
         assert abs((job.deadline - job.started_at).total_seconds() - 5060) < 20

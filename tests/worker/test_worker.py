@@ -7,6 +7,7 @@ import pytest
 from django.db import transaction
 
 from notifications.exceptions import TooManyJobs
+from notifications.jobs import cancel
 from notifications.models import Attempt, Job, Stream, Worker
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
@@ -111,6 +112,37 @@ class TestGracefulShutdown:
             ("succeeded", 1, 2)
         ] * 2
         assert len(notifications_of(user)) == 2
+
+    def test_jobs_that_must_not_begin_twice_end(self, start_worker, user, gate):
+        """As if their worker was lost. One in line for a thread has not begun, and is released."""
+        first = start_worker(concurrency=4)
+        first.worker._job_runner.sync_threads._size = 1
+        once = [tasks.hold_once.using(owner=user).enqueue("a"), tasks.hold_sync_once.enqueue("b")]
+        again = [tasks.hold.enqueue("c")]
+        wait_until(lambda: len(tasks.held) == 3, what="three to run")
+        again.append(tasks.hold_sync_once.enqueue("d"))
+        until_state(again[1], "running")
+        first.stop(grace=0.1)
+        for result in once:
+            job = Job.objects.get(id=result.id)
+            assert (job.state, job.attempt, json.loads(job.error)["type"]) == ("failed", 1, "worker-lost")
+        for result in again:
+            job = Job.objects.get(id=result.id)
+            assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
+        assert set(Attempt.objects.values_list("outcome", flat=True)) == {"lost"}
+        gate.set()
+        start_worker()
+        assert {job.state for job in until_done(*again)} == {"succeeded"}
+        assert sorted(tasks.held) == ["a", "b", "c", "c", "d"]
+        assert len(notifications_of(user)) == 1
+
+    def test_a_cancelled_job_that_must_not_begin_twice_is_cancelled(self, start_worker, gate):
+        worker = start_worker()
+        result = tasks.hold_sync_once.enqueue()
+        wait_until(lambda: tasks.held, what="the job to run")
+        cancel([result.id])
+        worker.stop(grace=0.1)
+        assert Job.objects.get(id=result.id).state == "cancelled"
 
     def test_the_grace_period_while_the_database_is_busy(self, short_intervals, worker, gate):
         """A claim that fails during the stop does not end the grace period."""

@@ -17,8 +17,10 @@ HANDLERS = ("before_start", "on_success", "on_failure", "on_retry", "after_retur
 LOST: tuple[tuple[str, Callable[[JobTask], Any], str], ...] = (
     (
         "SoftTimeLimitExceeded is not raised in jobs, which run on threads",
-        lambda task: task.soft_time_limit,
-        "Remove soft_time_limit, and set time_limit, at which the job fails: requests and queries in it need timeouts.",
+        lambda task: task.soft_time_limit or task.app.conf.task_soft_time_limit,
+        "Remove soft_time_limit and CELERY_TASK_SOFT_TIME_LIMIT, which are the time_limit of tasks without one, and "
+        "set time_limit. Then the job fails, and the task goes on until it returns: requests and queries in it need "
+        "timeouts.",
     ),
     (
         "rate_limit does not limit jobs",

@@ -20,6 +20,8 @@ from notifications import jobs, validators
 from notifications.contrib.celery.job_arguments import encode_arguments
 from notifications.jobs.declaring.policies import job_title
 
+#: The options of a call that another task follows.
+FOLLOWING = ("link", "link_error", "chain", "chord")
 #: What takes the place of what a job does not have, by the names of options of Celery's calls.
 REFUSED_OPTIONS = {
     "link": 'a handler of "job.succeeded" in NOTIFICATIONS["HANDLERS"]',
@@ -93,7 +95,7 @@ def moment(value: float | datetime | str | None) -> datetime | None:
 
     Raises ValueError for what is neither.
     """
-    if not value:
+    if value is None:
         return None
     if isinstance(value, numbers.Real):
         return timezone.now() + timedelta(seconds=float(value))

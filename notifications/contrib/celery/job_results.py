@@ -31,8 +31,8 @@ class JobResult(AsyncResult):  # type: ignore[misc]
     database is away.
     """
 
-    def __init__(self, id: str, *, app: Any, job_id: str | None = None) -> None:
-        super().__init__(id, app=app)
+    def __init__(self, id: str | UUID, *, app: Any, job_id: str | None = None) -> None:
+        super().__init__(str(id), app=app)
         self._job_id = UUID(job_id) if job_id else None
         self._cache: dict[str, Any] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from celery import Task, current_app
 from celery.exceptions import Retry
@@ -12,10 +13,10 @@ from celery.utils.serialization import raise_with_context
 
 from notifications.api import progress
 from notifications.contrib.celery import beat
-from notifications.contrib.celery.job_calls import enqueue, refuse_options
+from notifications.contrib.celery.job_calls import FOLLOWING, enqueue, refuse_options
 from notifications.contrib.celery.job_declarations import make_job_task
 from notifications.contrib.celery.job_results import JobResult
-from notifications.contrib.celery.task_messages import make_strategy, register
+from notifications.contrib.celery.task_messages import is_temporary, make_strategy, register
 from notifications.exceptions import JobCancelled
 from notifications.worker import current_execution
 
@@ -123,15 +124,23 @@ class JobTask(Task):  # type: ignore[misc]
         Raises TypeError and ValueError, and as ``enqueue()`` does. With ``task_always_eager`` the task is called here.
         """
         follows = {"link": link, "link_error": link_error}
-        # A task that a worker of Celery executes, because its message belongs to a chain, goes on by messages.
-        is_continued = "retries" in options or (options.get("parent_id") and options.get("chain"))
-        if self.app.conf.task_always_eager or is_continued:
+        # A task that a worker of Celery executes, because another one follows it, goes on by messages until none does.
+        is_called_by_worker = bool(options.get("parent_id") or options.get("root_id"))
+        is_followed = any({**options, **follows}.get(name) for name in FOLLOWING)
+        is_message = "retries" in options or (is_called_by_worker and is_followed)
+        if self.app.conf.task_always_eager or is_message:
             return super().apply_async(args, kwargs, task_id, producer, shadow=shadow, **follows, **options)
-        refuse_options(self, {**options, **follows})
+        if not is_called_by_worker:
+            refuse_options(self, {**options, **follows})
         options = {**self._get_exec_options(), **options}
         if dump := getattr(self, "_dump_pydantic_arguments", None):
             args, kwargs = dump(args, kwargs)
-        return beat.retry_in_beat(lambda: self.enqueue_job(args, kwargs, task_id, options))
+        try:
+            return beat.retry_in_beat(lambda: self.enqueue_job(args, kwargs, task_id, options))
+        except Exception as exc:
+            if not is_called_by_worker or not is_temporary(exc):
+                raise
+            return super().apply_async(args, kwargs, task_id, producer, shadow=shadow, **options)
 
     def enqueue_job(
         self,
@@ -154,7 +163,7 @@ class JobTask(Task):  # type: ignore[misc]
         """Enqueue as ``apply_async()``: the job is a row of the transaction."""
         return self.apply_async(*args, **kwargs)
 
-    def AsyncResult(self, task_id: str, job_id: str | None = None, **kwargs: Any) -> Any:
+    def AsyncResult(self, task_id: str | UUID, job_id: str | None = None, **kwargs: Any) -> Any:
         """Return the result of the job with an id, or for which a caller has given this id."""
         return JobResult(task_id, app=self.app, job_id=job_id)
 

@@ -74,11 +74,16 @@ def enqueue_message(self: Any, *args: Any, **kwargs: Any) -> None:
     except IdempotencyKeyConflict as exc:
         logger.error("Dropped a message of task %s: %s", task.name, exc)
     except Exception as exc:
-        if not isinstance(exc, TooManyJobs) and not is_unavailable(exc):
+        if not is_temporary(exc):
             raise
         logger.warning("Put back a message of task %s, which cannot be a job now: %s", task.name, exc)
         time.sleep(PUT_BACK_SECONDS)
         raise Reject(str(exc), requeue=True) from exc
+
+
+def is_temporary(exc: Exception) -> bool:
+    """Return whether what cannot be a job now, by this error, can be one later."""
+    return isinstance(exc, TooManyJobs) or is_unavailable(exc)
 
 
 def _address(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:

@@ -210,8 +210,8 @@ def _run_later(moments: Mapping[UUID, datetime]) -> None:
     jobs = Job.objects.using(database()).filter(id__in=list(moments), state=Job.State.QUEUED)
     # A worker claims one that is locked: what joins is sent by it.
     found = lock_query(jobs.only("id").order_by("id"))
-    rows = {job.id: (moments[job.id],) for job in found}
-    update_rows_by_id(Job, ("run_after",), rows, assignments=("version = version + 1",))
+    rows = {job.id: (moments[job.id],) * 2 for job in found}
+    update_rows_by_id(Job, ("run_after", "due_at"), rows, assignments=("version = version + 1",))
 
 
 def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:

@@ -57,6 +57,6 @@ def _next_delivery_after(after: datetime, jobs: Any) -> datetime | None:
     from notifications.models import Job
 
     pending = Delivery.objects.using(database()).filter(state=Delivery.State.PENDING, due_at__gt=after)
-    queued = Job.objects.using(database()).filter(jobs, state=Job.State.QUEUED, run_after__gt=after)
-    times = (pending.aggregate(at=Min("due_at"))["at"], queued.aggregate(at=Min("run_after"))["at"])
+    queued = Job.objects.using(database()).filter(jobs, state=Job.State.QUEUED, due_at__gt=after)
+    times = (pending.aggregate(at=Min("due_at"))["at"], queued.aggregate(at=Min("due_at"))["at"])
     return min((at for at in times if at), default=None)

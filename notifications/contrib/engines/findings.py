@@ -129,7 +129,7 @@ def count_waiting(alias: str) -> dict[str, Any]:
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {
-        "queued": sum(depth.due + depth.delayed for depth in depths),
+        "queued": sum(depth.total for depth in depths),
         "quarantined": sum(depth.due for depth in quarantined),
         "due": sum(depth.due for depth in due),
         "oldest_waits_seconds": round(max(0.0, (times.now() - since).total_seconds()), 1) if since else 0.0,

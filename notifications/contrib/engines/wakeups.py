@@ -54,12 +54,14 @@ enabled_in_tests = False
 
 
 def wake_after_commit(jobs: Iterable[Job]) -> None:
-    """Send messages for new jobs after the commit of the current transaction, but for those that are due later."""
+    """Send messages for queued jobs after the commit of the current transaction, but for scheduled ones."""
     aliases = aliases_with_engines()
     if not aliases:
         return
     if due := [
-        (job.backend, job.queue_name) for job in jobs if job.run_after is None and job.backend in aliases
+        (job.backend, job.queue_name)
+        for job in jobs
+        if job.backend in aliases and getattr(job, "due_at", None) is None
     ]:
         on_commit_merged(
             "wakeups", due, lambda groups: send(Counter(queue for group in groups for queue in group))

@@ -125,6 +125,9 @@ def _queue_gauges() -> Iterator[Metric]:
     now = database_now()
     due = GaugeMetricFamily("notifications_jobs_due", "Queued jobs that may start now.", labels=["queue"])
     delayed = GaugeMetricFamily("notifications_jobs_delayed", "Queued jobs for later.", labels=["queue"])
+    limited = GaugeMetricFamily(
+        "notifications_jobs_limited", "Queued jobs that wait for the limit of a key.", labels=["queue"]
+    )
     oldest = GaugeMetricFamily(
         "notifications_job_oldest_wait_seconds", "How long the oldest due job has waited.", labels=["queue"]
     )
@@ -132,6 +135,7 @@ def _queue_gauges() -> Iterator[Metric]:
     for depth in queue_depths().queues:
         due.add_metric([depth.name], depth.due)
         delayed.add_metric([depth.name], depth.delayed)
+        limited.add_metric([depth.name], depth.limited)
         since = depth.oldest_since
         oldest.add_metric([depth.name], max((now - since).total_seconds(), 0.0) if since else 0.0)
         paused.add_metric([depth.name], float(depth.is_paused))
@@ -145,7 +149,7 @@ def _queue_gauges() -> Iterator[Metric]:
     )
     for queue, count in count_waiting().items():
         waiting.add_metric([queue], count)
-    yield from (due, delayed, running, waiting, oldest, paused)
+    yield from (due, delayed, limited, running, waiting, oldest, paused)
     if not has_questions():
         return
     count, _, asked_at = read_questions()

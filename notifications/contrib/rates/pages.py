@@ -48,9 +48,9 @@ def read_waiting(job: Job) -> Waiting | None:
     rate = rate_of(key)
     if rate is None:
         return None
-    now = database_now()
-    if job.run_after is not None and job.run_after > now:
+    if job.due_at is not None:
         return None  # the page says until when it waits
+    now = database_now()
     before = _count_before(held, job)
     if before > MAX_COUNTED:
         return Waiting(rate.name, None)
@@ -62,9 +62,7 @@ def read_waiting(job: Job) -> Waiting | None:
 
 
 def _count_before(held: HeldJobs, job: Job) -> int:
-    """Return how many jobs begin before, ``MAX_COUNTED + 1`` for more. Those whose time has come begin first."""
-    if job.run_after is not None:
-        return 0
+    """Return how many jobs begin before, ``MAX_COUNTED + 1`` for more."""
     ids = held.rows().values_list("id", flat=True)[: MAX_COUNTED + 1]
     return next((index for index, id in enumerate(ids) if id == job.id), MAX_COUNTED + 1)
 

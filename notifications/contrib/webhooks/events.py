@@ -29,7 +29,7 @@ from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.db import connection, user_from_db, user_to_db, where_in
 from notifications.extension import RecordedTransaction, serialize_trace
 from notifications.http import encode_json
-from notifications.jobs.declaring.policies import sender_key
+from notifications.jobs.declaring.policies import owner_share, sender_key
 from notifications.jobs.notifying import signaled_tasks
 from notifications.models import Job, Notification
 from notifications.serializers import make_item
@@ -218,8 +218,9 @@ class Receivers:
     def build_jobs(self, type: str, user: Any, event: Item, source: UUID, **columns: Any) -> Iterator[Job]:
         """Yield the unsaved jobs of an event of a notification or job, whose id is the ``source``."""
         columns["event_source"] = source
+        of_handlers = columns if user is None else {**columns, "share_name": owner_share(user)}
         for handler in self._handlers.get(type, ()):
-            yield handler.build_job(*event, **columns)
+            yield handler.build_job(*event, **of_handlers)
         if self._webhook is None:
             return
         value, text = event

@@ -11,15 +11,26 @@ from typing import Any, NamedTuple
 
 from django.db.models import Q
 
-from notifications import times
 from notifications.db.clock import database_now, database_now_sql, is_lease_valid
 from notifications.db.transactions import connection, database, execute_many
 from notifications.extension import hooks
-from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
+from notifications.jobs.claiming.claim_queries import (
+    PAUSED_QUEUES,
+    jobs_of_name,
+    queues_with_due_jobs,
+    values_of_executors,
+)
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
-from notifications.jobs.claiming.sources import Query, Source, names_of
+from notifications.jobs.claiming.sources import (
+    WAITS_SINCE,
+    Query,
+    Source,
+    builtin_source,
+    names_of,
+    read_moment,
+)
+from notifications.jobs.holding import AFTER_HELD, HELD
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")
@@ -38,17 +49,29 @@ MAX_OLDEST_READ = 100
 class QueueDepth:
     """The queued jobs of one queue.
 
-    ``due`` jobs may start now, ``delayed`` ones later. With ``is_capped`` there are more that are due, with
-    ``is_delayed_capped`` more that are delayed. ``oldest_since`` is when the job that waits longest became due.
+    ``due`` jobs may start now, ``delayed`` ones are scheduled for later. With ``is_capped`` there are more that are
+    due, with ``is_delayed_capped`` more that are delayed. ``oldest_since`` is when the job that waits longest became
+    due. ``limited`` jobs are in the queue too, and wait for the limit of a key.
     """
 
     name: str
     due: int = 0
     delayed: int = 0
+    limited: int = 0
     is_capped: bool = False
     is_delayed_capped: bool = False
     is_paused: bool = False
     oldest_since: datetime | None = None
+
+    @property
+    def in_queue(self) -> int:
+        """How many jobs are in the queue, also those that wait for the limit of a key."""
+        return self.due + self.limited
+
+    @property
+    def total(self) -> int:
+        """How many jobs are queued, whatever they wait for."""
+        return self.in_queue + self.delayed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,15 +107,17 @@ class QueueDepths:
 
 
 def queue_depths(
-    executors: Collection[str] = WORKER_EXECUTORS,
+    executors: Collection[str] = (),
     *,
     is_paused: bool | None = None,
     source: Source | None = None,
     backend: str = "",
     has_senders: bool = True,
 ) -> QueueDepths:
-    """Return the depth of each queue that has queued jobs in these executors, at most ``MAX_QUEUES``, in one query.
+    """Return the depth of each queue that has queued jobs, at most ``MAX_QUEUES``, in one query.
 
+    ``executors``
+        Those of the jobs that are counted; by default all queued jobs are.
     ``is_paused``
         Whether to read paused queues only (True), or the others only (False).
     ``source``, ``backend``
@@ -100,33 +125,36 @@ def queue_depths(
     ``has_senders``
         Whether jobs count with which the app sends messages.
     """
+    has_limited = not executors
+    executors = executors or WORKER_EXECUTORS
     if not has_senders:
         executors = [executor for executor in executors if executor not in SENDER_EXECUTORS]
     if backend:
         source = Source(backends=(backend,))
-    query = _depths_query(executors, is_paused, source or Source())
+    query = _depths_query(executors, is_paused, source or Source(), has_limited=has_limited)
     rows = execute_many([*_statements_before(), query])[-1]
     found: dict[str, QueueDepth] = {}
-    for name, is_queue_paused, limit, ready, late, delayed, *since in rows:
+    for name, is_queue_paused, limit, ready, late, delayed, limited, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
-        before = found.get(name)
-        if before and before.oldest_since:
+        before = found.get(name, QueueDepth(name=name))
+        if before.oldest_since:
             moments.append(before.oldest_since)
         found[name] = QueueDepth(
             name=name,
-            due=min(ready, limit) + min(late, limit) + (before.due if before else 0),
-            delayed=min(delayed, limit) + (before.delayed if before else 0),
-            is_capped=max(ready, late) > limit or bool(before and before.is_capped),
-            is_delayed_capped=delayed > limit or bool(before and before.is_delayed_capped),
+            due=min(ready, limit) + min(late, limit) + before.due,
+            delayed=min(delayed, limit) + before.delayed,
+            limited=min(limited, limit) + before.limited,
+            is_capped=max(ready, late, limited) > limit or before.is_capped,
+            is_delayed_capped=delayed > limit or before.is_delayed_capped,
             is_paused=bool(is_queue_paused),
             oldest_since=min(moments, default=None),
         )
-    depths = [depth for depth in found.values() if depth.due or depth.delayed]
+    depths = [depth for depth in found.values() if depth.due or depth.delayed or depth.limited]
     return QueueDepths(queues=depths[:MAX_QUEUES], is_cut=len(depths) > MAX_QUEUES)
 
 
 class LargeShare(NamedTuple):
-    """A share that holds over half of the jobs without ``run_after`` that wait in a queue.
+    """A share that holds over half of the jobs that wait in a queue.
 
     Its first job has waited for ``waited_seconds``. Of a longer backlog ``total`` is what was read of it.
     """
@@ -138,61 +166,65 @@ class LargeShare(NamedTuple):
     waited_seconds: float
 
 
-def read_moment(value: Any) -> datetime | None:
-    """Return a time that raw SQL has read: SQLite returns text."""
-    if value is None:
-        return None
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return times.from_db(moment, connection())
-
-
 def _statements_before() -> list[tuple[str, list[Any]]]:
     """Return what is executed in the same round trip before the query of the depths."""
     # PostgreSQL estimates 250 rows of queues and executors, and would compile the query for 280 ms to run it for 15 ms.
     return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
-def _depths_query(executors: Collection[str], is_paused: bool | None, source: Source) -> Query:
+def _depths_query(
+    executors: Collection[str], is_paused: bool | None, source: Source, *, has_limited: bool
+) -> Query:
     now, now_param = database_now_sql()
     jobs = f"{jobs_of_name()} AND executor = open_executor"
     limit = "(SELECT most FROM bound)"
     count = f"(SELECT count(*) FROM (SELECT 1 {jobs} AND {{}} LIMIT {limit} + 1) AS counted)"
-    lowest_first = "ORDER BY run_after DESC, priority, turn DESC, id DESC LIMIT 1"
-    lowest = f"(SELECT priority {jobs} AND run_after IS NULL {lowest_first})"
+    lowest_first = "ORDER BY due_at DESC, priority, turn DESC, id DESC LIMIT 1"
+    lowest = f"(SELECT priority {jobs} AND due_at IS NULL {lowest_first})"
     oldest = (
-        f"(SELECT min(queued_at) FROM (SELECT queued_at {jobs} AND run_after IS NULL {{}}"
-        f"ORDER BY run_after, priority DESC, turn, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
+        f"(SELECT min(since) FROM (SELECT {WAITS_SINCE} AS since {jobs} AND due_at IS NULL {{}}"
+        f"ORDER BY due_at, priority DESC, turn, id LIMIT {MAX_OLDEST_READ}) AS oldest)"
     )
     condition = "" if is_paused is None else f"name {'IN' if is_paused else 'NOT IN'} ({PAUSED_QUEUES}) AND"
     ctes, params = _queues_to_read(executors, condition, source)
+    paused = "EXISTS (SELECT 1 FROM notifications_queue q WHERE q.name = {} AND paused_at IS NOT NULL)"
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name,
-            EXISTS (SELECT 1 FROM notifications_queue q WHERE q.name = open.name AND paused_at IS NOT NULL),
-            {limit},
-            {count.format("run_after IS NULL")},
-            {count.format(f"run_after <= {now}")},
-            {count.format(f"run_after > {now}")},
+        SELECT name, {paused.format("open.name")}, {limit},
+            {count.format("due_at IS NULL")},
+            {count.format(f"due_at <= {now}")},
+            {count.format(f"due_at > {now}")},
+            0 AS limited,
             {oldest.format("")},
             {oldest.format(f"AND priority = {lowest} ")},
-            (SELECT run_after {jobs} AND run_after <= {now} ORDER BY run_after LIMIT 1)
+            (SELECT due_at {jobs} AND due_at <= {now} ORDER BY due_at LIMIT 1)
         FROM open CROSS JOIN executors
     """
-    return sql, [*params, *[now_param] * 3]
+    if not has_limited:
+        return sql, [*params, *[now_param] * 3]
+    held = f"{jobs_of_name()} AND executor > '{HELD}' AND executor < '{AFTER_HELD}'"
+    counted = f"(SELECT due_at {held} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted"
+    sql += f"""
+        UNION ALL SELECT name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0,
+            (SELECT count(*) FROM {counted} WHERE due_at > {now}),
+            (SELECT count(*) FROM {counted} WHERE due_at IS NULL OR due_at <= {now}), NULL, NULL, NULL
+        FROM names WHERE {condition} (SELECT true {held} LIMIT 1)
+    """
+    return sql, [*params, *[now_param] * 5]
 
 
 def _shares_query() -> Query:
     """Return the query for queue, share, number of jobs, and since when the first of them waits."""
-    of_turns = f"{jobs_of_name()} AND executor = open_executor AND run_after IS NULL"
+    of_turns = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     limit = "LIMIT (SELECT most FROM bound)"
     if connection().vendor == "postgresql":
-        job = f"LATERAL (SELECT share_name, queued_at {of_turns} {limit}) AS job"
+        job = f"LATERAL (SELECT share_name, queued_at, run_after {of_turns} {limit}) AS job"
     else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
         job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
     ctes, params = _queues_to_read(WORKER_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, job.share_name, count(*), min(job.queued_at) FROM open CROSS JOIN executors CROSS JOIN {job}
+        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors CROSS JOIN {job}
         GROUP BY name, job.share_name
     """
     return sql, params
@@ -239,18 +271,23 @@ def waiting_jobs(
     """
     if backends is not None and not backends:
         return jobs.none()
-    due = candidates.due_queues(None if backends is None else Source(backends=tuple(backends)))
+    source = builtin_source() if backends is None else Source(backends=tuple(backends))
+    with connection().cursor() as cursor:
+        cursor.execute(*queues_with_due_jobs(source, WORKER_EXECUTORS))
+        due = cursor.fetchall()
     latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
     names: dict[str, set[str]] = defaultdict(set)
-    for queue in due:
-        if not is_taken(queue.backend, queue.name):
-            names[queue.backend].add(queue.name)
+    for backend, name in due:
+        if not is_taken(backend, name):
+            names[backend].add(name)
     of_queues = Q(pk__in=())
     for backend, of_backend in names.items():
         of_queues |= Q(backend=backend, queue_name__in=of_backend)
+    # Scheduled jobs that are due have not joined the queue if no process is there.
+    has_joined = Q(due_at=None) & (Q(run_after=None) | Q(run_after__lt=latest))
     return jobs.filter(
         of_queues,
-        Q(run_after=None) | Q(run_after__lt=latest),
+        has_joined | Q(due_at__lt=latest),
         state=Job.State.QUEUED,
         executor__in=WORKER_EXECUTORS,
         queued_at__lt=latest,
@@ -306,7 +343,7 @@ def warn_of_unserved_jobs() -> None:
 def find_first(jobs: Any) -> Job | None:
     """Return one of these queued jobs, None if there are none."""
     # Two queries, each in the order of its index. For another order SQLite would read the whole table.
-    ready = jobs.filter(run_after=None).order_by("executor", "-priority", "turn", "id")
-    delayed = jobs.filter(run_after__isnull=False).order_by("run_after", "id")
-    found: Job | None = ready.first() or delayed.first()
+    ready = jobs.filter(due_at=None).order_by("executor", "-priority", "turn", "id")
+    scheduled = jobs.filter(due_at__isnull=False).order_by("due_at", "id")
+    found: Job | None = ready.first() or scheduled.first()
     return found

@@ -1,4 +1,4 @@
-"""Find the jobs that may be claimed now: queued, due, in a queue that is not paused, within all limits.
+"""Find the jobs that may be claimed now: queued, not scheduled, in a queue that is not paused, within all limits.
 
 The limits are those of jobs that run at once, of a queue and of a concurrency key. Claims of several processes do not
 see one another before their commits. So a claim counts the running jobs of a key or queue only while it holds the
@@ -71,9 +71,9 @@ def due_queues(source: Source | None = None, executors: Collection[str] = WORKER
     with connection().cursor() as cursor:
         cursor.execute(*claim_queries.due_queues(source or builtin_source(), executors))
         return [
-            DueQueue(backend, name, executor, any(keys))
-            for backend, name, executor, *keys in cursor
-            if keys != [None, None]
+            DueQueue(backend, name, executor, bool(key))
+            for backend, name, executor, key in cursor
+            if key is not None
         ]
 
 
@@ -180,19 +180,14 @@ def _lock_among(
     # iexact matches none of the indexes of queued jobs: these are found by their ids and batches.
     backends, names = {backend for backend, _ in queues}, {name for _, name in queues}
     queued = Job.objects.using(database()).filter(
-        among, state__iexact=Job.State.QUEUED, backend__in=backends, queue_name__in=names
+        among, state__iexact=Job.State.QUEUED, due_at=None, backend__in=backends, queue_name__in=names
     )
     queued = queued.exclude(queue_name__in=paused_queues()).exclude(concurrency_key__in=limits.closed_keys())
     queued = queued.filter(Q(expires_at=None) | Q(expires_at__gt=now))
     jobs: list[Job] = []
     for executor, most in executors.items():
-        of_executor = queued.filter(executor=executor)
-        ready = of_executor.filter(run_after__isnull=True).order_by("-priority", "id")
-        due_longest = of_executor.filter(run_after__lte=now).order_by("run_after", "id")
-        due_ids = list(due_longest.values_list("id", flat=True)[: claim_queries.MAX_DELAYED_SORTED])
-        delayed = of_executor.filter(id__in=due_ids).order_by("-priority", "id")
-        locked = bulk.read(lock_query(ready)[:most]) + bulk.read(lock_query(delayed)[:most])
-        jobs += first_jobs(locked, most)
+        ready = queued.filter(executor=executor).order_by("-priority", "turn", "id")
+        jobs += bulk.read(lock_query(ready)[:most])
     return first_jobs(jobs, limit)
 
 

@@ -8,14 +8,14 @@ list of queues or keys, and reads the first rows of each from an index that begi
 Partial indexes, each with the queued jobs only::
 
     notifications_job_ready    (executor, priority DESC, turn, id)
-                                                                WHERE state = 'queued' AND run_after IS NULL
-    notifications_job_delayed  (run_after, id)                  WHERE state = 'queued' AND run_after IS NOT NULL
-    notifications_job_queued   (backend, queue_name, executor, run_after, priority DESC, turn, id)
+                                                                WHERE state = 'queued' AND due_at IS NULL
+    notifications_job_scheduled  (due_at, id)                   WHERE state = 'queued' AND due_at IS NOT NULL
+    notifications_job_queued   (backend, queue_name, executor, due_at, priority DESC, turn, id)
                                                                 WHERE state LIKE 'queued%'
-    notifications_job_keyed    (backend, queue_name, executor, concurrency_key, run_after, priority DESC, turn, id)
-                                                                WHERE state LIKE '%queued'
+    notifications_job_keyed    (backend, queue_name, executor, concurrency_key, priority DESC, turn, id)
+                                                                WHERE state LIKE '%queued' AND due_at IS NULL
     notifications_job_share    (backend, queue_name, executor, priority, share_name, turn DESC)
-                                                                WHERE state LIKE '%queued%' AND run_after IS NULL
+                                                                WHERE state LIKE '%queued%' AND due_at IS NULL
 
 The backend is the first column, because two backends may have queues of one name, and different workers run their jobs.
 
@@ -37,13 +37,13 @@ of a state would have to maintain its rows.
 Names and keys that have jobs are enumerated by a recursive CTE, one index lookup each ("loose index scan"), until a
 lookup returns NULL. DISTINCT would read the whole index.
 
-Jobs without ``run_after`` are in the order of claiming within (backend, queue, executor, NULL): by priority, turn and
-age. Jobs with one are in the order of ``run_after``: the ``MAX_DELAYED_SORTED`` that are due longest are sorted by
-priority.
+Only jobs in the queue are claimed: ``due_at`` is NULL. They are in the order of claiming within (backend, queue,
+executor, NULL): by priority, turn and age. Scheduled jobs join them when they are due: see
+``transitions/queueing.py``.
 
 Turns of two queues or executors are of two clocks (``jobs/turns.py``), and cannot be compared. So one claim takes the
-first job of each queue and executor, and of the delayed jobs there, then the second of each, and so on. Which of them
-is the first is random: by age a long backlog of one queue would keep a single slot from all others.
+first job of each queue and executor, then the second of each, and so on. Which of them is the first is random: by age a
+long backlog of one queue would keep a single slot from all others.
 """
 
 from __future__ import annotations
@@ -57,9 +57,6 @@ from notifications.db.transactions import connection
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, Capacities
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
 
-#: How many jobs of a queue with a ``run_after`` in the past are sorted by priority: those that are due longest. With
-#: closed keys, the other keys share this number.
-MAX_DELAYED_SORTED = 1_000
 #: How many more ids than needed are read on PostgreSQL, because other workers may hold the first rows locked.
 EXTRA_ROWS_READ = 300
 #: How many concurrency keys of senders one claim enumerates: each user has one. The jobs of further keys are found when
@@ -72,25 +69,34 @@ PAUSED_QUEUES = "SELECT name FROM notifications_queue WHERE paused_at IS NOT NUL
 #: The order of claiming within one queue and executor, and over several, by the place that a job has in its own.
 _BY_TURN = "ORDER BY priority DESC, turn, id LIMIT"
 _BY_PLACE = "ORDER BY priority DESC, place, random() LIMIT"
-#: The order of the indexes "queued" and "keyed". With run_after IS NULL it is the order of claiming.
-_BY_INDEX = "ORDER BY run_after, priority DESC, turn, id LIMIT"
+#: The order of the index "queued". With due_at IS NULL it is the order of claiming.
+_BY_INDEX = "ORDER BY due_at, priority DESC, turn, id LIMIT"
 
 
 def due_queues(source: Source, executors: Collection[str]) -> Query:
-    """Return the query for the due jobs of each backend, queue and executor.
+    """Return the query for the first job of each backend, queue and executor.
 
-    Its rows are these three, the concurrency key of the first job without ``run_after``, and that of the first one
-    with. A key is NULL if there is no such job.
+    Its rows are these three and the concurrency key of the job, NULL if there is none.
     """
-    now, now_param = database_now_sql()
-    first_key = f"SELECT concurrency_key {jobs_of_name()} AND executor = open_executor"
+    jobs = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     names, params = names_of(source)
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(executors)}
-        SELECT alias, name, open_executor,
-            ({first_key} AND run_after IS NULL {_BY_INDEX} 1),
-            ({first_key} AND run_after <= {now} {_BY_INDEX} 1)
+        SELECT alias, name, open_executor, (SELECT concurrency_key {jobs} {_BY_INDEX} 1)
         FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+    """
+    return sql, params
+
+
+def queues_with_due_jobs(source: Source, executors: Collection[str]) -> Query:
+    """Return the query for the queues that are not paused with jobs that are due, in the queue or not yet."""
+    now, now_param = database_now_sql()
+    names, params = names_of(source)
+    jobs = f"SELECT 1 {jobs_of_name()} AND executor = open_executor AND"
+    sql = f"""
+        WITH RECURSIVE {names}, {values_of_executors(executors)}
+        SELECT DISTINCT alias, name FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+            AND coalesce(({jobs} due_at IS NULL LIMIT 1), ({jobs} due_at <= {now} ORDER BY due_at LIMIT 1)) = 1
     """
     return sql, [*params, now_param]
 
@@ -99,23 +105,19 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
     """Return the query that locks the first jobs of all backends and queues, on PostgreSQL.
 
     It reads the index "ready" whatever these are, the fastest way where no job is held back. So it finds nothing
-    if a queue is paused, a delayed job is due, or a job of a queue with a limit is queued. It is not fair among queues.
+    if a queue is paused, or a job of a queue with a limit is queued. It is not fair among queues.
     """
-    now, now_param = database_now_sql()
-    condition = f"""
-        NOT EXISTS ({PAUSED_QUEUES})
-        AND (SELECT run_after {_ALL_QUEUED} AND run_after <= {now} ORDER BY run_after LIMIT 1) IS NULL
-    """
-    params = [now_param]
+    condition = f"NOT EXISTS ({PAUSED_QUEUES})"
+    params: list[Any] = []
     if limited_queues:
         of_name = f"{jobs_of_name()} AND executor = open_executor"
         names, name_params = names_of(Source(queues=tuple(limited_queues)))
         condition += f""" AND NOT EXISTS (
             WITH RECURSIVE {names}, {values_of_executors(executors)}
-            SELECT 1 FROM names, executors WHERE (SELECT true {of_name} AND run_after IS NULL {_BY_INDEX} 1)
+            SELECT 1 FROM names, executors WHERE (SELECT true {of_name} AND due_at IS NULL {_BY_INDEX} 1)
         )"""
         params += name_params
-    jobs = f"{_ALL_QUEUED} AND executor = open_executor AND run_after IS NULL"
+    jobs = f"{_ALL_QUEUED} AND executor = open_executor AND due_at IS NULL"
     place = "row_number() OVER (PARTITION BY open_executor, priority ORDER BY turn, id)"
     firsts = f"""
         SELECT open_executor, priority, {place} AS place
@@ -138,7 +140,7 @@ def first_jobs_of_queues(
     *,
     with_expired: bool = True,
 ) -> Query:
-    """Return the query for the first due jobs of these queues. On PostgreSQL it locks them.
+    """Return the query for the first jobs of these queues. On PostgreSQL it locks them.
 
     ``names``
         What ``names_of()`` or ``values_of_names()`` returns.
@@ -149,10 +151,12 @@ def first_jobs_of_queues(
         The first jobs may have expired. Otherwise the query reads all that have, until they are ended.
     """
     is_postgresql = connection().vendor == "postgresql"
-    now, now_param = database_now_sql()
     ctes = [names[0], f"open AS (SELECT alias, name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
     params: list[Any] = [*names[1]]
-    unexpired = "" if with_expired else f" AND (expires_at IS NULL OR expires_at > {now})"
+    unexpired, now_params = "", []
+    if not with_expired:
+        now, now_param = database_now_sql()
+        unexpired, now_params = f" AND (expires_at IS NULL OR expires_at > {now})", [now_param]
     firsts = {}
     for executor, most in executors.items():
         rows = most + EXTRA_ROWS_READ if is_postgresql else most
@@ -160,21 +164,19 @@ def first_jobs_of_queues(
             ctes += _open_keys(executor, closed_keys)
             params += closed_keys
             jobs = f"{jobs_of_name('keyed')} AND executor = '{executor}'{unexpired} AND concurrency_key"
-            free = f"free_{executor}"
-            delayed_rows = f"(SELECT {jobs_per_key} + {MAX_DELAYED_SORTED} / (1 + count(*)) FROM {free})"
             parts = [
-                _first_of_each("open", f"{jobs} = ''", rows, MAX_DELAYED_SORTED, now),
-                _first_of_each(free, f"{jobs} = key", jobs_per_key, delayed_rows, now),
+                _first_of_each("open", f"{jobs} = '' AND due_at IS NULL {_BY_TURN} {rows}"),
+                _first_of_each(
+                    f"free_{executor}", f"{jobs} = key AND due_at IS NULL {_BY_TURN} {jobs_per_key}"
+                ),
             ]
         else:
-            jobs = f"{jobs_of_name()} AND executor = '{executor}'{unexpired}"
-            parts = [_first_of_each("open", jobs, rows, MAX_DELAYED_SORTED, now)]
-        place = (
-            "row_number() OVER (PARTITION BY alias, name, is_delayed, priority ORDER BY turn, id) AS place"
-        )
-        found = f"SELECT id, alias, name, is_delayed, priority, {place} FROM ({' UNION ALL '.join(parts)}) AS found"
+            jobs = f"{jobs_of_name()} AND executor = '{executor}' AND due_at IS NULL{unexpired}"
+            parts = [_first_of_each("open", f"{jobs} {_BY_INDEX} {rows}")]
+        place = "row_number() OVER (PARTITION BY alias, name, priority ORDER BY turn, id) AS place"
+        found = f"SELECT id, alias, name, priority, {place} FROM ({' UNION ALL '.join(parts)}) AS found"
         ctes.append(f"found_{executor} AS ({found} ORDER BY priority DESC, place LIMIT {rows})")
-        params += [now_param] * len(parts) * (1 if with_expired else 3)
+        params += now_params * len(parts)
         firsts[executor] = f"SELECT * FROM found_{executor} {_BY_PLACE} {most}"
     if not is_postgresql:
         of_all_executors = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
@@ -188,14 +190,14 @@ def first_jobs_of_queues(
     # table. The conditions are repeated here because FOR UPDATE evaluates them again, and not the CTEs, for a row that
     # another transaction changed after the snapshot of this statement.
     of_executors = " UNION ALL ".join(
-        f"SELECT '{each}' AS open_executor, id, alias, name, is_delayed FROM found_{each}" for each in firsts
+        f"SELECT '{each}' AS open_executor, id, alias, name FROM found_{each}" for each in firsts
     )
-    groups = ("open_executor", "alias", "name", "is_delayed")
+    groups = ("open_executor", "alias", "name")
     of_group = " AND ".join(f"found.{column} = best.{column}" for column in groups)
     jobs_of_group = f"""FROM notifications_job
         WHERE id = ANY(ARRAY(SELECT id FROM ({of_executors}) AS found WHERE {of_group}))
-            AND {_IS_STILL_QUEUED} AND (run_after IS NULL OR run_after <= {now}){unexpired}"""
-    params += [now_param] * (1 if with_expired else 2)
+            AND {_IS_STILL_QUEUED} AND due_at IS NULL{unexpired}"""
+    params += now_params
     first_of_executors = " UNION ALL ".join(
         f"SELECT '{each}' AS open_executor, * FROM ({first}) AS first" for each, first in firsts.items()
     )
@@ -215,29 +217,19 @@ def limited_running_jobs(limited_queues: Collection[str]) -> Query:
     return sql, [*limited_queues]
 
 
-def _first_of_each(source: str, jobs: str, rows: int, delayed_rows: int | str, now: str) -> str:
-    """Return the query for the first ``rows`` ready jobs, and as many delayed ones, of each row of the CTE ``source``.
+def _first_of_each(source: str, jobs: str) -> str:
+    """Return the query for the first jobs of each row of the CTE ``source``.
 
-    ``jobs`` is their FROM and WHERE, which refers to columns of ``source``.
-    """
-    columns = "id, priority, turn, run_after IS NOT NULL AS is_delayed"
-    due_longest = (
-        f"SELECT id, priority, turn, run_after {jobs} AND run_after <= {now} {_BY_INDEX} {delayed_rows}"
-    )
-    ready = f"{{}} {jobs} AND run_after IS NULL {_BY_INDEX} {rows}"
-    delayed = f"{{}} FROM ({due_longest}) AS due_longest {_BY_TURN} {rows}"
-    of_one = f"""
-        SELECT * FROM (SELECT {ready}) AS ready
-        UNION ALL
-        SELECT * FROM (SELECT {delayed}) AS delayed
+    ``jobs`` is their FROM and what follows it, which refers to columns of ``source``.
     """
     if connection().vendor == "postgresql":
-        of_one = of_one.format(columns, columns)
+        of_one = f"SELECT id, priority, turn {jobs}"
         return f"SELECT {source}.alias, {source}.name, jobs.* FROM {source}, LATERAL ({of_one}) AS jobs"
     # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
-    columns = "alias, name, job.id, job.priority, job.turn, job.run_after IS NOT NULL AS is_delayed"
-    ids = of_one.format("id", "id")
-    return f"SELECT {columns} FROM {source} CROSS JOIN notifications_job AS job ON job.id IN ({ids})"
+    columns = "alias, name, job.id, job.priority, job.turn"
+    return (
+        f"SELECT {columns} FROM {source} CROSS JOIN notifications_job AS job ON job.id IN (SELECT id {jobs})"
+    )
 
 
 def _lock_first(
@@ -274,7 +266,9 @@ def jobs_of_name(index: str = "queued") -> str:
 
 def _open_keys(executor: str, closed_keys: Collection[str]) -> list[str]:
     """Return two CTEs: the concurrency keys of the jobs of an executor in the open queues, and those not closed."""
-    next_key = f"{jobs_of_name('keyed')} AND executor = '{executor}' AND concurrency_key > key"
+    next_key = (
+        f"{jobs_of_name('keyed')} AND due_at IS NULL AND executor = '{executor}' AND concurrency_key > key"
+    )
     is_sender = executor in SENDER_EXECUTORS
     # Not by a LIMIT: SQLite would enumerate all keys before.
     has_more = (

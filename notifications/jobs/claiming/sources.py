@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from notifications import times
 from notifications.db.transactions import connection
 from notifications.jobs.declaring.tasks import aliases_with_engines
 
@@ -18,6 +20,9 @@ from notifications.jobs.declaring.tasks import aliases_with_engines
 Query = tuple[str, list[Any]]
 #: The alias of a backend, and the name of a queue.
 BackendQueue = tuple[str, str]
+
+#: SQL for since when a job waits in the queue: from when it was queued, or due.
+WAITS_SINCE = "CASE WHEN run_after > queued_at THEN run_after ELSE queued_at END"
 
 #: How each index of queued jobs spells that a job is queued: see ``claim_queries.py``.
 _IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'", "share": "LIKE '%%queued%%'"}
@@ -96,3 +101,11 @@ def queued_jobs(index: str = "queued") -> str:
 
 def _placeholders(values: Collection[str]) -> str:
     return ", ".join(["%s"] * len(values))
+
+
+def read_moment(value: Any) -> datetime | None:
+    """Return a time that raw SQL has read: SQLite returns text."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return times.from_db(moment, connection())

@@ -9,12 +9,19 @@ from typing import Any, NamedTuple, cast
 
 from notifications.db.clock import database_now_sql
 from notifications.db.transactions import connection
-from notifications.jobs.claiming.backlog import read_moment
 from notifications.jobs.claiming.candidates import full_queues
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, values_of_executors
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
 from notifications.jobs.claiming.queues import queue_limits
-from notifications.jobs.claiming.sources import BackendQueue, Query, Source, names_of, queued_jobs
+from notifications.jobs.claiming.sources import (
+    WAITS_SINCE,
+    BackendQueue,
+    Query,
+    Source,
+    names_of,
+    queued_jobs,
+    read_moment,
+)
 
 
 class WaitingQueue(NamedTuple):
@@ -60,16 +67,13 @@ class WaitingQueues:
 
 def _waiting_queues_query(backends: Sequence[str], seconds: float, limit: int) -> Query:
     """Return the query for backend, queue, number and first time of the jobs of each executor, if they wait."""
-    now, now_param = database_now_sql()
     wait = timedelta(seconds=seconds)
     # A time ahead was stored by a clock that is.
     (before, before_param), (after, after_param) = database_now_sql(-wait), database_now_sql(wait)
     names, params = names_of(Source(backends=tuple(backends)))
     jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
-    order = f"ORDER BY run_after, priority DESC, id LIMIT {limit}"
-    ready = f"SELECT queued_at AS since {jobs} AND run_after IS NULL {order}"
-    delayed = f"SELECT run_after AS since {jobs} AND run_after <= {now} {order}"
-    due = f"(SELECT * FROM ({ready}) AS ready UNION ALL SELECT * FROM ({delayed}) AS delayed) AS due"
+    order = f"ORDER BY due_at, priority DESC, turn, id LIMIT {limit}"
+    due = f"(SELECT {WAITS_SINCE} AS since {jobs} AND due_at IS NULL {order}) AS due"
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(WORKER_EXECUTORS)}
         SELECT * FROM (
@@ -77,4 +81,4 @@ def _waiting_queues_query(backends: Sequence[str], seconds: float, limit: int) -
             FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
         ) AS found WHERE since < {before} OR since > {after}
     """
-    return sql, [*params, now_param, now_param, before_param, after_param]
+    return sql, [*params, before_param, after_param]

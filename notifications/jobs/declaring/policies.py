@@ -321,6 +321,11 @@ def sender_key(user: Any) -> str:
     return storable_key(f"send:{user}")
 
 
+def owner_share(owner: Any) -> str:
+    """Return the share of the jobs of a user (key), unless their policies name another one."""
+    return f"user:{owner}"
+
+
 def storable_key(key: str) -> str:
     """Return a concurrency key as it is stored.
 

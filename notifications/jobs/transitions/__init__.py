@@ -2,7 +2,8 @@
 
 enqueueing              new jobs: their owner and key
 queueing                running to queued: retries, releases
-claims                  queued to running; deadlines and progress of running jobs
+claims                  queued to running; scheduled jobs join the queue when they are due
+running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches
 unrecorded_outcomes     outcomes that a hook holds up, stored with their jobs
 notify_functions        calls ``notify`` functions before that transaction

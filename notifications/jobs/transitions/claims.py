@@ -1,4 +1,8 @@
-"""Claims: jobs from ``queued`` to ``running``, under the lease of a worker, and what is stored while they run."""
+"""Claims: jobs from the queue to ``running``, under the lease of a worker; and how scheduled jobs join the queue.
+
+A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job, so
+all that wait stand in one order. Workers do that by a timer (``worker/due_jobs.py``), servers as a duty.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,14 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import (
     call_after_write,
     connection,
     database,
     execute_one,
+    fair_atomic,
     retrying_atomic,
 )
 from notifications.jobs import turns
@@ -33,8 +39,9 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
-from notifications.jobs.transitions.conditional_updates import conditional_update, update_locked_rows
+from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
+from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -64,6 +71,10 @@ CLAIM_ASSIGNMENTS = (
     # A job that has begun does not expire, however often it is queued again.
     "expires_at = NULL",
 )
+#: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
+LOCKED_PAUSE_SECONDS = 0.02
+#: What is read of scheduled jobs that join the queue.
+DUE_COLUMNS = ("id", "user_id", "fence", "task_path", *TURN_COLUMNS)
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 
 
@@ -102,7 +113,7 @@ def claim_jobs(
     among: Q | None = None,
     executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
-    """Claim at most ``limit`` jobs that are due and have not expired, by priority and in turn (``jobs/turns.py``).
+    """Claim at most ``limit`` jobs that are in the queue and have not expired, by priority and in turn.
 
     Of expired jobs that it meets the first ones are ended after it, so that they are not in the way of the next claim.
 
@@ -220,8 +231,7 @@ def _lock_and_claim(
 ) -> list[ClaimedJob]:
     """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet."""
     now = database_now()
-    limits = RunningLimits(queue_limits(), executors)
-    jobs = lock(now, limits)
+    jobs = lock(now, RunningLimits(queue_limits(), executors))
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
@@ -230,7 +240,7 @@ def _lock_and_claim(
         job.attempt += 1
         job.version += 1
         job.started_at = now
-        job.deadline = _deadline(now, timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS))
+        job.deadline = deadline_after(now, timeouts.get(job.task_path, DEFAULT_TIMEOUT_SECONDS))
     db = connection()
     to_db = partial(times.to_db, db=db)
     worker_value = Job._meta.pk.get_db_prep_value(worker, db)
@@ -245,7 +255,8 @@ def _lock_and_claim(
     return claimed
 
 
-def _deadline(now: datetime, timeout: float | None) -> datetime | None:
+def deadline_after(now: datetime, timeout: float | None) -> datetime | None:
+    """Return when a job that begins now is taken away from its worker, None if its task may take any time."""
     return None if timeout is None else now + timedelta(seconds=timeout + DEADLINE_MARGIN_SECONDS)
 
 
@@ -289,44 +300,51 @@ def _claim_in_one_statement(
     return [ClaimedJob(job, job.user_id) for job in candidates.first_jobs(jobs, limit)]
 
 
-def read_claims(worker: UUID) -> list[Job]:
-    """Return the running jobs of a worker, with the columns that ``queueing.release()`` needs."""
-    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    columns = ("id", "fence", "state", "worker", "executor", "user", "task_path", "expires_at")
-    return list(running.only(*columns))
-
-
-def cancellations_requested(worker: UUID) -> list[tuple[UUID, int, bool]]:
-    """Return id, fence and ``cancelled_by_other`` of the running jobs of a worker that are to be cancelled."""
-    running = Job.objects.using(database()).filter(worker=worker, state=Job.State.RUNNING)
-    requested = running.filter(cancel_requested_at__isnull=False)
-    return list(requested.values_list("id", "fence", "cancelled_by_other"))
-
-
-def extend_deadlines(jobs: Sequence[Job], timeouts: Mapping[str, float | None]) -> None:
-    """Count the deadlines of claimed jobs from now.
-
-    For jobs whose timeout became known only after the claim, and for jobs that still wait for a thread. ``timeouts``
-    are the seconds that tasks may take, None for no limit, by their dotted paths.
-    """
-    now = database_now()
-    rows = [((_deadline(now, timeouts[job.task_path]),), job) for job in jobs]
-    retrying_atomic(lambda: conditional_update("deadline=%s", rows))
-
-
-def store_progress(jobs: Sequence[Job]) -> None:
-    """Store the progress of running jobs, and ring for their owners."""
-
-    def write() -> None:
-        conditional_update(
-            "progress_current=%s, progress_total=%s, progress_message=%s, version=version+1",
-            [(progress_of(job), job) for job in jobs],
-        )
-        streams.ring(job.user_id for job in jobs)
-
-    retrying_atomic(write)
-
-
 def progress_of(job: Job) -> tuple[Any, ...]:
     """Return the values of ``PROGRESS_COLUMNS``."""
     return (job.progress_current, job.progress_total, job.progress_message)
+
+
+def queue_due_jobs() -> float | None:
+    """Have scheduled jobs that are due join the queue, at most as many as one transaction changes.
+
+    Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
+    """
+    scheduled = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__isnull=False)
+    due_at = scheduled.order_by("due_at", "id").values_list("due_at", flat=True).first()
+    if due_at is None:
+        return None
+    seconds = (times.as_utc(due_at) - database_now()).total_seconds()
+    if seconds > 0:
+        return seconds
+    return 0.0 if fair_atomic(_queue_due_jobs) else LOCKED_PAUSE_SECONDS
+
+
+def _queue_due_jobs() -> int:
+    due = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__lte=database_now())
+
+    def lock(*order: str) -> list[Any]:
+        return list(lock_query(due.order_by(*order))[: max_rows()].values_list(*DUE_COLUMNS, named=True))
+
+    jobs = lock("due_at", "id")
+    if len(jobs) == max_rows():
+        # What other shares have due since does not wait until all that were due before it have joined the queue.
+        shares = {turns.share_of(job) for job in jobs}
+        jobs += [job for job in reversed(lock("-due_at", "-id")) if turns.share_of(job) not in shares]
+    places = next_places(jobs, [job.executor for job in jobs])
+    update_locked_rows(
+        ("share_name", "turn"),
+        list(zip(places, jobs, strict=True)),
+        assignments=("due_at = NULL", "version = version + 1"),
+        states=(Job.State.QUEUED,),
+    )
+    ring_queued(jobs)
+    return len(jobs)
+
+
+def due_jobs_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``queue_due_jobs()`` finds something, and its parameters."""
+    now, param = database_now_sql()
+    # With an order, for which PostgreSQL reads the index whatever its statistics say.
+    due = f"SELECT due_at FROM notifications_job WHERE state = 'queued' AND due_at <= {now} ORDER BY due_at LIMIT 1"
+    return f"({due}) IS NOT NULL", (param,)

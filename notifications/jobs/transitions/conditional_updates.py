@@ -11,12 +11,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from notifications import times
+from notifications import streams, times
 from notifications.db import bulk, clock
 from notifications.db.adapters import adapter
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, execute_many
+from notifications.extension import hooks
 from notifications.models import Job
 from notifications.states import States, sql_list
 
@@ -157,9 +158,24 @@ def prepare_id() -> Callable[[UUID], Any]:
     return adapter(Job._meta.pk, connection()) or (lambda id: id)
 
 
+def max_rows() -> int:
+    """Return how many rows one transaction changes at most."""
+    return MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL
+
+
 def chunks_of(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
     """Yield ids in lists of which each is for one transaction."""
-    return chunks(ids, MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL)
+    return chunks(ids, max_rows())
+
+
+def ring_queued(jobs: Sequence[Any]) -> None:
+    """Ring, after the commit, for jobs that have joined the queue: their owners, workers and engines.
+
+    ``jobs`` have the owner, the backend and the name of the queue.
+    """
+    if jobs:
+        streams.ring([job.user_id for job in jobs], queue=True)
+        hooks.dispatch.wake_after_commit(jobs)
 
 
 def limit_lock_wait() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Model
 
-from notifications import context, streams, times
+from notifications import context, times
 from notifications.db import bulk
 from notifications.db.adapters import user_keys_of
 from notifications.db.transactions import (
@@ -29,8 +29,9 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.exceptions import IdempotencyKeyConflict
-from notifications.jobs import limits
+from notifications.jobs import limits, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
+from notifications.jobs.transitions.conditional_updates import ring_queued
 from notifications.jobs.users import log_unknown
 from notifications.models import Job
 from notifications.streams import rings
@@ -49,7 +50,10 @@ REPLACED_COLUMNS = (
     "url",
     "priority",
     "run_after",
+    "due_at",
     "expires_at",
+    "share_name",
+    "turn",
     "max_attempts",
     "concurrency_key",
     "language",
@@ -164,6 +168,11 @@ def _replace_queued_job(job: Job) -> Job | None:
     if existing is None:
         return None
     db = connection()
+    turns.set_due_time(job)
+    if job.due_at is None and existing.due_at is None:
+        job.share_name, job.turn = existing.share_name, existing.turn
+    elif job.due_at is None:
+        [(job.share_name, job.turn)] = turns.next_places([job], [job.executor])
     columns = bulk.column_values(Job, REPLACED_COLUMNS, [job])[0]
     with db.cursor() as cursor:
         if existing.state == Job.State.QUEUED and existing.started_at is None:
@@ -179,7 +188,7 @@ def _replace_queued_job(job: Job) -> Job | None:
                 for name in REPLACED_COLUMNS:
                     setattr(existing, name, getattr(job, name))
                 existing.version += 1
-                streams.ring([existing.user_id], queue=True)
+                ring_queued([existing])
                 return existing
     _clear_key(existing)
     return None

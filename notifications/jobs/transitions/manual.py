@@ -38,6 +38,7 @@ from notifications.jobs.transitions.conditional_updates import (
     conditional_update,
     limit_lock_wait,
     prepare_id,
+    ring_queued,
     update_locked_rows,
 )
 from notifications.jobs.transitions.recording import end_jobs, finish_batches
@@ -50,7 +51,7 @@ from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TURN_COLUMNS)
 RETRY_ASSIGNMENTS = (
     "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL, expires_at = NULL",
-    "worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
+    "due_at = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
     "unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
     "finished_at = NULL, retries = 0, progress_current = NULL, progress_total = NULL, progress_message = ''",
 )
@@ -88,7 +89,7 @@ def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bo
 
 
 def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID]:
-    """Make queued jobs claimable from a time on. Without one, make those that wait for a time claimable at once.
+    """Schedule queued jobs for a time. Without one, have those that are scheduled join the queue at once.
 
     Returns the ids of the changed jobs. Inside a caller's transaction it is done after its commit. Raises
     ``django.db.OperationalError`` like ``cancel``.
@@ -270,7 +271,7 @@ def _queue_again(
         )
     delete_waits(ids := [job.id for job in jobs], from_start=from_start)
     record_change("restarted" if from_start else "retried", ids)
-    streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+    ring_queued(jobs)
     return ids
 
 
@@ -325,7 +326,7 @@ def _reopen_batch(batch: UUID) -> bool:
 
 def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
     rows = Job.objects.using(database()).filter(state=Job.State.QUEUED).order_by("id")
-    rows = rows if run_at else rows.filter(run_after__isnull=False)
+    rows = rows if run_at else rows.filter(due_at__isnull=False)
     moment = run_at and times.to_db(times.as_utc(run_at), connection())
 
     def write(chunk: list[UUID]) -> list[UUID]:
@@ -335,12 +336,15 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         later = [(job.share_name, 0) for job in jobs]  # they have no turn
         places = later if run_at else next_places(jobs, [job.executor for job in jobs])
         update_locked_rows(
-            ("run_after", "share_name", "turn"),
-            [((moment, *place), job) for job, place in zip(jobs, places, strict=True)],
+            ("run_after", "due_at", "share_name", "turn"),
+            [((moment, moment, *place), job) for job, place in zip(jobs, places, strict=True)],
             assignments=("fail_if_unknown_after = NULL, expires_at = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )
-        streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+        if run_at:
+            streams.ring([job.user_id for job in jobs], queue=bool(jobs))
+        else:
+            ring_queued(jobs)
         return [job.id for job in jobs]
 
     return [id for chunk in chunks_of(ids) for id in fair_atomic(lambda chunk=chunk: write(chunk))]  # type: ignore[misc]

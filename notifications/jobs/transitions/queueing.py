@@ -13,7 +13,8 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import first_executor, requeued_executor
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import ClaimedJob
-from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
+from notifications.jobs.turns import assign_places
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.
@@ -41,7 +42,10 @@ def requeue(
         conditional_update(
             f"state='queued', executor=%s, expires_at=%s, worker=NULL, version=version+1, {assignments}", rows
         )
-        streams.ring([job.user_id for job in jobs], queue=queue)
+        if queue:
+            ring_queued(jobs)
+        else:
+            streams.ring(job.user_id for job in jobs)
 
     if jobs:
         retrying_atomic(write)
@@ -67,8 +71,8 @@ def requeue_unknown_task(
     if fail_if_unknown_after < now:
         return False
     run_after = now + timedelta(seconds=REQUEUE_DELAY_SECONDS)
-    assignments = "attempt=attempt-1, deadline=NULL, run_after=%s, fail_if_unknown_after=%s"
-    requeue([claimed.row], assignments, (run_after, fail_if_unknown_after))
+    assignments = "attempt=attempt-1, deadline=NULL, run_after=%s, due_at=%s, fail_if_unknown_after=%s"
+    requeue([claimed.row], assignments, (run_after, run_after, fail_if_unknown_after))
     return True
 
 
@@ -90,29 +94,40 @@ def requeue_without_thread(job: Job) -> None:
     assert job.started_at, "The job was not claimed."
     # By the clock of the claim, so that a time that was stored while the clock was wrong is found by started_at.
     run_after = job.started_at + timedelta(seconds=REQUEUE_DELAY_SECONDS)
-    requeue([job], "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, run_after=%s", (run_after,))
+    assignments = "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, run_after=%s, due_at=%s"
+    requeue([job], assignments, (run_after, run_after))
 
 
 def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
-    """Queue jobs again whose attempts failed, each to be claimed after its ``retry_delay``.
+    """Queue jobs again whose attempts failed; those with a ``retry_delay`` are scheduled until it is over.
 
     Inside the transaction that records the outcomes and holds the rows locked.
     """
     for outcome in group:
-        job = outcome.job
-        job.state, job.run_after = Job.State.QUEUED, now + timedelta(seconds=outcome.retry_delay or 0)
+        job, delay = outcome.job, timedelta(seconds=outcome.retry_delay or 0)
+        job.state, job.run_after = Job.State.QUEUED, now + delay
+        job.due_at = job.run_after if delay else None
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a quarantined job ended by itself, so it is not what ends processes.
         job.executor = first_executor(job)
+    jobs = [outcome.job for outcome in group]
+    assign_places(jobs)
     conditional_update(
-        "state='queued', run_after=%s, executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, "
-        "version=version+1, progress_current=NULL, progress_total=NULL, progress_message='', "
-        "retries=retries+%s, max_attempts=max_attempts+%s",
+        "state='queued', run_after=%s, due_at=%s, share_name=%s, turn=%s, executor=%s, worker=NULL, deadline=NULL, "
+        "fail_if_unknown_after=NULL, version=version+1, progress_current=NULL, progress_total=NULL, "
+        "progress_message='', retries=retries+%s, max_attempts=max_attempts+%s",
         [
-            ((outcome.job.run_after, outcome.job.executor, *[int(outcome.is_requested)] * 2), outcome.job)
-            for outcome in group
+            (
+                (
+                    *(job.run_after, job.due_at, job.share_name, job.turn, job.executor),
+                    *[int(outcome.is_requested)] * 2,
+                ),
+                job,
+            )
+            for outcome, job in zip(group, jobs, strict=True)
         ],
     )
     # The next job of the same key or queue may begin now.
-    has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
-    streams.ring([outcome.job.user_id for outcome in group], queue=has_limits)
+    has_limits = candidates.has_limited_jobs(jobs)
+    streams.ring([job.user_id for job in jobs], queue=has_limits)
+    ring_queued([job for job in jobs if job.due_at is None])

@@ -1,16 +1,15 @@
-"""Reap jobs: take running jobs away from lost workers, and from workers that exceed the deadline."""
+"""Reap jobs: take running jobs away from workers that are lost, exceed the deadline, or stop."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
-from notifications import streams
 from notifications.db.bulk import lock_query
 from notifications.db.clock import (
     database_now,
@@ -19,7 +18,7 @@ from notifications.db.clock import (
     is_lease_valid,
     longest_lease,
 )
-from notifications.db.transactions import database, retrying_atomic
+from notifications.db.transactions import chunks, database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
@@ -29,8 +28,9 @@ from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording, unrecorded_outcomes
-from notifications.jobs.transitions.claims import claim_of
-from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.conditional_updates import chunks_of, conditional_update, ring_queued
+from notifications.jobs.transitions.queueing import release
 from notifications.jobs.transitions.recording import record_attempts, run_recording
 from notifications.models import Job, Worker
 
@@ -92,7 +92,7 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
                 for executor, job in zip(executors, requeued, strict=True)
             ],
         )
-        streams.ring([job.user_id for job in requeued], queue=bool(requeued))
+        ring_queued(requeued)
         return jobs
 
     reaped = 0
@@ -118,6 +118,31 @@ def reap_jobs(dead_workers: Iterable[UUID] = (), *, expired: bool = True) -> int
         logger.warning("Took jobs away from lost workers: %d", len(jobs))
     _delete_expired_workers(dead_workers, expired)
     return reaped
+
+
+def release_at_stop(jobs: Sequence[Job], begun: Collection[Claim]) -> None:
+    """Queue the running jobs of a worker that stops again. Their attempts do not count.
+
+    Of those that have begun, a job that may begin only once (``max_attempts=1``) ends, as if its worker was lost.
+
+    ``begun``
+        The claims of the jobs whose tasks were called.
+    """
+    workers = {
+        claim: job.worker
+        for job in jobs
+        if (claim := claim_of(job)) in begun and policy_at(job.task_path).max_attempts == 1
+    }
+    running = Job.objects.using(database()).filter(state=Job.State.RUNNING)
+    # As they are now: a cancellation may be requested, or an outcome stored that the next claim records.
+    read = [job for ids in chunks_of([id for id, _ in workers]) for job in running.filter(id__in=ids)]
+    lost = [job for job in read if workers.get(claim_of(job)) == job.worker and not _has_attempts_left(job)]
+    ended = {claim_of(job) for job in lost}
+    release([job for job in jobs if claim_of(job) not in ended])
+    for chunk in chunks(lost, MAX_JOBS_PER_TRANSACTION):
+        recording.finish_apart([_outcome_of_lost(job) for job in chunk])
+    if lost:
+        logger.warning("Ended jobs that must not begin twice, of a worker that stops: %d", len(lost))
 
 
 def _delete_expired_workers(dead_workers: list[UUID], expired: bool) -> None:

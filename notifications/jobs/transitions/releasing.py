@@ -71,7 +71,7 @@ class HeldJobs:
 
     @staticmethod
     def count(names: Iterable[str], limit: int) -> dict[str, int]:
-        """Return how many jobs without a time of their own are held by each of these names, in one query.
+        """Return how many jobs are held in the queue by each of these names, in one query.
 
         Of a name at most ``limit`` are counted.
         """
@@ -79,7 +79,9 @@ class HeldJobs:
         if not executors:
             return {}
         # The conditions are those of an index.
-        jobs = "SELECT 1 FROM notifications_job WHERE state = 'queued' AND run_after IS NULL AND executor = column1"
+        jobs = (
+            "SELECT 1 FROM notifications_job WHERE state = 'queued' AND due_at IS NULL AND executor = column1"
+        )
         sql = (
             f"SELECT column1, (SELECT count(*) FROM ({jobs} LIMIT {limit}) AS counted) "
             f"FROM (VALUES {', '.join(['(%s)'] * len(executors))}) AS names"
@@ -89,9 +91,9 @@ class HeldJobs:
             return {executor.removeprefix(HELD): count for executor, count in cursor.fetchall()}
 
     def rows(self) -> QuerySet[Job]:
-        """Return the jobs without a time of their own, in the order in which ``release()`` takes them."""
+        """Return the jobs that are in the queue, in the order in which ``release()`` takes them."""
         rows = Job.objects.using(database()).filter(state=Job.State.QUEUED, executor=self._executor)
-        return rows.filter(run_after=None).order_by("-priority", "turn", "id")
+        return rows.filter(due_at=None).order_by("-priority", "turn", "id")
 
     def first(self) -> Job | None:
         """Return one of the jobs, None if there is none. For those that ``find()`` returned."""
@@ -99,11 +101,11 @@ class HeldJobs:
         jobs = Job.objects.using(database()).filter(state__startswith=Job.State.QUEUED, backend=backend)
         of_name = jobs.filter(queue_name=queue, executor=self._executor)
         # In the order of the index: for that of the ids PostgreSQL may read the whole table.
-        found: Job | None = of_name.order_by("run_after", "-priority", "turn", "id").first()
+        found: Job | None = of_name.order_by("due_at", "-priority", "turn", "id").first()
         return found
 
     def release(self, limit: int) -> list[Job]:
-        """Release at most ``limit`` of the jobs that are due, those that a worker would claim first.
+        """Release at most ``limit`` of the jobs that are in the queue, those that a worker would claim first.
 
         Inside ``retrying_atomic()``, for those that ``find()`` returned. Jobs of paused queues, and of keys and queues
         at their limits, stay held. Workers learn of the others after the commit. Returns the jobs, whose fences the
@@ -150,11 +152,7 @@ def release_all() -> int:
 
 
 def _move(jobs: Sequence[Job], executors: Sequence[str]) -> None:
-    # Delayed jobs have no turn.
-    places = [
-        place if job.run_after is None else (job.share_name, 0)
-        for job, place in zip(jobs, next_places(jobs, executors), strict=True)
-    ]
+    places = next_places(jobs, executors)
     update_locked_rows(
         ("executor", "share_name", "turn"),
         [((new, *place), job) for job, new, place in zip(jobs, executors, places, strict=True)],

@@ -30,9 +30,10 @@ from notifications.jobs.claiming.executors import first_executor
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
-from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
+from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
-from notifications.states import DONE
+from notifications.states import DONE, sql_list
 from notifications.streams import building, marking
 
 logger = logging.getLogger("notifications.jobs")
@@ -82,22 +83,21 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
     changes = (
         f"executor=%s, worker=NULL, deadline=NULL, fail_if_unknown_after=NULL, version=version+1, {progress}"
     )
+    suspended = [o.job for o in group if o.job.state == Job.State.WAITING]
     conditional_update(
         f"state='waiting', waiting=%s, {changes}",
-        [
-            ((o.job.waiting, o.job.executor, *progress_of(o.job)), o.job)
-            for o in group
-            if o.job.state == Job.State.WAITING
-        ],
+        [((job.waiting, job.executor, *progress_of(job)), job) for job in suspended],
     )
     ready = [o.job for o in group if o.job.state == Job.State.QUEUED]
+    assign_places(ready)
     conditional_update(
-        f"state='queued', run_after=%s, attempt=attempt-1, {changes}",
-        [((now, job.executor, *progress_of(job)), job) for job in ready],
+        f"state='queued', run_after=%s, share_name=%s, turn=%s, attempt=attempt-1, {changes}",
+        [((now, job.share_name, job.turn, job.executor, *progress_of(job)), job) for job in ready],
     )
     # The next job of the same key or queue may begin now.
     has_limits = candidates.has_limited_jobs(outcome.job for outcome in group)
-    streams.ring([outcome.job.user_id for outcome in group], queue=bool(ready) or has_limits)
+    streams.ring([outcome.job.user_id for outcome in group], queue=has_limits)
+    ring_queued(ready)
     return asked
 
 
@@ -202,8 +202,8 @@ def queue_jobs_without_wait(after: UUID | None = None) -> UUID | None:
     Reads a bounded number of waiting jobs in the order of their ids, after this one. Returns the last of them, None if
     there are no more.
     """
-    db = connection()
-    position, params = ("AND id > %s ", [Job._meta.pk.get_db_prep_value(after, db)]) if after else ("", [])
+    key = Job._meta.pk.get_db_prep_value(after, connection())
+    position, params = ("AND id > %s ", [key]) if after else ("", [])
     waiting = bulk.select_rows(
         Job, f"WHERE state = 'waiting' {position}ORDER BY id LIMIT {MAX_JOBS_PER_CHECK}", params
     )
@@ -219,14 +219,13 @@ def cancel_left_waits() -> bool:
 
     They are of kinds whose extension was not installed when the jobs ended, and is again.
     """
-    done = ", ".join(f"'{state}'" for state in DONE)
     jobs: list[Any] = []
     for kind in hooks.wait_kinds:
         with connection().cursor() as cursor:
             cursor.execute(
                 "SELECT DISTINCT w.job FROM (SELECT job FROM notifications_wait WHERE kind = %s AND ended_at IS NULL "
                 f"ORDER BY created_at LIMIT {MAX_WAITS_READ}) w JOIN notifications_job j ON j.id = w.job "
-                f"WHERE j.state IN ({done}) LIMIT {MAX_WAITS_PER_TRANSACTION}",
+                f"WHERE j.state IN ({sql_list(DONE)}) LIMIT {MAX_WAITS_PER_TRANSACTION}",
                 [kind],
             )
             jobs += [id for (id,) in cursor.fetchall()]
@@ -297,9 +296,10 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
     for wait in rows.filter(ended_at=None).order_by("id"):
         open_waits.setdefault(wait.job, []).append(wait)
     ready = [job for job in jobs if job.id not in open_waits]
+    assign_places(ready)
     conditional_update(
-        "state='queued', run_after=%s, attempt=attempt-1, waiting=NULL, version=version+1",
-        [((now,), job) for job in ready],
+        "state='queued', run_after=%s, share_name=%s, turn=%s, attempt=attempt-1, waiting=NULL, version=version+1",
+        [((now, job.share_name, job.turn), job) for job in ready],
         state="waiting",
     )
     conditional_update(
@@ -307,7 +307,8 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
         [((_describe(open_waits[job.id], job.user_id),), job) for job in jobs if job.id in open_waits],
         state="waiting",
     )
-    streams.ring([job.user_id for job in jobs], queue=bool(ready))
+    streams.ring(job.user_id for job in jobs)
+    ring_queued(ready)
     return [job.id for job in ready]
 
 

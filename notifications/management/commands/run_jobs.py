@@ -20,7 +20,9 @@ from django.utils import autoreload
 from notifications.conf import settings
 from notifications.db.schema import require_present_schema, require_tables
 from notifications.db.threads import start_thread
+from notifications.jobs.claiming.backlog import queue_depths
 from notifications.jobs.claiming.queues import check_queue_name
+from notifications.jobs.claiming.waiting_reasons import describe_depths
 from notifications.management.management_command import ManagementCommand
 from notifications.management.worker_processes import Supervisor
 from notifications.worker.loops import RunLimit
@@ -102,6 +104,8 @@ class Command(ManagementCommand):
                 return autoreload.run_with_reloader(self.run_until_reload, queue, concurrency)
             limit = RunLimit(max_jobs=options["max_jobs"], until_idle=options["until_idle"])
             asyncio.run(self.run_worker(queue, concurrency, limit, options["supervisor_pipe"]))
+            if options["until_idle"] and (left := queue_depths()).queues:
+                self.stdout.write(f"Jobs are left: {describe_depths(left)}.")
 
     async def run_worker(
         self, queues: list[str], concurrency: int | None, limit: RunLimit, supervisor_pipe: int | None

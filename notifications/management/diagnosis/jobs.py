@@ -41,7 +41,7 @@ def check_paused_queues(**options: Any) -> Iterator[CheckMessage]:
     """Check that no jobs wait in paused queues."""
     paused = sorted(paused_queues())
     found = queue_depths(is_paused=True)
-    counts = {depth.name: depth.due + depth.delayed for depth in found.queues}
+    counts = {depth.name: depth.total for depth in found.queues}
     figures = {"paused": paused, "waiting": counts}
     if counts:
         named = ", ".join(map(_named, found.queues[:MAX_QUEUES_NAMED]))
@@ -58,7 +58,7 @@ def check_paused_queues(**options: Any) -> Iterator[CheckMessage]:
 
 def _named(depth: QueueDepth) -> str:
     at_least = "at least " if depth.is_capped or depth.is_delayed_capped else ""
-    return f"{depth.name} ({at_least}{depth.due + depth.delayed} jobs)"
+    return f"{depth.name} ({at_least}{depth.total} jobs)"
 
 
 @register("processes", "shares", "No share holds over half of a queue.")

@@ -18,6 +18,7 @@ from notifications.jobs.claiming.backlog import claiming_workers, queue_depths, 
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.sources import builtin_source
+from notifications.jobs.claiming.waiting_reasons import describe_depths
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.checking import explain, register
@@ -63,19 +64,20 @@ def check_workers(**options: Any) -> Iterator[CheckMessage]:
     now = database_now()
     live = list(builtin_workers().filter(is_lease_valid(now)).order_by("id"))
     found = queue_depths(is_paused=False, source=builtin_source())
-    depths = [depth for depth in found.queues if depth.due]
+    depths = found.queues
     since = min((depth.oldest_since for depth in depths if depth.oldest_since), default=None)
     waits = max(0.0, (times.now() - since).total_seconds()) if since else 0.0
-    at_least = "at least " if found.is_cut or any(depth.is_capped for depth in depths) else ""
     figures = {
         "workers": len(live),
         "running": sum(worker.load for worker in live),
         "slots": sum(worker.concurrency for worker in live),
         "due": sum(depth.due for depth in depths),
+        "limited": sum(depth.limited for depth in depths),
+        "scheduled": sum(depth.delayed for depth in depths),
         "oldest_waits_seconds": round(waits, 1),
         "paused": list(paused_queues()),
     }
-    waiting = f"{at_least}{figures['due']} jobs waiting"
+    waiting = describe_depths(found)
     waiting += f", the oldest for {waits:.0f} s." if figures["due"] else "."
     message = f"{len(live)} live, {figures['running']} of {figures['slots']} slots in use; {waiting}"
     unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()

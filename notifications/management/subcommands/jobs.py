@@ -15,9 +15,7 @@ from django.core.management.base import CommandError
 from notifications import times
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
-from notifications.extension import hooks
-from notifications.jobs.claiming import queues
-from notifications.jobs.claiming.backlog import unserved_jobs
+from notifications.jobs.claiming.waiting_reasons import WaitReason, why_jobs_wait
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import (
@@ -91,35 +89,31 @@ class ListCommand(ManagementCommand):
         # Few have failed of late, and the newest jobs of a large table may all be others.
         if finished_since and (ids := conditions.few_ids()) is not None:
             rows = rows.filter(pk__in=ids)
-        paused = set(queues.paused_queues())
-        listed = rows[:limit].values("pk")
-        unserved_ids = {
-            pk
-            for unserved in (unserved_jobs(), hooks.dispatch.unserved_jobs(Job.objects.using(database())))
-            for pk in unserved.filter(pk__in=listed).values_list("pk", flat=True)
-        }
         jobs = rows[:limit]
+        reasons = why_jobs_wait(jobs)
         errors = {} if options["json"] else error_texts(jobs)
         usernames = read_usernames(jobs)
         for job in jobs:
             if options["json"]:
-                self.stdout.write(json.dumps(item(job, usernames)))
+                self.stdout.write(json.dumps(item(job, usernames) | {"waits": reasons.get(job.pk)}))
                 continue
-            details = [
-                job.title,
-                errors[job.pk],
-                "its queue is paused" if job.queue_name in paused else "",
-            ]
-            if job.pk in unserved_ids:
-                details.append(f"waiting for {runner_of(job)}")
-            if job.done:
-                details.pop()
-            text = " | ".join(filter(None, details))
+            waits = _describe_reason(job, reasons.get(job.pk))
+            text = " | ".join(filter(None, [job.title, errors[job.pk], waits]))
             # The key of an owner who does not exist.
             owner = "-" if job.user_id is None else usernames.get(job.user_id, f"({job.user_id})")
             self.stdout.write_line(
                 f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {owner}  {text}"
             )
+
+
+def _describe_reason(job: Job, reason: WaitReason | None) -> str:
+    if reason is WaitReason.PAUSED:
+        return "its queue is paused"
+    if reason is WaitReason.NO_WORKER:
+        return f"waiting for {runner_of(job)}"
+    if reason is WaitReason.SCHEDULED:
+        return f"not before {times.format_time(job.due_at)}"
+    return "waiting for the limit of its key" if reason is WaitReason.LIMITED else ""
 
 
 class ShowCommand(ManagementCommand):

@@ -1,9 +1,11 @@
 """Ticks of Celery's beat whose tasks are jobs."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
+from django.utils import timezone
 
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
@@ -43,6 +45,12 @@ def test_tick_is_a_job(scheduler):
     tick(scheduler)
     job = Job.objects.get()
     assert (job.task_path, job.args) == (f"{NAME}.echo", '["tick"]')
+
+
+def test_tick_expires(scheduler):
+    now = timezone.now()
+    tick(scheduler)
+    assert timedelta(minutes=59) < Job.objects.get().expires_at - now < timedelta(minutes=61)
 
 
 def test_tick_is_tried_again(scheduler, monkeypatch, caplog):

@@ -83,6 +83,16 @@ def test_what_jobs_do_not_have(keep):
     assert [message.rpartition(": ")[2] for _, message in found] == [f"{name}.", f"{name}.", "handled."]
 
 
+@pytest.mark.parametrize("time_limit", [None, 60])
+def test_soft_limit_of_a_project(keep, time_limit):
+    """It raises nothing in any task."""
+    app = keep(tasks.add.name)
+    app.conf.update(task_soft_time_limit=5, task_time_limit=time_limit)
+    [(id, message)] = check()
+    assert id == "notifications.W053"
+    assert message == f"SoftTimeLimitExceeded is not raised in jobs, which run on threads: {tasks.add.name}."
+
+
 @pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")
 def test_queue_that_the_backend_does_not_have(keep, settings):
     settings.TASKS = {"default": {**settings.TASKS["default"], "QUEUES": ["default"]}}

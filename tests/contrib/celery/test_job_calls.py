@@ -172,6 +172,13 @@ def test_frozen_signature(user):
     assert frozen.get(timeout=1) == {"year": 2026}
 
 
+def test_result_of_a_uuid():
+    """As job_id is one."""
+    result = tasks.add.delay(1, 2)
+    found = tasks.add.AsyncResult(result.job_id)
+    assert (found, found.job_id, found.state) == (result, result.job_id, "PENDING")
+
+
 def test_result_of_nothing():
     result = tasks.add.AsyncResult("no-such-id")
     assert (result.state, result.job_id, result.ready()) == ("PENDING", None, False)
@@ -226,6 +233,12 @@ def test_batch_takes_calls(user):
 def test_refused_options(option, remedy):
     with pytest.raises(TypeError, match=f"takes no {option}: use .*{remedy}"):
         tasks.add.apply_async((1, 2), **{option: tasks.add.si(1, 2) if "link" in option else 5})
+
+
+def test_chains_in_groups_are_refused():
+    with pytest.raises(TypeError, match="takes no chain"):
+        group(chain(tasks.add.s(1, 2), tasks.add.s(3)), tasks.add.s(1, 2)).delay()
+    assert not Job.objects.exists()
 
 
 @pytest.mark.parametrize("kind", [chain, chord])
@@ -306,12 +319,14 @@ def test_job_that_expires(user):
         tasks.export.apply_async((user.pk, 2026), countdown=30, expires=60),
         tasks.add.apply_async((1, 2), expires=datetime(2040, 1, 2, 3, 4)),
         tasks.expiring.delay(),
+        tasks.export.apply_async((user.pk, 2027), expires=0),
     ]
     times = [Job.objects.get(id=result.id).expires_at for result in results]
     assert timedelta(seconds=59) < times[0] - now < timedelta(seconds=61)
     assert times[1] == datetime(2040, 1, 2, 3, 4, tzinfo=UTC)
     assert timedelta(seconds=89) < times[2] - now < timedelta(seconds=91)
+    assert timedelta(seconds=-1) < times[3] - now < timedelta(seconds=1)
     clock.advance(100)
     assert run_jobs() == 1
-    assert [result.state for result in results] == ["REVOKED", "SUCCESS", "REVOKED"]
+    assert [result.state for result in results] == ["REVOKED", "SUCCESS", "REVOKED", "REVOKED"]
     assert get_job(results[0].id).error["type"] == "expired"

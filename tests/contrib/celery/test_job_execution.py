@@ -165,6 +165,28 @@ def test_lost_worker_with_acks_late(lose_worker):
     assert result.successful()
 
 
+def test_worker_that_stops_calls_no_task_twice(user, live_worker):
+    """But with acks_late; also in an attempt that the task has requested."""
+    tasks.retry_by_hand.delay(user.pk, 1, countdown=3600)
+    run_jobs()
+    clock.advance(3601)
+    results = [tasks.add.delay(1, 2), tasks.late.delay()]
+    jobs = claim_rows(live_worker(), 3)
+    reaping.release_at_stop(jobs, {(job.id, job.fence) for job in jobs})
+    assert [result.state for result in results] == ["FAILURE", "PENDING"]
+    retried = Job.objects.get(task_path=tasks.retry_by_hand.name)
+    assert (retried.attempt, "worker-lost" in retried.error) == (2, True)
+
+
+def test_lost_workers_with_acks_late_are_bounded(lose_worker):
+    """A job that kills its workers has an end, after the attempts of its policy."""
+    result = tasks.late.delay()
+    for _ in range(3):
+        assert not result.ready()
+        lose_worker()
+    assert get_job(result.id).error["type"] == "worker-lost"
+
+
 def test_retries_and_lost_workers_are_counted_apart(user, lose_worker):
     """A retry takes none of what a lost worker may cost, and none of the retries is a lost worker."""
     tasks.retry_by_hand.delay(user.pk, 1, countdown=3600)

@@ -82,6 +82,20 @@ def test_time_of_a_message_is_that_of_the_job(app, worker):
     assert timedelta(minutes=59) < due_at - timezone.now() < timedelta(minutes=61)
 
 
+def test_message_that_expires_is_a_job_that_expires(app, worker):
+    """From when it was sent, as in Celery. The worker does not drop one that has expired: its owner is notified."""
+    now = timezone.now()
+    app.send_task(f"{NAME}.add", (1, 2), expires=3600)
+    app.send_task(f"{NAME}.add", (3, 4), countdown=1800, expires=3600)
+    app.send_task(f"{NAME}.add", (5, 6), expires=now - timedelta(hours=1))
+    app.send_task(f"{NAME}.expiring")  # the message says nothing, its task does
+    left = [job.expires_at - now for job in until_jobs(4)]
+    assert [round(seconds.total_seconds() / 60) for seconds in left[:3]] == [60, 60, -60]
+    assert timedelta(seconds=80) < left[3] < timedelta(seconds=150)
+    assert run_jobs() == 2
+    assert {job.error and "expired" in job.error for job in Job.objects.filter(args="[5,6]")} == {True}
+
+
 def test_group_of_messages_is_one_in_the_inbox(app, worker):
     app.send_task(f"{NAME}.add", (1, 2), group_id="mine")
     (job,) = until_jobs(1)
@@ -110,6 +124,39 @@ def test_message_with_a_link_goes_on_in_celery(app, worker):
     app.send_task(f"{NAME}.add", (1, 2), link=tasks.echo.s())
     (job,) = until_jobs(1)
     assert (job.task_path, job.args) == (f"{NAME}.echo", "[3]")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda: {"chain": [tasks.add.s(4).set(link=tasks.echo.s())]},
+        lambda: {"link": tasks.add.s(4).set(link=tasks.echo.s(), time_limit=9)},
+        lambda: {"link": tasks.add.s(4) | tasks.echo.s()},
+    ],
+    ids=["chain", "link", "link of a chain"],
+)
+def test_message_whose_last_task_is_linked(app, worker, options):
+    """Celery goes on by messages as long as another task follows."""
+    app.send_task(f"{NAME}.add", (1, 2), **options())
+    (job,) = until_jobs(1)
+    assert (job.task_path, job.args) == (f"{NAME}.echo", "[7]")
+
+
+def test_limit_of_what_follows_has_no_effect(app, worker):
+    """As that of a message."""
+    app.send_task(f"{NAME}.plain", (1,), link=tasks.echo.si(5).set(time_limit=9))
+    assert until_jobs(1)[0].args == "[5]"
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("the database is away"), TooManyJobs(1)], ids=["away", "full"]
+)
+def test_what_follows_and_cannot_be_a_job_now_is_a_message(app, worker, monkeypatch, error):
+    """It would be lost: Celery does not call a task again whose last act fails."""
+    left = fail_at_first(monkeypatch, error, times=2)
+    app.send_task(f"{NAME}.plain", (1,), link=tasks.echo.si(5))
+    assert wait_until(lambda: Job.objects.first(), timeout=15, what="the job").args == "[5]"
+    assert left == []
 
 
 def test_retry_of_a_message_in_a_chain(app, worker, user):

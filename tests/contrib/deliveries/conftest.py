@@ -100,7 +100,7 @@ def send_digests():
     """Do what happens when the windows of all digests end."""
     now = timezone.now()
     Digest.objects.update(due_at=now)
-    Job.objects.filter(state="queued", run_after__isnull=False).update(run_after=now)
+    Job.objects.filter(state="queued", run_after__isnull=False).update(run_after=now, due_at=now)
     run_jobs()
 
 

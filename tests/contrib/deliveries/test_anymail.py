@@ -74,7 +74,7 @@ def test_errors_that_may_pass(notified, provider, status):
     job = Job.objects.get(pk=delivery.job)
     assert (delivery.state, job.state) == ("queued", "queued") and "Maintenance" in delivery.error
     assert (job.run_after - job.queued_at).total_seconds() <= FIRST_PAUSE_SECONDS * 2
-    Job.objects.update(run_after=None)
+    Job.objects.update(run_after=None, due_at=None)
     send_due()
     delivery.refresh_from_db()
     ids = [header["Value"] for message in provider.messages for header in message["Headers"][:1]]

@@ -308,7 +308,7 @@ def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_
     notify(users, "note", category="export", deliver=[{"odd": 0}])
     while sending.enqueue_due():
         pass
-    Job.objects.update(run_after=None)
+    Job.objects.update(run_after=None, due_at=None)
     start_worker()
     try:
         wait_until(lambda: len(running) == len(users), what="the digests")
@@ -333,7 +333,7 @@ def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start
         pass
     for _ in range(outages.MAX_TIMEOUTS - 1):
         outages.add_timeout("odd")
-    Job.objects.update(run_after=None)
+    Job.objects.update(run_after=None, due_at=None)
     start_worker()  # which refuses pause() where an inline run does not
     jobs = Job.objects.filter(state="waiting")
     past = timezone.now() - timedelta(seconds=1)

@@ -78,7 +78,7 @@ def test_window_that_ends_while_deliveries_are_added(user, configure, monkeypatc
     second.refresh_from_db()
     next_one = Digest.objects.get(job=second.job)
     assert next_one.due_at > timezone.now()
-    Job.objects.filter(id=second.job).update(run_after=timezone.now())
+    Job.objects.filter(id=second.job).update(run_after=timezone.now(), due_at=timezone.now())
     run_jobs()
     mails = [["Export 2"]] if is_first else [["Export 1"], ["Export 2"]]
     assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == mails

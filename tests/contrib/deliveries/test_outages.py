@@ -93,7 +93,7 @@ def test_one_message_is_tried_after_a_suspension(made_due, silent):
     end_suspension()
     enqueue_and_run()  # the one that is tried
     assert not ChannelOutage.objects.exists()
-    Job.objects.update(run_after=None)
+    Job.objects.update(run_after=None, due_at=None)
     end_suspension()  # until then those wait that were due meanwhile
     enqueue_and_run()
     assert set(states()) == {"sent"}

@@ -212,10 +212,12 @@ class TestSending:
         first = Job.objects.get()
         Delivery.objects.update(state="pending", job=None)
         sending.enqueue_due()
-        Job.objects.exclude(id=first.id).update(run_after=timezone.now() + timedelta(hours=1))
+        Job.objects.exclude(id=first.id).update(
+            run_after=timezone.now() + timedelta(hours=1), due_at=timezone.now() + timedelta(hours=1)
+        )
         run_jobs()
         assert mail.outbox == [] and read_states() == [("queued", "")]
-        Job.objects.filter(state="queued").update(run_after=timezone.now())
+        Job.objects.filter(state="queued").update(run_after=timezone.now(), due_at=timezone.now())
         run_jobs()
         assert len(mail.outbox) == 1
 
@@ -346,7 +348,7 @@ class TestDigests:
         if how == "cancelled":
             cancel([Digest.objects.get().job])
         else:
-            Job.objects.update(run_after=timezone.now())
+            Job.objects.update(run_after=timezone.now(), due_at=timezone.now())
             run_jobs()
         notify(user, "Export 2", category="export")
         send_due()
@@ -373,7 +375,7 @@ class TestDigests:
         notify(user, "Export 1", category="export")
         send_due()
         for _ in range(2):
-            Job.objects.filter(state="queued").update(run_after=timezone.now())
+            Job.objects.filter(state="queued").update(run_after=timezone.now(), due_at=timezone.now())
             run_jobs()
         assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == [["Export 1"], ["Export 2"]]
 
@@ -460,7 +462,7 @@ class TestDigests:
         answer_mail(fail_once)
         send_digests()
         assert read_states() == [("queued", "")]
-        Job.objects.update(run_after=timezone.now())
+        Job.objects.update(run_after=timezone.now(), due_at=timezone.now())
         run_jobs()
         assert sent[0] == sent[1] and read_states() == [("sent", "")]
 

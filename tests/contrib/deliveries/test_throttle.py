@@ -36,7 +36,7 @@ def pass_time(**time):
         row.joined_since = row.joined_since and row.joined_since - before
         row.save()
     for job in Job.objects.filter(state="queued", run_after__isnull=False):
-        Job.objects.filter(pk=job.pk).update(run_after=job.run_after - before)
+        Job.objects.filter(pk=job.pk).update(run_after=job.run_after - before, due_at=job.run_after - before)
     run_jobs()
 
 

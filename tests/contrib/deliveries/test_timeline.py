@@ -183,7 +183,7 @@ def test_seen_after_an_attempt(notified, user, mailbox, is_interrupted):
     delivery = notified()
     mailbox.answer = lambda number: None if is_interrupted and number == 1 else "451 Later"
     send_due()
-    Job.objects.update(run_after=timezone.now())
+    Job.objects.update(run_after=timezone.now(), due_at=timezone.now())
     run_jobs()
     assert (len(mailbox.messages), mailbox.tries) == (is_interrupted, 2)
     marking_seen.mark_seen(user.pk, Notification.objects.get().raised)

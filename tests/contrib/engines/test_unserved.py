@@ -44,9 +44,11 @@ def test_with_a_process(job, engine_process):
 
 def test_jobs_that_may_not_run_yet_are_not_unserved(job):
     """They wait for run_after, or for their queue to be resumed."""
-    Job.objects.update(run_after=timezone.now() + timedelta(hours=1))
+    Job.objects.update(
+        run_after=timezone.now() + timedelta(hours=1), due_at=timezone.now() + timedelta(hours=1)
+    )
     assert unserved_jobs() == []
-    Job.objects.update(run_after=None)
+    Job.objects.update(run_after=None, due_at=None)
     pause_queue("reports")
     assert unserved_jobs() == []
 

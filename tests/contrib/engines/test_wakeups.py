@@ -10,6 +10,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from notifications.contrib.engines import wakeups
+from notifications.extension import Where
+from notifications.jobs import retry
+from notifications.jobs.claiming.sources import Source
+from notifications.jobs.transitions.manual import reschedule
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from tests.contrib.engines import recording_engine
@@ -17,6 +21,8 @@ from tests.contrib.engines.conftest import wait_long
 from tests.data.test_plans_of_claims import insert_queued_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
+from tests.support.outcomes import failed, record, release, schedule_retries
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,6 +67,41 @@ def test_message_follows_the_commit(messages):
     assert sent(messages) == {}
 
 
+@pytest.mark.parametrize(
+    "change", ["due", "run now", "retried", "released", "lost", "no delay", "queued key"]
+)
+def test_message_follows_a_job_that_joins_the_queue(messages, live_worker, change):
+    """As it follows a new one: nothing waits until a process looks for jobs that have waited."""
+    task = tasks.noop.using(queued_key="k") if change == "queued key" else tasks.noop
+    if change in ("due", "run now", "queued key"):
+        task = task.using(run_after=timezone.now() + timedelta(hours=1))
+    id = task.enqueue().id
+    if change in ("due", "run now", "queued key"):
+        assert sent(messages) == {}
+    else:
+        [job] = claim_rows(live_worker(-1), 1, source=Source(backends=("default",)))
+        assert sent(messages) == {("default", "default"): 1}
+    if change == "due":
+        Job.objects.update(due_at=timezone.now())
+        run_duty("queue jobs that are due", Where.ENGINE)
+    elif change == "run now":
+        reschedule([id])
+    elif change == "retried":
+        record(failed(job))
+        retry([id])
+    elif change == "released":
+        release(job)
+    elif change == "lost":
+        Job.objects.update(max_attempts=2)
+        run_duty("take jobs from lost workers")
+    elif change == "no delay":
+        with transaction.atomic():
+            schedule_retries([job], 0)
+    else:
+        tasks.noop.using(queued_key="k").enqueue()
+    assert sent(messages) == {("default", "default"): 1}
+
+
 def test_broker_that_is_away(messages, monkeypatch, caplog):
     """Enqueueing does not fail, the log says it once, and the engine is called again only after some seconds.
 
@@ -100,6 +141,16 @@ class TestWaitingJobs:
         wake()
         assert sent(messages) == {}
         Job.objects.update(queued_at=timezone.now() - timedelta(seconds=2.5))
+        wake(1)
+        assert sent(messages) == {("default", "default"): 1}
+
+    def test_a_job_waits_from_when_it_was_due(self, messages):
+        """One that was enqueued long ago has not waited for long: its messages are not a minute apart."""
+        tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
+        now = timezone.now()
+        Job.objects.update(
+            queued_at=now - timedelta(hours=2), run_after=now - timedelta(seconds=2.5), due_at=None
+        )
         wake(1)
         assert sent(messages) == {("default", "default"): 1}
 

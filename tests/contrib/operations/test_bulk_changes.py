@@ -266,7 +266,9 @@ def test_withdrawn_permission_stops_it(staff, user, change_all):
     id = tasks.noop.using(owner=user).enqueue().id
     change_all("cancel_jobs", confirm=True)
     staff.user_permissions.clear()
-    Job.objects.filter(pk=id).update(run_after=timezone.now() + timedelta(days=1))
+    Job.objects.filter(pk=id).update(
+        run_after=timezone.now() + timedelta(days=1), due_at=timezone.now() + timedelta(days=1)
+    )
     run_jobs()
     assert Job.objects.get(pk=id).state == "queued" and bulk_job().state == "failed"
 

@@ -129,7 +129,9 @@ def test_depth_and_wait_of_queues(admin_client):
     tasks.noop.using(run_after=timezone.now() + timedelta(hours=1)).enqueue()
     late = tasks.noop.using(queue_name="other", run_after=timezone.now() + timedelta(hours=1)).enqueue().id
     Job.objects.filter(id=old).update(queued_at=timezone.now() - timedelta(minutes=10))
-    Job.objects.filter(id=late).update(run_after=timezone.now() - timedelta(hours=3))
+    Job.objects.filter(id=late).update(
+        run_after=timezone.now() - timedelta(hours=3), due_at=timezone.now() - timedelta(hours=3)
+    )
     claim_rows(uuid7(), 1, queues=["default"])
     pause_queue("other")
     by_name = {row.now.name: row for row in read_figures(admin_client, "hour").queues}

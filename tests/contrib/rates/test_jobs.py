@@ -8,8 +8,9 @@ import pytest
 
 from notifications.contrib.rates import rate
 from notifications.contrib.rates.models import Limit, Release
+from notifications.extension import Where
 from notifications.jobs import HeldJobs, JobFilter, cancel, retry
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import reaping
 from notifications.models import Job
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -99,7 +100,7 @@ def test_one_that_has_begun_meanwhile_is_not_held_again(declare):
     rated_tasks.fetch.enqueue()
     release_due()
     (before,) = released()
-    queueing.release(claim_rows(None, 1))
+    reaping.release_at_stop(claim_rows(None, 1), ())
     Job.objects.update(executor=before.executor)
     assert not HeldJobs.hold_again([before])
     (after,) = released()
@@ -212,6 +213,7 @@ def test_delayed_ones(declare):
     release_due()
     assert not released()
     with moved(minutes=2):
+        run_duty("queue jobs that are due", Where.SERVER)
         release_due()
         assert [str(job.id) for job in released()] == [result.id]
 

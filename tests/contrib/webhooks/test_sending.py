@@ -111,7 +111,9 @@ def test_pauses_are_stored(create, receiver, user):
     rows = Job.objects.filter(task_path=sending.send.module_path)
     for shortest, longest in ((4, 6), (7200, 7200)):
         if rows.exists():
-            rows.update(run_after=timezone.now() - timedelta(seconds=1))
+            rows.update(
+                run_after=timezone.now() - timedelta(seconds=1), due_at=timezone.now() - timedelta(seconds=1)
+            )
         else:
             notify(user, "Hello")
         before = timezone.now()

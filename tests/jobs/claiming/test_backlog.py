@@ -52,9 +52,9 @@ def test_with_a_worker(waiting, live_worker, queue_names, is_unserved):
 
 def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
     """They wait for run_after, or for their queue to be resumed."""
-    Job.objects.update(run_after=timezone.now())
+    Job.objects.update(run_after=timezone.now(), due_at=timezone.now())
     assert unserved() == []
-    Job.objects.update(run_after=timezone.now() - LONG_WAIT)
+    Job.objects.update(run_after=timezone.now() - LONG_WAIT, due_at=timezone.now() - LONG_WAIT)
     assert unserved() == [waiting]
     pause_queue("reports")
     assert unserved() == []

@@ -192,7 +192,7 @@ class TestKeys:
         tasks.one_an_owner.using(owner=user, run_after=later).enqueue()
         tasks.one_an_owner.using(owner=user).enqueue()
         assert len(claim()) == 1
-        Job.objects.filter(state="queued").update(run_after=timezone.now())
+        Job.objects.filter(state="queued").update(run_after=timezone.now(), due_at=timezone.now())
         assert claim() == []
 
     def test_by_priority(self, user):

@@ -210,7 +210,9 @@ class TestWorkers:
         assert before < job.run_after - timedelta(seconds=30) < timezone.now()
         assert before < job.fail_if_unknown_after - timedelta(hours=1) < timezone.now()
         assert (notifications_of(user), Attempt.objects.count()) == ([], 0)
-        Job.objects.filter(id=result.id).update(task_path="tests.jobs.tasks.noop", run_after=timezone.now())
+        Job.objects.filter(id=result.id).update(
+            task_path="tests.jobs.tasks.noop", run_after=timezone.now(), due_at=timezone.now()
+        )
         assert until_done(result)[0].attempt == 1
 
     def test_it_fails_an_hour_after_the_first_worker_met_it(self, worker, user):
@@ -218,7 +220,7 @@ class TestWorkers:
         result = enqueue_as_newer_code("retried", [1, 2], {}, user)
         wait_until(requeued_job, what="the job to be requeued")
         past = timezone.now() - timedelta(seconds=1)
-        Job.objects.update(fail_if_unknown_after=past, run_after=past)
+        Job.objects.update(fail_if_unknown_after=past, run_after=past, due_at=past)
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "task-failed"
         attempt = Attempt.objects.get()

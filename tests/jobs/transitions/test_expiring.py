@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications.api import batch, get_job, join
 from notifications.exceptions import JobFailed
 from notifications.jobs import retry
-from notifications.jobs.transitions import claims, expiring, manual, queueing
+from notifications.jobs.transitions import claims, expiring, manual, queueing, reaping
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -96,7 +96,7 @@ def test_a_job_that_has_begun_does_not_expire(live_worker):
     [job] = claim_rows(worker, 1)
     assert row(result).expires_at is None
     job.expires_at = None  # as when its task is called
-    queueing.release([job])
+    reaping.release_at_stop([job], ())
     clock.advance(61)
     run_duty(DUTY)
     assert row(result).state == "queued"
@@ -107,7 +107,7 @@ def test_a_job_that_goes_back_before_its_task_is_called_expires(live_worker):
     """Claimed at a shutdown, by a worker without a thread, or by one that does not know the task."""
     results = [enqueue() for _ in range(3)]
     jobs = claim_rows(live_worker(), 3)
-    queueing.release([jobs[0]])
+    reaping.release_at_stop([jobs[0]], ())
     queueing.requeue_without_thread(jobs[1])
     queueing.requeue_unknown_task(claims.ClaimedJob(jobs[2]))
     clock.advance(61)

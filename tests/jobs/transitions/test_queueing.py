@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from notifications.jobs.transitions import queueing
+from notifications.jobs.transitions import queueing, reaping
 from notifications.models import Attempt, Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 #: Each takes the row of a claimed job.
 REQUEUES = [
-    lambda job: queueing.release([job]),
+    lambda job: reaping.release_at_stop([job], ()),
     lambda job: queueing.requeue_unknown_task(SimpleNamespace(row=job)),
     queueing.requeue_without_thread,
 ]
@@ -58,7 +58,7 @@ def test_rows_are_changed_in_the_order_of_their_ids(live_worker):
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(record):
-        queueing.release(jobs[::-1])
+        reaping.release_at_stop(jobs[::-1], ())
     assert changed == sorted(job.id for job in jobs)
 
 
@@ -70,7 +70,7 @@ def test_a_job_that_a_worker_gives_back(live_worker, rings, is_released):
     Job.objects.update(fail_if_unknown_after=timezone.now())
     [job] = claim_rows(live_worker(), 1)
     rings.clear()
-    queueing.release([job]) if is_released else queueing.requeue_without_thread(job)
+    reaping.release_at_stop([job], ()) if is_released else queueing.requeue_without_thread(job)
     row = Job.objects.get()
     assert (row.state, row.worker, row.deadline, row.fail_if_unknown_after) == ("queued", None, None, None)
     assert (row.attempt, row.fence, row.version) == (0, 1, job.version + 1)
@@ -88,7 +88,7 @@ def test_a_quarantined_job_is_one_until_an_attempt_ends(live_worker):
         [job] = claim_rows(live_worker(), 1)
         assert job.executor == "quarantined"
         requeue(job)
-        Job.objects.update(run_after=None)
+        Job.objects.update(run_after=None, due_at=None)
     assert run_jobs() == 1
     job = Job.objects.get()
     assert (job.state, job.executor) == ("queued", "async")

@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 from notifications.conf import settings
 from notifications.contrib.operations.models import AlertState
 from notifications.extension import hooks
+from notifications.jobs import retry
 from notifications.jobs.transitions import reaping
 from notifications.models import Attempt, Job, Worker
 from tests.jobs import tasks
@@ -194,3 +195,53 @@ class TestReap:
         claim_one(live_worker(-1))
         assert reaping.reap_jobs() == 1
         assert len(notifications_of(user)) == 1
+
+
+class TestAStopOfTheWorker:
+    """Of jobs whose tasks were called."""
+
+    @pytest.fixture
+    def once(self, live_worker, user):
+        """A claimed job that may begin only once."""
+        tasks.hold_once.using(owner=user).enqueue()
+        [job] = claim_rows(live_worker(), 1)
+        return job
+
+    @staticmethod
+    def stop(job, *, has_begun=True):
+        reaping.release_at_stop([job], {(job.id, job.fence)} if has_begun else ())
+        return Job.objects.values().get()
+
+    @pytest.mark.parametrize("has_begun", [True, False])
+    def test_a_job_that_may_begin_only_once(self, once, has_begun):
+        row = self.stop(once, has_begun=has_begun)
+        assert (row["state"], row["attempt"]) == (("failed", 1) if has_begun else ("queued", 0))
+        assert Attempt.objects.filter(outcome="lost").count() == has_begun
+
+    @pytest.mark.parametrize(
+        "change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}, {"worker": uuid.uuid4()}]
+    )
+    def test_a_void_claim_changes_nothing(self, once, change):
+        Job.objects.update(**change)
+        before = Job.objects.values().get()
+        assert self.stop(once) == before
+        assert not Attempt.objects.exists()
+
+    def test_the_last_of_several_attempts_does_not_count(self, live_worker):
+        tasks.hold.enqueue()
+        Job.objects.update(attempt=2)
+        [job] = claim_rows(live_worker(), 1)
+        row = self.stop(job)
+        assert (row["state"], row["attempt"], row["max_attempts"]) == ("queued", 2, 3)
+
+    def test_a_retry_by_hand_begins_once_too(self, once, live_worker, django_capture_on_commit_callbacks):
+        self.stop(once)
+        with django_capture_on_commit_callbacks(execute=True):
+            retry([once.id])
+        [job] = claim_rows(live_worker(), 1)
+        assert (job.attempt, job.max_attempts) == (2, 2)
+        assert self.stop(job)["state"] == "failed"
+
+    def test_a_job_that_is_to_be_cancelled_is(self, once):
+        Job.objects.update(cancel_requested_at=timezone.now())
+        assert self.stop(once)["state"] == "cancelled"

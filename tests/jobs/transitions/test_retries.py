@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 def make_due():
-    Job.objects.filter(state="queued").update(run_after=timezone.now())
+    Job.objects.filter(state="queued").update(run_after=timezone.now(), due_at=timezone.now())
 
 
 def retry_delay(policy=None, *, attempt=1, exc=None, max_attempts=100):
@@ -203,7 +203,7 @@ def test_a_worker_claims_a_retry_without_a_ring(worker, user, monkeypatch):
 def test_lost_and_failed_attempts_count_together(live_worker):
     tasks.busy.enqueue(9)
     run_jobs()
-    Job.objects.update(run_after=None, max_attempts=2)
+    Job.objects.update(run_after=None, due_at=None, max_attempts=2)
     claim_rows(live_worker(-1), 1)
     Job.objects.update(deadline=timezone.now() - timedelta(seconds=1))
     run_duty("take jobs from lost workers")

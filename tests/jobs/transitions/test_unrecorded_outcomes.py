@@ -3,7 +3,7 @@
 import pytest
 
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import unrecorded_outcomes
+from notifications.jobs.transitions import reaping, unrecorded_outcomes
 from notifications.models import Job, Notification
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -34,6 +34,17 @@ def test_the_next_claim_has_the_outcome(live_worker, released):
         if field.name != "created_at":  # JSON has milliseconds
             value = getattr(restored.notification, field.attname)
             assert value == getattr(released.notification, field.attname), field
+
+
+def test_a_job_that_may_begin_only_once_is_queued_when_its_worker_stops(live_worker):
+    """It is done: the next claim records that."""
+    tasks.hold_once.enqueue()
+    (job,) = claim_rows(live_worker(), 1)
+    unrecorded_outcomes.store(succeeded(job, 1))
+    reaping.release_at_stop([job], {(job.id, job.fence)})
+    assert Job.objects.get().state == "queued"
+    (job,) = claim_rows(live_worker(), 1)
+    assert unrecorded_outcomes.restore(job)
 
 
 def test_another_attempt_is_executed(live_worker, released):

@@ -11,7 +11,7 @@ from notifications.contrib.operations.alerts import conditions, texts
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.jobs import task_backends
-from notifications.jobs.transitions import queueing, reaping
+from notifications.jobs.transitions import reaping
 from notifications.management import pause_queue
 from notifications.models import Job, Wait, Worker, uuid7
 from notifications.testing import run_jobs
@@ -68,7 +68,7 @@ def test_queue_finishes_nothing(alerts, operator):
     running = claim_rows(uuid7(), 1)
     assert alerts.evaluate() == [("stalled", "mail")]
     assert "None has ended" in Alert.objects.get().detail
-    queueing.release(running)
+    reaping.release_at_stop(running, ())
     assert alerts.evaluate() == []
     title = "Queue finishes nothing: mail"
     assert alerts.notified(operator) == [title, f"Over: {title}"]

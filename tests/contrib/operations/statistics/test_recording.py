@@ -44,7 +44,7 @@ def end_with_retry(worker):
     tasks.busy.enqueue(1)
     run_jobs()
     assert counted() == {"retried": 1}
-    Job.objects.update(run_after=timezone.now())
+    Job.objects.update(run_after=timezone.now(), due_at=timezone.now())
     run_jobs()
     return {"succeeded": 1, "retried": 1}
 

@@ -17,7 +17,7 @@ from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
 from notifications.jobs import announcing, cancel, retry
 from notifications.jobs.claiming.sources import Source
-from notifications.jobs.transitions import claims, reaping
+from notifications.jobs.transitions import reaping, running
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job, Notification, Stream, Wait, uuid7
@@ -196,7 +196,7 @@ def test_version_after_progress(user, declare):
     declare("handle_too")
     job = Job.objects.get(id=make_lost(tasks.noop, owner=user))
     job.progress_current, job.progress_total = 1, 2
-    claims.store_progress([job])
+    running.store_progress([job])
     finish_jobs([succeeded(job)])
     assert {event["job"]["version"] for event in events()} == {Job.objects.get(id=job.id).version}
 
@@ -244,6 +244,16 @@ def test_attempt_that_another_one_follows(user, declare):
     tasks.busy.using(owner=user).enqueue(1)
     run_until_idle()
     assert types() == ["job.succeeded", "notification.created"]
+
+
+def test_handlers_have_the_share_of_the_owner(user, declare):
+    """What the jobs of one owner have handlers do stands in the turns of that owner; they own it not."""
+    declare("handle")
+    for owner in (user, None):
+        tasks.noop.using(owner=owner).enqueue()
+    run_jobs()
+    shares = handlers_jobs().values_list("user", "share_name")
+    assert set(shares) == {(None, f"user:{user.pk}"), (None, f"task:{PATH}.handle")}
 
 
 def test_job_without_an_owner(declare):

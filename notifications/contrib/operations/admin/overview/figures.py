@@ -70,8 +70,8 @@ class OverviewFigures:
 
     @property
     def due(self) -> int:
-        """How many jobs wait that may start now."""
-        return sum(row.now.due for row in self.queues)
+        """How many jobs wait in the queue, also for the limit of a key."""
+        return sum(row.now.in_queue for row in self.queues)
 
     @property
     def is_capped(self) -> bool:

@@ -1,0 +1,46 @@
+"""What is read and stored of jobs while they run."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+
+from notifications.jobs.transitions import running
+from notifications.models import Job
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_claims_of_a_worker_are_its_running_jobs(live_worker):
+    tasks.noop.enqueue()
+    worker = live_worker()
+    (job,) = claim_rows(worker, 1)
+    assert running.read_claims(worker) == [job]
+    Job.objects.update(state="succeeded")
+    assert running.read_claims(worker) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"fence": 2}, {"state": "queued"}, {"state": "failed"}, {"worker": uuid.uuid4()}]
+)
+def test_void_claims_change_nothing(live_worker, change):
+    """As in test_recording.py."""
+    tasks.noop.enqueue()
+    [job] = claim_rows(live_worker(), 1)
+    Job.objects.update(**change)
+    before = Job.objects.values().get()
+    job.progress_current = 5
+    running.store_progress([job])
+    running.extend_deadlines([job], {job.task_path: 1000})
+    assert Job.objects.values().get() == before
+
+
+def test_the_deadline_of_a_task_that_the_worker_meets(live_worker):
+    """It may take any time."""
+    tasks.noop_sync.enqueue()
+    (job,) = claim_rows(live_worker(), 1)
+    assert job.deadline - job.started_at == timedelta(seconds=360)
+    running.extend_deadlines([job], {job.task_path: None})
+    assert Job.objects.get(id=job.id).deadline is None
