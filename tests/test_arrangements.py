@@ -140,9 +140,10 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
     for kind in kinds:
         processes.start(kind)
     names = {duty.name for duty in duties.list_duties(Upkeep(Where.WORKER, seconds=0.05))}
+    by_timer = {"queue jobs that are due"}  # in workers
     with suppress(AssertionError):  # the next one names what is missing
-        wait_until(lambda: done == names, timeout=20, what="all duties to be done")
-    assert done == names
+        wait_until(lambda: done | by_timer == names, timeout=20, what="all duties to be done")
+    assert done | by_timer == names
 
 
 @pytest.mark.parametrize(

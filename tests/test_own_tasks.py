@@ -102,7 +102,7 @@ def enqueue_change(owner):
 def test_jobs_are_changed_in_the_name_of_the_owner(admin_user, user, make_user):
     """With the permissions of the owner, and no others."""
     later = tasks.noop.using(owner=user).enqueue().id
-    Job.objects.filter(pk=later).update(run_after="2100-01-01T00:00Z")
+    Job.objects.filter(pk=later).update(run_after="2100-01-01T00:00Z", due_at="2100-01-01T00:00Z")
     for owner in (None, user, make_user("staff", is_staff=True)):
         id = enqueue_change(owner)
         run_jobs()

@@ -416,7 +416,7 @@ NIGHTLY = {
         "contrib/webhooks/test_api_views.py::*",
         "contrib/webhooks/test_callbacks.py::*",
         "data/test_crowd.py::*",
-        "data/test_plans_of_claims.py::*[*-later]",
+        "data/test_plans_of_claims.py::*[*-scheduled]",
         "data/test_plans_of_claims.py::test_claim_does_not_read_other_executors[*-of a full key]",
         "data/test_plans_of_claims.py::test_claim_does_not_read_other_executors[*-paused]",
         "data/test_plans_of_claims.py::test_claim_does_not_read_the_backlogs_of_other_backends[two]",

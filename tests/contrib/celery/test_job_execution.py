@@ -10,7 +10,7 @@ celery = pytest.importorskip("celery", reason="Celery is not installed (pip inst
 
 from notifications.api import get_job  # noqa: E402
 from notifications.jobs import find_project_task, retry  # noqa: E402
-from notifications.jobs.transitions import reaping  # noqa: E402
+from notifications.jobs.transitions import claims, reaping  # noqa: E402
 from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
@@ -144,6 +144,7 @@ def lose_worker(live_worker):
 
     def lose():
         worker = live_worker()
+        claims.queue_due_jobs()
         assert claim_rows(worker, 1)
         reaping.reap_jobs([worker])
 

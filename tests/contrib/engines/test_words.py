@@ -16,6 +16,8 @@ MODULES = {
         "jobs/claiming/sources.py",
     ),
     "jobs/__init__.py",
+    # Who joins the queue wakes them, and their processes last.
+    *("jobs/transitions/conditional_updates.py", "worker/__init__.py", "worker/event_loop.py"),
     # The hooks by which their processes are woken, and described.
     *("extension/__init__.py", "extension/app.py", "extension/dispatch.py", "extension/duty.py"),
     *("asgi.py", "checks.py", "readiness.py", "testing/inline.py"),

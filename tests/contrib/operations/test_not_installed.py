@@ -27,7 +27,7 @@ ada = User.objects.create_superuser("ada")
 client = Client()
 client.force_login(ada)
 failed, queued = (task.using(owner=ada).enqueue().id for task in (tasks.fail, tasks.noop))
-Job.objects.filter(id=queued).update(run_after="2100-01-01T00:00Z")
+Job.objects.filter(id=queued).update(run_after="2100-01-01T00:00Z", due_at="2100-01-01T00:00Z")
 run_jobs()
 assert [str(job.id) for job in Job.objects.filter(state="failed")] == [failed]
 (note,) = Notification.objects.all()

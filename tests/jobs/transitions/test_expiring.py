@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications.api import batch, get_job, join
 from notifications.exceptions import JobFailed
 from notifications.jobs import retry
-from notifications.jobs.transitions import claims, expiring, manual, queueing, reaping
+from notifications.jobs.transitions import claims, expiring, manual, queueing, reaping, running
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -260,6 +260,6 @@ def test_releasing_claims_whose_answer_was_lost_reads_no_row_for_each(live_worke
         enqueue()
     worker = live_worker()
     claim_rows(worker, 3)
-    rows = claims.read_claims(worker)
+    rows = running.read_claims(worker)
     with django_assert_num_queries(0):
         assert {(job.task_path, job.expires_at) for job in rows} == {("tests.jobs.tasks.noop", None)}
