@@ -289,7 +289,7 @@ def test_tasks_of_celery_and_of_the_app_stay_messages():
     """With task_cls the message that wakes a worker would be a job, without end."""
     app = celery.Celery("test", task_cls="notifications.contrib.celery:JobTask", set_as_current=False)
 
-    @app.task(name="notifications.wake", shared=False)
+    @app.task(name="notifications.other", shared=False)
     def wake():
         """Wakes."""
 

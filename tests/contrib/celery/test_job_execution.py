@@ -172,6 +172,7 @@ def test_worker_that_stops_calls_no_task_twice(user, live_worker):
     run_jobs()
     clock.advance(3601)
     results = [tasks.add.delay(1, 2), tasks.late.delay()]
+    claims.queue_due_jobs()
     jobs = claim_rows(live_worker(), 3)
     reaping.release_at_stop(jobs, {(job.id, job.fence) for job in jobs})
     assert [result.state for result in results] == ["FAILURE", "PENDING"]
