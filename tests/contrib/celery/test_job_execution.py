@@ -9,12 +9,14 @@ from django.utils import timezone
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.api import get_job  # noqa: E402
+from notifications.extension import Where  # noqa: E402
 from notifications.jobs import find_project_task, retry  # noqa: E402
-from notifications.jobs.transitions import claims, reaping  # noqa: E402
+from notifications.jobs.transitions import reaping  # noqa: E402
 from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
 from tests.support.claims import claim_rows  # noqa: E402
+from tests.support.duties import run_duty  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
 
 pytestmark = pytest.mark.django_db
@@ -144,7 +146,7 @@ def lose_worker(live_worker):
 
     def lose():
         worker = live_worker()
-        claims.queue_due_jobs()
+        run_duty("queue jobs that are due", Where.SERVER)
         assert claim_rows(worker, 1)
         reaping.reap_jobs([worker])
 
@@ -172,7 +174,7 @@ def test_worker_that_stops_calls_no_task_twice(user, live_worker):
     run_jobs()
     clock.advance(3601)
     results = [tasks.add.delay(1, 2), tasks.late.delay()]
-    claims.queue_due_jobs()
+    run_duty("queue jobs that are due", Where.SERVER)
     jobs = claim_rows(live_worker(), 3)
     reaping.release_at_stop(jobs, {(job.id, job.fence) for job in jobs})
     assert [result.state for result in results] == ["FAILURE", "PENDING"]
