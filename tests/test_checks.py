@@ -21,7 +21,6 @@ from django.utils import timezone
 from notifications import checks
 from notifications.extension import Dispatch, hooks
 from notifications.models import Job
-from notifications.tracing.checks import check_opentelemetry
 from tests.jobs.tasks import noop
 from tests.support.checks import system_checks
 from tests.support.django_tasks import BaseTaskBackend
@@ -81,12 +80,12 @@ def test_a_wrong_type(settings):
 def test_opentelemetry_is_missing(settings, monkeypatch):
     """W008 if spans are on. With the package, or with a wrong value, which is E003, there is none."""
     settings.NOTIFICATIONS = {"OPENTELEMETRY": True}
-    assert found(check_opentelemetry) == []
+    assert system_checks("W008") == []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert found(check_opentelemetry) == ["notifications.W008"]
+    assert [error.id for error in system_checks("W008")] == ["notifications.W008"]
     for value in (False, "yes"):
         settings.NOTIFICATIONS = {"OPENTELEMETRY": value}
-        assert found(check_opentelemetry) == []
+        assert system_checks("W008") == []
 
 
 @pytest.mark.parametrize(("lease", "ids"), [(3, ["notifications.E004"]), (4, []), (20, [])])
