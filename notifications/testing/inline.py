@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 
 from notifications.db import clock as db_clock
-from notifications.db.transactions import database
+from notifications.db.transactions import connection, database
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import hooks
 from notifications.ids import uuid7
@@ -92,6 +92,24 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
     return run.count_or_refuse("run_until_idle()")
 
 
+def _do_what_is_due() -> None:
+    """End expired jobs and due waits, and queue scheduled jobs that are due. It makes one query if nothing is."""
+    from notifications.jobs.transitions import claims, expiring, waiting
+
+    acts: tuple[tuple[tuple[str, Sequence[Any]], Callable[[], bool]], ...] = (
+        (expiring.expired_condition(), expiring.end_expired_jobs),
+        (claims.due_jobs_condition(), lambda: claims.queue_due_jobs() == 0),
+        (waiting.due_condition(), waiting.end_due_waits),
+    )
+    conditions = ", ".join(f"({sql})" for (sql, _), _ in acts)
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT {conditions}", [param for (_, params), _ in acts for param in params])
+        found = cursor.fetchone()
+    for (_, act), is_due in zip(acts, found, strict=True):
+        while is_due and act():
+            pass
+
+
 class InlineRun:
     """A worker for the length of a call, on the caller's thread."""
 
@@ -110,15 +128,14 @@ class InlineRun:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import expiring, recording, waiting
+        from notifications.jobs.transitions import recording
         from notifications.models import Wait
 
+        _do_what_is_due()
         while True:
-            while expiring.end_expired_jobs():
-                pass
             while self.run_one_or_raise():
                 pass
-            waiting.end_due_waits()
+            _do_what_is_due()
             due = Wait.objects.using(database()).filter(ended_at=None, remind_at__lte=clock.now())
             for kind in set(due.values_list("kind", flat=True)):
                 hooks.find_wait_kind(kind).remind()
@@ -141,9 +158,9 @@ class InlineRun:
         from notifications.jobs.transitions import claims, queueing, releasing
         from notifications.jobs.transitions.recording import finish_jobs
 
-        # Also the jobs of engines: a project's tests need no broker.
-        while claims.queue_due_jobs() == 0:
+        while among is not None and claims.queue_due_jobs() == 0:
             pass
+        # Also the jobs of engines: a project's tests need no broker.
         jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
         if not jobs and held_tasks and releasing.release_all():
             jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())

@@ -23,7 +23,7 @@ def refused() -> None:
     check.enqueue("/", retry=1)  # type: ignore[call-arg]
     export.using(ownr=1)  # type: ignore[call-arg]
     export.using(url=5)  # type: ignore[arg-type]
-    export.using(run_after=60)  # type: ignore[arg-type]
+    export.using(run_after="60")  # type: ignore[arg-type]
     export.using(priority="high").enqueue(2026)  # type: ignore[arg-type]
     wrong: str = join(export.enqueue(2026))  # type: ignore[assignment]
     print(wrong)
