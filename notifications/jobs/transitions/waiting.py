@@ -307,7 +307,7 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
         [((_describe(open_waits[job.id], job.user_id),), job) for job in jobs if job.id in open_waits],
         state="waiting",
     )
-    streams.ring(job.user_id for job in jobs)
+    streams.ring(job.user_id for job in jobs if job.id in open_waits)
     ring_queued(ready)
     return [job.id for job in ready]
 
