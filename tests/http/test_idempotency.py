@@ -313,7 +313,7 @@ def test_key_lookup_uses_an_index(has_owner, user_client):
         cursor.execute(explain + query["sql"])
         plan = str(cursor.fetchall())
     name = "notifications_job_key" if has_owner else "notifications_job_key_nobody"
-    assert re.search(rf"{name}\b", plan), plan
+    assert re.search(rf"({name}|notifications_job_key_any)\b", plan), plan
 
 
 def test_whitespace_around_a_key_is_ignored(user_client):

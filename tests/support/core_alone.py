@@ -26,6 +26,7 @@ NEEDS_APPS = {
     "http/test_background_requests.py": "Pages poll the overview of operations and the output of a job, too.",
     "http/test_withdrawn_credentials.py": "The output of a job is a stream, too.",
     "jobs/transitions/test_recording_races.py": "Pauses need steps.",
+    "jobs/test_waits.py": "Pauses need steps and callbacks.",
     "jobs/transitions/test_waiting.py": "Pauses need steps.",
 }
 USE = re.compile(r"\b(notifications\.contrib|tests\.contrib|asyncsite)\b")

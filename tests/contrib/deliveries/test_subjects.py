@@ -40,7 +40,8 @@ def read_subjects(message):
     lines = data.partition(b"\r\n\r\n")[0].split(b"\r\n")
     assert all(line.isascii() and len(line) <= 998 for line in lines)
     old = email.message_from_bytes(data)["Subject"]
-    unfolded = old.replace("\r\n", "").replace("\n", "")
+    # The space that begins a line of a folded header is none of the subject.
+    unfolded = old.replace("\r\n", "").replace("\n", "").lstrip(" ")
     return {
         str(email.message_from_bytes(data, policy=email.policy.default)["Subject"]),
         str(make_header(decode_header(unfolded))),
