@@ -109,7 +109,7 @@ CHANGES = (
         "queueing",
     ),
     Change(
-        "reap: the lease or the deadline is over",
+        "reap: the lease or the deadline is over, or the worker stops and the job may begin only once",
         (JobState.RUNNING,),
         (JobState.QUEUED, JobState.FAILED, JobState.CANCELLED),
         "reaping",
