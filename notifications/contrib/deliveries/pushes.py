@@ -73,6 +73,7 @@ class Push(Channel):
             deadline=DEADLINE_SECONDS,
             retries=0,
             follow_redirects=False,
+            is_user_url=True,
         ) as response:
             if 300 <= response.status < 400:
                 raise ValueError("The push service redirects to another address, which is not followed.")
