@@ -8,6 +8,9 @@ import time
 from collections import defaultdict
 from datetime import timedelta
 
+from django.apps import apps
+from django.utils import timezone
+
 from bench.app_queue import enqueue_in_bulk  # noqa: F401
 from bench.database import execute, prepare, users  # noqa: F401
 
@@ -89,9 +92,8 @@ def end_flood() -> None:
 
 def _schedule(port: int, kind: str, due_at: float, since: float | None = None) -> None:
     from bench.tasks import pickup_since
-    from notifications import times
 
-    moment = times.now() + timedelta(seconds=due_at - time.time())
+    moment = timezone.now() + timedelta(seconds=due_at - time.time())
     pickup_since.using(owner=users()[0], run_after=moment).enqueue(
         port, kind, due_at if since is None else since
     )
@@ -114,19 +116,15 @@ def _enqueue(number: int, owner: int = 1, name: str = "short", **options: object
 
 
 def _enqueue_for_later(number: int, **options: object) -> None:
-    from notifications import times
-
-    _enqueue(number, run_after=times.now() + timedelta(seconds=TOMORROW_SECONDS), **options)
+    _enqueue(number, run_after=timezone.now() + timedelta(seconds=TOMORROW_SECONDS), **options)
 
 
 def _make_due(due_at: float) -> None:
     """Have all that is scheduled for tomorrow be due at a time."""
-    from notifications import times
-    from notifications.models import Job
-
-    moment = times.now() + timedelta(seconds=due_at - time.time())
-    tomorrow = times.now() + timedelta(hours=12)
-    Job.objects.filter(due_at__gt=tomorrow).update(due_at=moment, run_after=moment)
+    moment = timezone.now() + timedelta(seconds=due_at - time.time())
+    tomorrow = timezone.now() + timedelta(hours=12)
+    jobs = apps.get_model("notifications", "Job").objects
+    jobs.filter(due_at__gt=tomorrow).update(due_at=moment, run_after=moment)
 
 
 def _enqueue_paused(number: int) -> None:
