@@ -33,6 +33,7 @@ class EngineDispatch(Dispatch):
     """Wakes the processes of engines."""
 
     wake_after_commit = import_later("wakeups.wake_after_commit")
+    wake_for_queue = import_later("wakeups.wake_for_queue")
     find_missing_process = import_later("unserved.find_missing_process")
     unserved_jobs = import_later("unserved.unserved_jobs")
     describe_unserved = import_later("unserved.describe_unserved")
