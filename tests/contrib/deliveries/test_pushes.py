@@ -504,6 +504,22 @@ def test_of_a_long_reason_little_is_read(user, service):
     assert len(device.refused_reason) == 200 and "\0" not in device.refused_reason
 
 
+@pytest.mark.parametrize(
+    "answer", ["{endpoint}", "{endpoint} is unknown", "No s3cr3tOfTheBrowser, sorry", "/0?s3cr3t"]
+)
+def test_a_reason_has_nothing_of_the_endpoint(user, service, caplog, answer):
+    """Who knows the endpoint may send to the browser."""
+    device = service.add_device(user)
+    device.endpoint += "#s3cr3tOfTheBrowser"
+    device.save()
+    service.answer, service.body = lambda *_: 400, answer.format(endpoint=device.endpoint).encode()
+    push(user)
+    send_all()
+    device.refresh_from_db()
+    assert device.refused_status == 400 and "status 400" in Delivery.objects.get().error
+    assert "s3cr3t" not in f"{device.refused_reason} {Delivery.objects.get().error} {caplog.text}"
+
+
 def test_remedies_of_several_causes(user, service):
     """One for each, and none of a device that has another key is guessed from the answer to it."""
     devices = [service.add_device(user) for _ in range(3)]
