@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from notifications.db import job_sessions
-from notifications.db.deadlines import set_options_of_this_thread
+from notifications.db.deadlines import limit_this_thread, set_options_of_this_thread
 from notifications.db.thread_connections import check_connections, close_connections
 
 logger = logging.getLogger("notifications.jobs")
@@ -44,7 +44,10 @@ def start_thread(target: Callable[..., object], name: str, *args: Any) -> thread
     that the mark is never set without a thread.
     """
     thread = threading.Thread(target=_run_and_close, args=(target, *args), name=name, daemon=True)
-    start(thread)
+    try:
+        thread.start()
+    except RuntimeError as exc:
+        raise NoThread(f"{exc}: the thread {name} was not started.") from exc
     return thread
 
 
@@ -53,14 +56,6 @@ def _run_and_close(target: Callable[..., object], *args: Any) -> None:
         target(*args)
     finally:
         close_connections()
-
-
-def start(thread: threading.Thread) -> None:
-    """Start a thread. Raises ``NoThread`` if the process cannot start more; the thread can be started later."""
-    try:
-        thread.start()
-    except RuntimeError as exc:
-        raise NoThread(f"{exc}: the thread {thread.name} was not started.") from exc
 
 
 class DaemonExecutor(Executor):
@@ -77,6 +72,8 @@ class DaemonExecutor(Executor):
         Closes the connections that a thread keeps; all of them by default.
     ``renews_sessions``
         Each call is a job: what it sets in its session reaches no other one. See ``job_sessions.py``.
+    ``is_limited``
+        Give up connections that do not answer: for calls of the app's own. See ``deadlines.py``.
     """
 
     def __init__(
@@ -88,6 +85,7 @@ class DaemonExecutor(Executor):
         idle_seconds: float = IDLE_SECONDS,
         close_kept: Callable[[], object] | None = None,
         renews_sessions: bool = False,
+        is_limited: bool = False,
     ) -> None:
         self._size = size
         self._name = name
@@ -95,6 +93,7 @@ class DaemonExecutor(Executor):
         self._idle_seconds = idle_seconds
         self._close_kept = (close_kept or close_connections) if keep_connections else None
         self._renews_sessions = renews_sessions
+        self._prepare = limit_this_thread if is_limited else set_options_of_this_thread
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
@@ -299,7 +298,7 @@ class DaemonExecutor(Executor):
         result: Any = None
         error: BaseException | None = None
         try:
-            set_options_of_this_thread()
+            self._prepare()
             if not self._keep_connections:  # what is kept was checked after the last call, some seconds ago
                 check_connections()
             result = job_sessions.call(work) if self._renews_sessions else work()
