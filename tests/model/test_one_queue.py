@@ -161,7 +161,7 @@ class OneQueue(RuleBasedStateMachine):
 
     @rule(worker=worker, count=count)
     def claim(self, worker, count):
-        rows = claim_rows(self.leases[worker], count)
+        rows = claim_rows(self.leases[worker], count, queues=QUEUES)
         jobs = {self.numbers[str(row.id)]: row for row in rows}
         waiting = {job.number: job for job in self.model.jobs if self.queue_of(job) not in self.model.paused}
         assert jobs.keys() <= waiting.keys(), (

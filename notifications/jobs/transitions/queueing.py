@@ -194,21 +194,22 @@ def _due_of_other_shares() -> list[Any]:
     global _next_read_at
     began = time.monotonic()
     now, param = database_now_sql()
-    due = f"SELECT id, due_at, priority, {turns.SHARE} AS share {_SCHEDULED} AND due_at <= {now}"
+    due = f"SELECT id, due_at, priority, share_name {_SCHEDULED} AND due_at <= {now}"
     has_newer = (
         f"(SELECT true {_SCHEDULED} AND due_at <= {now} ORDER BY due_at LIMIT 1 OFFSET {MAX_OLDEST_DUE})"
     )
     newest = f"{due} AND {has_newer} ORDER BY due_at DESC, id DESC LIMIT {MAX_NEWEST_DUE}"
     sql = f"""
-        WITH first AS (SELECT share, priority FROM ({due} ORDER BY due_at, id LIMIT {max_rows()}) AS chunk),
+        WITH first AS (SELECT share_name, priority FROM ({due} ORDER BY due_at, id LIMIT {max_rows()}) AS chunk),
         others AS (
             SELECT * FROM ({due} ORDER BY due_at, id LIMIT {MAX_OLDEST_DUE}) AS oldest
-            WHERE (share, priority) NOT IN (SELECT share, priority FROM first)
+            WHERE (share_name, priority) NOT IN (SELECT share_name, priority FROM first)
             UNION ALL SELECT * FROM ({newest}) AS newest
-            WHERE (share, priority) NOT IN (SELECT share, priority FROM first)
+            WHERE (share_name, priority) NOT IN (SELECT share_name, priority FROM first)
         )
         SELECT id FROM (
-            SELECT id, due_at, row_number() OVER (PARTITION BY share, priority ORDER BY due_at, id) AS place FROM others
+            SELECT id, due_at, row_number() OVER (PARTITION BY share_name, priority ORDER BY due_at, id) AS place
+            FROM others
         ) AS placed ORDER BY place, due_at LIMIT {max_rows()}
     """
     with connection().cursor() as cursor:
