@@ -49,14 +49,15 @@ class Row:
 
 @dataclass(slots=True, eq=False)
 class StreamState:
-    """What numbering reads and changes of a stream that is locked. It never changes ``seen``."""
+    """What numbering reads and changes of a stream that is locked. It never changes ``seen`` and ``guard``."""
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("head", "unread", "seen", "unseen")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("head", "unread", "seen", "unseen", "guard")
 
     head: int
     unread: int
     seen: int
     unseen: int
+    guard: int
 
     def advance(self) -> int:
         self.head += 1

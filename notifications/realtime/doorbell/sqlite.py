@@ -24,7 +24,8 @@ from notifications.ids import process_number
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
-from notifications.streams.rings import own_jobs
+from notifications.streams.carrying import merge, parse_change
+from notifications.streams.rings import NO_CHANGES, own_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ IN_MODIFY = 0x00000002
 
 
 class SqliteListener(ListenerThread):
-    """Call ``on_ring(users, queue=…)``, in a thread of its own, with what other processes commit from now on.
+    """Call ``on_ring(users, queue=…, changes=…)``, in a thread, with what other processes commit from now on.
 
     A busy database or a replaced file may lose rings; they are hints.
     """
@@ -168,17 +169,21 @@ class SqliteListener(ListenerThread):
         return IDLE_POLL_INTERVAL_SECONDS if self._reports_writes else UNREPORTED_POLL_INTERVAL_SECONDS
 
     def _read_rings(self, execute: Callable[..., sqlite3.Cursor]) -> None:
-        sql = "SELECT id, user_id, origin FROM notifications_ring WHERE id > ?"
+        sql = "SELECT id, user_id, origin, change FROM notifications_ring WHERE id > ? ORDER BY id"
         rings = execute(sql, [self.last_ring_id]).fetchall()
         jobs = self._read_new_jobs(execute)
-        users = {user for _, user, origin in rings if origin != process_number()}
+        users: dict[Any, Any] = {}
+        for _, user, origin, change in rings:
+            if origin != process_number():
+                merge(users, [user], {user: parse_change(change)})
         # A row without a user rings for the job queue.
         queue = None in users or wakes_builtin_worker({backend for _, _, _, backend in jobs})
-        users.update(user for _, _, user, _ in jobs)
-        users.discard(None)
+        merge(users, [user for _, _, user, _ in jobs], NO_CHANGES)
+        users.pop(None, None)
         if users or queue:
             to_python = Stream._meta.pk.target_field.to_python
-            self._on_ring([to_python(user) for user in users], queue=queue)
+            rung = {to_python(user): changes for user, changes in users.items()}
+            self._on_ring(rung, queue=queue, changes=rung)
         self.last_ring_id = max((row[0] for row in rings), default=self.last_ring_id)
 
     def _read_new_jobs(self, execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, str, Any, str]]:

@@ -14,11 +14,11 @@ def test_notify_is_sent_after_the_commit(postgres_site):
 from django.db import connection
 from notifications.realtime.doorbell import postgres
 order, send = [], postgres.PostgresPublisher._send
-def record_and_send(self, db, users, queue):
+def record_and_send(self, db, users, queue, changes):
     assert db.connection is connection.connection
     assert db.connection.info.transaction_status == 0  # idle
     order.append(f"notify {users}")
-    return send(self, db, users, queue)
+    return send(self, db, users, queue, changes)
 postgres.PostgresPublisher._send = record_and_send
 with connection.execute_wrapper(lambda run, sql, *args: order.append(sql) or run(sql, *args)):
     with transaction.atomic():
