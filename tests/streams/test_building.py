@@ -364,7 +364,6 @@ def test_rows_of_a_repeated_transaction_are_numbered_anew(transactional_db, user
         if len(tries) == 1:
             number_new(rows)
             raise OperationalError("database is locked")
-        return None
 
     monkeypatch.setattr(streams, "number_new", number_at_first)
     notify(user, "Hello")
