@@ -189,13 +189,13 @@ class Fanout:
     def _send_carried(self, user: WatchedUser, changes: Sequence[Change]) -> bool:
         """Return whether all subscribers that are followed live have these changes."""
         are_sent = True
-        for guard, prev, seq, unread, unseen, items in changes:
+        for epoch, guard, prev, seq, unread, unseen, items in changes:
             if guard != user.guard:  # sessions may have ended
                 return False
             change_range = ChangeRange(prev=prev, seq=seq, unread=unread, unseen=unseen, items=[items])
             for subscriber in tuple(user.subscribers):
                 if subscriber.is_synced and not subscriber.needs_sync:
-                    if subscriber.position == prev:
+                    if subscriber.position == prev and subscriber.epoch == epoch:
                         self._send_live(subscriber, change_range, [])
                     else:
                         are_sent = False

@@ -54,7 +54,7 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.positions import find_unnumbered_users
+from notifications.streams.positions import epoch_columns, find_unnumbered_users, parse_epoch
 from notifications.streams.rings import has_old_rings, prune_rings, ring
 
 if TYPE_CHECKING:
@@ -140,18 +140,20 @@ def number_new(rows: Iterable[Any]) -> Numbered | None:
     """
     rows = list(rows)
     if not rows:
-        return Numbered([], {}, {})
+        return Numbered([])
     keys = {user: user_to_db(user) for user in sorted({row.user_id for row in rows})}
     in_database = list(keys.values())
     # Several statements: one that locked and read would read from a snapshot older than its lock.
-    statements = [lock_statement(in_database), read_statement(in_database)]
+    statements = [lock_statement(in_database), read_statement(in_database, epoch_columns())]
     if keyed := [row for row in rows if isinstance(row, Notification) and row.key]:
         statements.append(_find_unread(keyed))
     _, found, *replaced = execute_many(statements)
     if any(replaced):
         return None
-    streams = {user_from_db(user): StreamState(*columns) for user, *columns in found}
+    size = 1 + len(StreamState.COLUMNS)
+    streams = {user_from_db(row[0]): StreamState(*row[1:size]) for row in found}
     heads = {user: stream.head for user, stream in streams.items()}
+    epoch = parse_epoch(*found[0][size:]) if found[0][size] is not None else None
     for row in rows:
         stream = streams[row.user_id]
         row.seq = stream.advance()
@@ -159,7 +161,7 @@ def number_new(rows: Iterable[Any]) -> Numbered | None:
             row.raised, row.counted = row.seq, False  # also after an attempt that was rolled back
             stream.count(row, row.read_at is None)
     write_streams({key: streams[user] for user, key in keys.items()})
-    return Numbered(rows, heads, streams)
+    return Numbered(rows, epoch, heads, streams)
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """Changes that a ring carries, so that processes with live subscribers need not read them.
 
 A change is made last in the transaction that has numbered its rows, which holds the stream locked: between ``prev`` and
-``seq`` are these rows and no others. Only a subscriber at ``prev`` takes it, and only while the guard of its user is
-that of the change; for all others the rows are read, as after a ring that carries nothing.
+``seq`` are these rows and no others. Only a subscriber at ``prev`` of the same epoch takes it, and only while the guard
+of its user is that of the change; for all others the rows are read, as after a ring that carries nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from notifications.conf import settings
@@ -25,6 +26,7 @@ MAX_ITEMS_BYTES = 7_000
 class Change(NamedTuple):
     """The advance of a stream from ``prev`` to ``seq``; ``items`` are its rows as JSON, with commas between."""
 
+    epoch: str
     guard: int
     prev: int
     seq: int
@@ -35,7 +37,8 @@ class Change(NamedTuple):
     def to_text(self) -> str:
         """Return it for ``parse_change()``."""
         # JSON has no line break.
-        return f"{self.guard},{self.prev},{self.seq},{self.unread},{self.unseen}\n{self.items}"
+        numbers = f"{self.guard},{self.prev},{self.seq},{self.unread},{self.unseen}"
+        return f"{self.epoch},{numbers}\n{self.items}"
 
 
 #: The changes of each user (key), all that a ring was for; none: they must be read.
@@ -44,9 +47,10 @@ Changes = Mapping[Any, Sequence[Change]]
 
 def parse_change(text: str | None) -> tuple[Change, ...]:
     """Return the change in a text; nothing if there is none, or another version has written it."""
-    numbers, _, items = (text or "").partition("\n")
+    start, _, items = (text or "").partition("\n")
+    epoch, *numbers = start.split(",")
     try:
-        return (Change(*map(int, numbers.split(",")), items=items),)  # type: ignore[misc]
+        return (Change(epoch, *map(int, numbers), items=items),)  # type: ignore[misc]
     except (TypeError, ValueError):
         return ()
 
@@ -65,9 +69,14 @@ class Numbered:
     """Rows that ``number_new()`` has numbered. ``heads`` are those of their streams before, by user (key)."""
 
     def __init__(
-        self, rows: Sequence[Notification | Job], heads: Mapping[Any, int], streams: Mapping[Any, StreamState]
+        self,
+        rows: Sequence[Notification | Job],
+        epoch: str | None = None,
+        heads: Mapping[Any, int] = MappingProxyType({}),
+        streams: Mapping[Any, StreamState] = MappingProxyType({}),
     ) -> None:
         self._rows = rows
+        self._epoch = epoch
         self._heads = heads
         self._streams = streams
 
@@ -77,7 +86,7 @@ class Numbered:
 
     def changes(self) -> Changes:
         """Return what a ring carries of these rows, which are as they were written."""
-        if len(self._rows) > MAX_ROWS_CARRIED or not settings.RINGS_CARRY_CHANGES:
+        if self._epoch is None or len(self._rows) > MAX_ROWS_CARRIED or not settings.RINGS_CARRY_CHANGES:
             return {}
         if any(row.seq is None for row in self._rows):  # See ``uncounting_deleted()``.
             return {}
@@ -88,8 +97,8 @@ class Numbered:
         for user, stream in self._streams.items():
             text = ",".join(items[user])
             if text_size(text) <= MAX_ITEMS_BYTES:
-                counts = stream.unread, stream.unseen
-                found[user] = (Change(stream.guard, self._heads[user], stream.head, *counts, text),)
+                positions = self._heads[user], stream.head, stream.unread, stream.unseen
+                found[user] = (Change(self._epoch, stream.guard, *positions, text),)
         return found
 
 

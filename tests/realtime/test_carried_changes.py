@@ -141,6 +141,14 @@ async def test_with_another_guard_it_is_read(connect, user):
     assert titles(await socket.receive("change")) == ["note 2"]
 
 
+async def test_of_another_epoch_it_is_read(connect, user):
+    """A backup was restored since it was made: its seq may be that of another row."""
+    socket = await followed(connect, user)
+    [ring] = await notified(user, "note 2")
+    await send(ring, epoch="another")
+    assert titles(await socket.receive("change")) == ["note 2"]
+
+
 async def test_after_a_sign_out_whose_ring_was_lost_it_is_read(connect, user):
     """The read finds the guard, and the session that has ended gets nothing more."""
     socket = await followed(connect, user)

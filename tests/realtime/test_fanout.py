@@ -38,7 +38,7 @@ class Reads:
         users = WatchedUsers()
         for user in USERS:
             subscriber = Recipient(self, user, None)
-            subscriber.is_synced = True
+            subscriber.is_synced, subscriber.epoch = True, "e1"
             users.add(subscriber)
         self.events = []
         self.on_read = lambda users: None
@@ -184,7 +184,9 @@ async def test_change_that_a_ring_carries_during_a_read(reads):
         )
 
     async def carry():
-        reads.fanout.send_carried({0: [Change(guard=0, prev=0, seq=1, unread=1, unseen=1, items="{}")]})
+        reads.fanout.send_carried(
+            {0: [Change(epoch="e1", guard=0, prev=0, seq=1, unread=1, unseen=1, items="{}")]}
+        )
 
     loop = asyncio.get_running_loop()
     reads.fanout._users[0].guard = 0

@@ -2,13 +2,14 @@
 
 import json
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
 
 from notifications import streams
 from notifications.api import notify
-from notifications.models import Job, Notification, Ring, Stream, uuid7
+from notifications.models import Epoch, Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
 from notifications.streams import carrying, purging, retention
 from notifications.streams.carrying import Change, merge, parse_change
@@ -20,7 +21,13 @@ from tests.support.outcomes import failed, record, schedule_retries, succeeded
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite stores rings")
-CHANGE = Change(guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"a, b\\nc"},{}')
+CHANGE = Change(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"a, b\\nc"},{}')
+
+
+@pytest.fixture(autouse=True)
+def epoch(transactional_db):
+    """The first client makes it."""
+    return Epoch.objects.create(value=uuid4())
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def read_after(client, prev):
     epoch = client.get("/notifications/api/sync/").json()["epoch"]
     frame = client.get("/notifications/api/sync/", {"epoch": epoch, "seq": prev}).json()
     assert not frame["reset"]
-    return {key: frame[key] for key in ("prev", "seq", "unread", "unseen", "items")}
+    return {key: frame[key] for key in ("epoch", "prev", "seq", "unread", "unseen", "items")}
 
 
 def assert_equal_to_read(client, changes):
@@ -96,6 +103,12 @@ class TestEqualToARead:
 
 class TestNothing:
     """The user must be read."""
+
+    def test_before_there_is_an_epoch(self, user, carried, epoch):
+        """No client has begun to follow."""
+        epoch.delete()
+        notify(user, "Ready")
+        assert carried == [(user.pk, None)]
 
     def test_of_a_job_that_goes_on(self, user, carried):
         job(user)
@@ -192,7 +205,9 @@ class TestChange:
     def test_text(self):
         assert parse_change(CHANGE.to_text()) == (CHANGE,)
 
-    @pytest.mark.parametrize("text", [None, "", "1,2,3", "0,1,2,3,4,5\n{}", "0,1,2,3\n{}", "a,1,2,3,4\n{}"])
+    @pytest.mark.parametrize(
+        "text", [None, "", "e,1,2,3", "e,0,1,2,3,4,5\n{}", "e,0,1,2,3\n{}", "e,a,1,2,3,4\n{}"]
+    )
     def test_text_of_another_version_carries_nothing(self, text):
         assert parse_change(text) == ()
 

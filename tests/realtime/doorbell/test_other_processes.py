@@ -57,7 +57,9 @@ def receive(message):
 
 
 class TestCarriedChanges:
-    CHANGE = Change(guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉 \\"\\\\\\n"}')
+    CHANGE = Change(
+        epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉 \\"\\\\\\n"}'
+    )
 
     def test_round_trip(self):
         """Of users of whom a ring carries something, their changes in order; the others must be read."""
