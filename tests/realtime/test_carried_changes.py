@@ -11,6 +11,7 @@ from notifications.api import notify
 from notifications.signals import rung
 from tests.realtime.auth.test_sign_outs import no_rings
 from tests.realtime.conftest import in_thread
+from tests.realtime.test_following import READ_MISSED
 
 
 @contextmanager
@@ -84,15 +85,22 @@ async def followed(connect, user):
     return socket
 
 
-async def test_live_subscriber_takes_it(connect, user):
-    """At its position it is sent as a frame that was read, and so is the next one."""
+async def test_live_subscriber_takes_it(connect, user, wrap_statements):
+    """At its position it is sent as a frame that was read, and so is the next one; nothing is read."""
+    reads = []
+    wrap_statements(
+        lambda execute, sql, *args: (READ_MISSED in sql and reads.append(sql)) or execute(sql, *args)
+    )
     socket = await followed(connect, user)
+    assert reads
+    reads.clear()
     for number in (2, 3):
         [ring] = await notified(user, f"note {number}")
         await send(ring)
         frame = await socket.receive("change")
         assert (frame["prev"], frame["seq"], frame["unread"]) == (number - 1, number, number)
         assert titles(frame) == [f"carried {number}"]
+    assert not reads
     [ring] = await keep_rings(notify, user, "note 4")
     await send((ring[0], {}))
     assert titles(await socket.receive("change")) == ["note 4"]
