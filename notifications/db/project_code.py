@@ -20,7 +20,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
-from notifications.db.threads import in_transaction
+from notifications.db import job_sessions
+from notifications.db.thread_connections import in_transaction
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -58,6 +59,7 @@ def call(role: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T 
     A transaction that it leaves open is rolled back. ``role`` says in the log what the function is.
     """
     name = name_of(function)
+    job_sessions.note_project_code()
     thread = threading.get_ident()
     # Calls may be nested: a receiver may cancel a job, whose signals are then sent inside the receiver.
     outer = running_calls.get(thread)

@@ -15,7 +15,8 @@ from django.utils.encoding import iri_to_uri
 from notifications import paths
 from notifications.compat import Task
 from notifications.db.project_code import name_of
-from notifications.db.threads import NoThread, close_idle_connections
+from notifications.db.thread_connections import close_idle_connections
+from notifications.db.threads import NoThread
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs

@@ -17,7 +17,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from notifications.db.threads import NoThread, start, start_thread
+from notifications.db.threads import NoThread, start_thread
 from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
 
 logger = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ class LayerListener:
         self._stop_requested = asyncio.Event()
         self._has_own_message = True
         self.is_listening = False
-        self._thread = threading.Thread(target=self._run, name="notifications-doorbell-layer", daemon=True)
-        start(self._thread)
+        self._thread: threading.Thread | None = None
+        self._thread = start_thread(self._run, "notifications-doorbell-layer")
 
     def stop(self) -> None:
         """Leave the group and end the thread. Does not wait if called in this thread."""
@@ -104,7 +104,7 @@ class LayerListener:
         if self._loop:
             with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
                 self._loop.call_soon_threadsafe(self._stop_requested.set)
-        if threading.current_thread() is not self._thread:
+        if self._thread and threading.current_thread() is not self._thread:
             self._thread.join(TIMEOUT_SECONDS)
 
     def _run(self) -> None:

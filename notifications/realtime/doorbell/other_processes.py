@@ -18,7 +18,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from notifications.db.threads import NoThread, start
+from notifications.db.threads import NoThread, start_thread
 from notifications.models import Stream
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ class ListenerThread:
     def __init__(self, name: str) -> None:
         self._stopping = threading.Event()
         self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread
-        self._thread = threading.Thread(target=self._run_until_stop, name=name, daemon=True)
+        self._thread: threading.Thread | None = None
         try:
-            start(self._thread)
+            self._thread = start_thread(self._run_until_stop, name)
         except NoThread:
             self._stop_reader.close()
             self._stop_writer.close()
@@ -58,7 +58,7 @@ class ListenerThread:
         self._stopping.set()
         with contextlib.suppress(OSError):
             self._stop_writer.send(b".")
-        if threading.current_thread() is not self._thread:
+        if self._thread and threading.current_thread() is not self._thread:
             self._thread.join(STOP_TIMEOUT_SECONDS)
 
     def _run_until_stop(self) -> None:
