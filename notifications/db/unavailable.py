@@ -17,7 +17,7 @@ from typing import TypeVar
 from django.db import DataError, Error, InterfaceError, OperationalError
 
 from notifications.db import missing_tables
-from notifications.db.sqlstates import is_missing, is_not_migrated, meaning_of
+from notifications.db.sqlstates import UNKNOWN, UnlistedError, is_missing, is_not_migrated, meaning_of
 from notifications.db.threads import NoThread
 
 logger = logging.getLogger("notifications")
@@ -76,6 +76,11 @@ def is_unavailable(exc: BaseException) -> bool:
     return isinstance(exc, UNAVAILABLE) or is_no_thread(exc)
 
 
+def is_away(exc: BaseException) -> bool:
+    """Return whether an error certainly means that: one of those that no table lists may be about a value too."""
+    return is_unavailable(exc) and not (isinstance(exc, Error) and meaning_of(exc) is UNKNOWN)
+
+
 def classify(exc: Exception) -> Exception:
     """Return an error of the app's own work, one of the database with a class that says what its code means.
 
@@ -86,7 +91,8 @@ def classify(exc: Exception) -> Exception:
         errors_of_missing_tables.add()
     if not isinstance(exc, Error) or isinstance(exc, UNAVAILABLE) == is_unavailable(exc):
         return exc
-    classified = (OperationalError if is_unavailable(exc) else DataError)(*exc.args)
+    kind = UnlistedError if meaning_of(exc) is UNKNOWN else OperationalError
+    classified = (kind if is_unavailable(exc) else DataError)(*exc.args)
     vars(classified).update(vars(exc))  # its notes, and the hook that raised it
     return classified
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import chunks
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, running
 from notifications.jobs.transitions.claims import Claim, claim_of
 from notifications.worker import loops
@@ -96,8 +97,8 @@ class ClaimCheckLoop:
 
     Claims are read on the thread that claims jobs, so that no claim is under way at that moment.
 
-    ``unstorable``
-        Claims without an execution that are not released: their outcome cannot be stored.
+    ``refused``
+        Outcomes of jobs without an execution that are not released: they are tried again.
     ``remove``
         Frees the slot of a void claim.
     """
@@ -106,12 +107,12 @@ class ClaimCheckLoop:
         self,
         state: WorkerState,
         *,
-        unstorable: set[Claim],
+        refused: dict[Claim, Outcome],
         thread_pools: Sequence[DaemonExecutor],
         remove: Callable[[Claim], None],
     ) -> None:
         self._state = state
-        self._unstorable = unstorable
+        self._refused = refused
         self._thread_pools = thread_pools
         self._remove = remove
         #: Claims without an execution at the last check.
@@ -150,10 +151,9 @@ class ClaimCheckLoop:
             execution.is_stopping = True
             task.cancel()
             self._remove(claim)
-        self._unstorable.intersection_update(claimed)
         # The answer to a claim may be lost with a connection. At the first check it may also still be on its way from
         # the claiming thread to the event loop, so jobs are released at the second one.
-        missing = claimed.keys() - self._state.executions.keys() - self._unstorable
+        missing = claimed.keys() - self._state.executions.keys() - self._refused.keys()
         if lost := missing & self._missing:
             logger.warning("Releasing jobs that are claimed but do not run: %d", len(lost))
             await self._state.writer.run(queueing.release, [claimed[claim] for claim in lost])
@@ -162,11 +162,11 @@ class ClaimCheckLoop:
     async def _extend_deadlines(self) -> None:
         """Extend the deadlines of jobs that wait for a thread, whose timeout has not begun.
 
-        And of those whose outcome a hook holds up: another worker would run them again.
+        And of those whose outcome a hook holds up, or the database refuses: another worker would run them again.
         """
         executions = self._state.executions.values()
         waiting = [execution.job for execution in executions if execution.is_waiting_for_thread]
-        waiting += self._state.held.jobs
+        waiting += [*self._state.held.jobs, *(outcome.job for outcome in self._refused.values())]
         if waiting:
             # That of a task that cannot be imported any more is not known.
             timeouts = {job.task_path: self._state.timeouts.get(job.task_path, 0.0) for job in waiting}
