@@ -1,5 +1,6 @@
 """The two databases, SQLite and PostgreSQL.
 
+dialects                   what the two databases do in another way: others call its verbs
 transactions               the app's own transactions, and callbacks after the commit of a caller's
 bulk, updates, insertion, adapters  many rows, one row, values and keys of users in raw SQL
 imports                    modules of the project, imported before a transaction
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from notifications.db.transactions import chunks as chunks
     from notifications.db.transactions import connection as connection
     from notifications.db.transactions import database as database
+    from notifications.db.transactions import dialect as dialect
     from notifications.db.transactions import execute_one as execute_one
     from notifications.db.transactions import fair_atomic as fair_atomic
     from notifications.db.transactions import retrying_atomic as retrying_atomic
@@ -50,7 +52,7 @@ else:
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
             "notifications.db.transactions": (
-                "chunks connection database execute_one fair_atomic retrying_atomic"
+                "chunks connection database dialect execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
                 "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_query_error is_unavailable "

@@ -20,6 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
+from notifications.db.dialects import find_dialect
 from notifications.db.threads import in_transaction
 
 logger = logging.getLogger("notifications.jobs")
@@ -111,10 +112,8 @@ def _is_open(db: BaseDatabaseWrapper) -> bool:
     raw = db.connection
     if raw is None:
         return True
-    if db.vendor == "postgresql":
-        return not raw.closed
     try:
-        return db.vendor != "sqlite" or raw.in_transaction is not None
+        return (found := find_dialect(db)) is None or found.is_open(raw)
     except db.Database.Error:
         return False
 

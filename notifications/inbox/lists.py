@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, dialect
 from notifications.models import Notification
 from notifications.streams import grouping, listing
 from notifications.streams.grouping import Group, GroupedRows
@@ -85,9 +85,8 @@ def read_state(user: Any, categories_of: Filters) -> InboxState:
         columns.append(f"(SELECT COUNT(*) FROM ({' UNION ALL '.join(selects)}) AS counted)")
         number += len(selects)
     sql, more = _select_categories(categories_of)
-    to_json = "json_group_array(category)" if connection().vendor == "sqlite" else "json_agg(category)::text"
     saved = "(SELECT views FROM notifications_inboxviews WHERE user_id = %s)"
-    columns += [f"(SELECT {to_json} FROM ({sql}) AS named)", saved, PENDING_KIND]
+    columns += [f"(SELECT {dialect().json_array('category')} FROM ({sql}) AS named)", saved, PENDING_KIND]
     params = [user_to_db(user)] * (number + more + 2)
     position, (inbox, snoozed, categories, views, pending) = read_numbered_position_with(
         user, columns, params

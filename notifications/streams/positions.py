@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import chunks, connection, retrying_atomic
+from notifications.db.transactions import chunks, connection, dialect, retrying_atomic
 from notifications.models import Epoch
 
 #: A client whose cursor is further behind starts from a snapshot.
@@ -190,15 +190,12 @@ def _read_epoch_and_position(
 
 
 def _epoch_columns() -> str:
-    if connection().vendor != "postgresql":
-        return "value"
-    return (
-        "value, CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
-    )
+    return f"value, {dialect().timeline()}"
 
 
 def _parse_epoch(row: Sequence[Any]) -> str:
-    return "-".join(str(part).lower() for part in (uuid.UUID(str(row[0])), *row[1:]))
+    value, timeline = row
+    return str(uuid.UUID(str(value))) if timeline is None else f"{uuid.UUID(str(value))}-{timeline.lower()}"
 
 
 def _new_epoch() -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from notifications.db.adapters import user_to_db
+from notifications.db.dialects import dialect_of
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.ids import process_number
 from notifications.signals import rung
@@ -35,14 +36,7 @@ def ring(users: Iterable[Any], *, queue: bool = False) -> None:
     if not keys and not queue:
         return
     db = connection()
-    if db.vendor == "sqlite":
-        rows = [user_to_db(user) for user in keys] + [None] * queue
-        row = f"(%s, {process_number()})"
-        with db.cursor() as cursor:
-            cursor.execute(
-                f"INSERT INTO notifications_ring (user_id, origin) VALUES {', '.join([row] * len(rows))}",
-                rows,
-            )
+    dialect_of(db).store_rings(db, [*map(user_to_db, keys), *[None] * queue], process_number())
     on_commit_merged("rings", (keys, queue), _send)
 
 
@@ -63,11 +57,10 @@ def expect_own_jobs(jobs: Sequence[Job]) -> None:
 
     After it, the listener may have read the row already and rung, and ``ring_new_jobs`` would ring again.
     """
-    if connection().vendor == "sqlite":
-        for job in jobs:
-            own_jobs[job.id.hex] = None
-        while len(own_jobs) > MAX_OWN_JOBS:
-            own_jobs.popitem(last=False)
+    for job in jobs:
+        own_jobs[job.id.hex] = None
+    while len(own_jobs) > MAX_OWN_JOBS:
+        own_jobs.popitem(last=False)
 
 
 def too_many_rings() -> str:
@@ -80,14 +73,13 @@ def too_many_rings() -> str:
 def prune_rings() -> None:
     """Delete all but the last ``MAX_RINGS_KEPT`` rows of ``Ring``, once there are twice as many."""
     db = connection()
-    if db.vendor != "sqlite":
+    if not (statement := dialect_of(db).delete_rings(MAX_RINGS_KEPT)):
         return
     with db.cursor() as cursor:
         cursor.execute(f"SELECT {too_many_rings()}")
         if not cursor.fetchone()[0]:
             return
-    sql = f"DELETE FROM notifications_ring WHERE id <= (SELECT max(id) FROM notifications_ring) - {MAX_RINGS_KEPT}"
-    retrying_atomic(lambda: db.cursor().execute(sql))
+    retrying_atomic(lambda: db.cursor().execute(statement))
 
 
 def _send(rings: list[tuple[list[Any], bool]]) -> None:

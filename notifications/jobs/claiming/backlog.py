@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from django.db.models import Q
 
 from notifications.db.clock import database_now, database_now_sql, is_lease_valid
-from notifications.db.transactions import connection, database, execute_many
+from notifications.db.transactions import connection, database, dialect, execute_many
 from notifications.extension import hooks
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import (
@@ -94,7 +94,7 @@ class QueueDepths:
         """
         if all(depth.due < MIN_LARGE_SHARE for depth in self.queues):
             return []
-        rows = execute_many([*_statements_before(), _shares_query()])[-1]
+        rows = execute_many([*dialect().without_compilation(), _shares_query()])[-1]
         now, totals = database_now(is_estimate=True), Counter[str]()
         for name, _, jobs, _ in rows:
             totals[name] += jobs
@@ -132,7 +132,7 @@ def queue_depths(
     if backend:
         source = Source(backends=(backend,))
     query = _depths_query(executors, is_paused, source or Source(), has_limited=has_limited)
-    rows = execute_many([*_statements_before(), query])[-1]
+    rows = execute_many([*dialect().without_compilation(), query])[-1]
     found: dict[str, QueueDepth] = {}
     for name, is_queue_paused, limit, ready, late, delayed, limited, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
@@ -164,12 +164,6 @@ class LargeShare(NamedTuple):
     jobs: int
     total: int
     waited_seconds: float
-
-
-def _statements_before() -> list[tuple[str, list[Any]]]:
-    """Return what is executed in the same round trip before the query of the depths."""
-    # PostgreSQL estimates 250 rows of queues and executors, and would compile the query for 280 ms to run it for 15 ms.
-    return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
 def _depths_query(

@@ -25,6 +25,7 @@ from notifications.db.transactions import (
     call_after_write,
     connection,
     database,
+    dialect,
     execute_one,
     fair_atomic,
     retrying_atomic,
@@ -217,10 +218,9 @@ def _claim_due(
 
 
 def make_claims_durable() -> None:
-    """Wait until PostgreSQL has written the claims that were made before to its disk."""
-    if connection().vendor == "postgresql":
-        # A commit waits for the disk only if its transaction has written something.
-        execute_one("SELECT pg_logical_emit_message(true, 'notifications', '')", ())
+    """Wait until the claims that were made before are on the disk."""
+    for statement in dialect().make_commits_durable():
+        execute_one(*statement)
 
 
 def _lock_and_claim(

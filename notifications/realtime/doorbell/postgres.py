@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from notifications.db.deadlines import limit_this_thread, set_options
+from notifications.db.dialects import find_dialect
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
@@ -49,11 +50,7 @@ class ProbeFailed(Exception):
 
 def can_listen() -> bool:
     """Return whether the app's database is PostgreSQL, through psycopg 3."""
-    if connection().vendor != "postgresql":
-        return False
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-    return is_psycopg3
+    return (dialect := find_dialect(connection())) is not None and dialect.can_listen()
 
 
 def measure_round_trip() -> float:
