@@ -166,3 +166,36 @@ def count_for_log(what: str) -> int:
             return 0
         _logged_at[what] = now
         return _counts.pop(what)
+
+
+def log_retried(
+    logger: logging.Logger,
+    what: str,
+    exc: BaseException,
+    *,
+    level: int = logging.WARNING,
+    has_trace: bool = True,
+) -> None:
+    """Log that something has failed which is tried again, once in ``LOG_INTERVAL_SECONDS``, with how often it has.
+
+    ``what``
+        The constant phrase of the line, such as ``"Could not read changes"``.
+    ``has_trace``
+        Whether an error that is not about the database has its traceback, and a line of its own.
+    """
+    if log_if_not_migrated(exc):
+        return
+    is_expected = not has_trace or is_query_error(exc)
+    if count := count_for_log(what if is_expected else f"{what}: {type(exc).__name__}"):
+        times = f" ({count} times since the last such line)" if count > 1 else ""
+        error = " ".join(str(exc).split()) or type(exc).__name__
+        logger.log(
+            level, "%s%s: %s", what, times, error, exc_info=None if is_expected or not has_trace else exc
+        )
+
+
+def forget_logged() -> None:
+    """Have the next line of each kind logged, as in a new process."""
+    with _lock:
+        _logged_at.clear()
+        _counts.clear()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from notifications.db.transactions import chunks
-from notifications.db.unavailable import is_away
+from notifications.db.unavailable import is_away, log_retried
 from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes, results
 from notifications.jobs.notifying import jobs_added
@@ -128,7 +128,7 @@ class RecordLoop:
         except Exception as exc:
             # A hook may raise such an error of its own, for ever: then it is tried as any other of a hook.
             if is_away(exc) and hook_of(exc) is None:
-                logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
+                log_retried(logger, "Could not record outcomes, which is tried again", exc)
                 await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
                 return set()
         return set().union(*[await self._record_alone(outcome) for outcome in group])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import chunks
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_retried
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, running
 from notifications.jobs.transitions.claims import Claim, claim_of
@@ -54,9 +54,7 @@ class ProgressLoop:
                 for group in chunks(jobs):
                     await self._state.writer.run(running.store_progress, group)
             except UNAVAILABLE as exc:
-                logger.warning(
-                    "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
-                )
+                log_retried(logger, "Could not store the progress of jobs, which is tried again", exc)
                 for execution in reported:
                     self._reports.setdefault(claim_of(execution.job), execution)
                 self._has_reports.set()
@@ -83,7 +81,7 @@ class CancelLoop:
             try:
                 requests = await self._state.writer.run(running.cancellations_requested, self._state.worker)
             except UNAVAILABLE as exc:
-                logger.warning("Could not read cancellation requests: %s", exc)
+                log_retried(logger, "Could not read cancellation requests", exc)
                 requests = []
             for id, fence, by_other in requests:
                 if execution := self._state.executions.get((id, fence)):
@@ -127,7 +125,7 @@ class ClaimCheckLoop:
                 await self._check_claims()
                 await self._extend_deadlines()
             except UNAVAILABLE as exc:
-                logger.warning("Could not check the claims of running jobs: %s", exc)
+                log_retried(logger, "Could not check the claims of running jobs", exc)
 
     async def _check_claims(self) -> None:
         executions = dict(self._state.executions)

@@ -20,7 +20,7 @@ from notifications.db.dialects import find_dialect
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db.unavailable import QUERY_ERRORS, log_retried
 from notifications.realtime.doorbell.other_processes import (
     ListenerThread,
     build_messages,
@@ -167,7 +167,7 @@ class PostgresPublisher:
                 raise Error(result.get_error_message())
         except (*QUERY_ERRORS, Error) as exc:
             db.errors_occurred = True  # makes Django check the connection before the next request
-            logger.warning("Could not ring other processes: %s", exc)
+            log_retried(logger, "Could not ring other processes", exc)
             return False
         return True
 
