@@ -18,9 +18,9 @@ from notifications.extension.installed import list_apps
 from notifications.jobs import announcing
 from notifications.jobs.transitions import (
     batch_completion,
-    claims,
     expiring,
     manual,
+    queueing,
     reaping,
     recording,
     waiting,
@@ -75,9 +75,9 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty(
             "queue jobs that are due",
             0,
-            run_chunks(lambda: claims.queue_due_jobs() == 0),
+            run_chunks(lambda: queueing.queue_due_jobs() == 0),
             Where.EVERYWHERE & ~Where.WORKER,
-            condition=claims.due_jobs_condition,
+            condition=queueing.due_jobs_condition,
         ),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
         Duty("end waits that are due", 0, run_chunks(waiting.end_due_waits), condition=waiting.due_condition),

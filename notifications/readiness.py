@@ -17,7 +17,7 @@ from notifications.db.transactions import connection, database, dialect, try_wri
 from notifications.db.unavailable import is_query_error
 from notifications.extension import hooks
 from notifications.extension.installed import list_apps
-from notifications.jobs.claiming.backlog import claiming_workers
+from notifications.jobs.claiming.unserved import claiming_workers
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.streams.snoozing import MAX_SNOOZE

@@ -54,6 +54,16 @@ def execute_with_now(sql: str, params: Sequence[Any]) -> tuple[list[tuple[Any, .
     return rows, _from_db(moment)
 
 
+def now_column() -> str:
+    """Return SQL of a column whose value ``now_from_column()`` converts."""
+    return f"({dialect().clock_query() or 'NULL'})"
+
+
+def now_from_column(moment: datetime | None) -> datetime:
+    """Return the database's time from the value of ``now_column()``."""
+    return _from_db(moment) if moment else database_now()
+
+
 def _from_db(moment: datetime) -> datetime:
     return times.from_db(moment, connection()) + clock_offset
 

@@ -20,7 +20,6 @@ from notifications.db.dialects import dialect_of, find_dialect
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
-from notifications.extension import shipped
 from notifications.extension.installed import list_apps
 
 logger = logging.getLogger("notifications")
@@ -45,11 +44,11 @@ class Mismatch(NamedTuple):
 
 def tables_of_other_app() -> Mismatch:
     """Return the difference of a database with the tables of another app, such as django-notifications-hq."""
-    importer = shipped.find_app_of_subcommand("import_hq")
     return Mismatch(
         "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
-        f"Set them aside, to be imported afterwards: add {importer!r} to INSTALLED_APPS, and run manage.py "
-        "notifications import_hq --set-aside.",
+        "Set them aside: ALTER TABLE notifications_notification RENAME TO hq_notification; "
+        "UPDATE django_migrations SET app = 'hq_notifications' WHERE app = 'notifications'. "
+        'Then run manage.py migrate. The page "From django-notifications-hq" of the documentation has the import.',
         is_of_other_app=True,
     )
 

@@ -194,8 +194,9 @@ def log_retried(
         )
 
 
-def forget_logged() -> None:
-    """Have the next line of each kind logged, as in a new process."""
+def forget_logged(what: str = "") -> None:
+    """Have the next line of this phrase logged, of any if it is empty: what has failed has worked again."""
     with _lock:
-        _logged_at.clear()
-        _counts.clear()
+        for logged in (_logged_at, _counts):
+            for key in [what] if what else list(logged):
+                logged.pop(key, None)

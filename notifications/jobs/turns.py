@@ -66,6 +66,13 @@ _LAST = (
     "AND share_name = {} ORDER BY turn DESC LIMIT 1), 0)"
 )
 
+#: SQL that tells jobs of different shares apart, as ``share_of()`` does.
+SHARE = (
+    "CASE WHEN share_name <> '' THEN share_name "
+    f"WHEN concurrency_key <> '' AND executor IN ({', '.join(map(repr, SENDER_EXECUTORS))}) THEN concurrency_key "
+    "WHEN user_id IS NULL THEN task_path ELSE CAST(user_id AS text) END"
+)
+
 _lock = threading.Lock()
 #: The last turn that this process has given to a share under a clock, and until when (monotonic) it is known.
 _last_turns: dict[tuple[str, Clock, str], tuple[int, float]] = {}

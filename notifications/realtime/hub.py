@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakSet
 
 from notifications.extension import Where
-from notifications.jobs.claiming import backlog
+from notifications.jobs.claiming import unserved
 from notifications.realtime import close_reasons, doorbell, freed_memory
 from notifications.realtime.auth.handshakes import SessionLookup
 from notifications.realtime.auth.sessions import find_deactivated, find_deleted
@@ -211,7 +211,7 @@ class Hub:
             self.feeds.read_all()
             run_in(
                 self.auth_pool,
-                backlog.warn_of_unserved_jobs,
+                unserved.warn_of_unserved_jobs,
                 error_message="Could not look for unserved jobs",
             )
             if self.users:

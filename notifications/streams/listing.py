@@ -259,6 +259,32 @@ def find_window(
     return None if row is None else row[0]
 
 
+def count(user: Any, limit: int, *, head: int, filters: Filters) -> tuple[int, bool]:
+    """Return how many notifications of a user (key) up to ``head`` filters select, at most ``limit``.
+
+    The second value is whether all of them were searched: narrow filters look at ``MAX_ROWS_SEARCHED`` only.
+    """
+    below, window = head + 1, None
+    if filters.is_narrow:
+        window = find_window(user, MAX_ROWS_SEARCHED, above=0, below=below, filters=filters)
+    above = None if window is None else window - 1
+    sql, params = select(["raised"], user, limit, above=above, below=below, filters=filters)
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM ({sql}) AS counted", params)
+        return cursor.fetchone()[0], window is None
+
+
+def find_categories(user: Any, *, up_to: int, filters: Filters) -> set[str]:
+    """Return all categories of a list up to a position, with ``""`` where notifications have none."""
+    selects = filters.select_each("category", "raised <= %s", "")
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS listed",
+            [user_to_db(user), up_to] * len(selects),
+        )
+        return {category for (category,) in cursor.fetchall()}
+
+
 def partitions(*, read: bool | None = None, archived: bool | None = None) -> list[Q]:
     """Return the conditions of the partitions in these states (None: in either).
 

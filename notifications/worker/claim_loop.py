@@ -24,7 +24,8 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.transitions import batch_completion, claims, running
-from notifications.jobs.transitions.claims import ClaimedJob, claim_of, queue_due_jobs
+from notifications.jobs.transitions.claims import ClaimedJob, claim_of
+from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops

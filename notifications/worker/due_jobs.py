@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from notifications.jobs.transitions.claims import queue_due_jobs
+from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 

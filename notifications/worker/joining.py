@@ -19,7 +19,7 @@ from notifications.db.threads import close_idle_connections
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobCancelled, JobDoesNotExist
-from notifications.jobs.claiming.backlog import claiming_workers
+from notifications.jobs.claiming.unserved import claiming_workers
 from notifications.jobs.declaring.tasks import refuse_backend, stores_jobs
 from notifications.jobs.durable_calls import refuse_on_event_loop
 from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end

@@ -125,10 +125,10 @@ def test_a_database_of_another_commit(db):
 def test_a_database_of_another_app(hq_database):
     """All name the app and how its table is set aside, and none a newer version or `migrate`, which refuses."""
     (error,) = database_checks()
-    assert error.id == "notifications.E001" and "import_hq --set-aside" in error.hint
+    assert error.id == "notifications.E001" and "RENAME TO hq_notification" in error.hint
     assert "django-notifications-hq" in error.msg
     assert system_checks("E001", tags=None) == []
-    with pytest.raises(ImproperlyConfigured, match=r"django-notifications-hq.*import_hq --set-aside"):
+    with pytest.raises(ImproperlyConfigured, match=r"django-notifications-hq.*RENAME TO hq_notification"):
         schema.refuse(schema.find_mismatch())
     assert_doctor_says(error.msg, error.hint)
 

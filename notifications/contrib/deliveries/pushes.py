@@ -73,6 +73,7 @@ class Push(Channel):
             deadline=DEADLINE_SECONDS,
             retries=0,
             follow_redirects=False,
+            is_user_url=True,
         ) as response:
             if 300 <= response.status < 400:
                 raise ValueError("The push service redirects to another address, which is not followed.")
@@ -81,7 +82,7 @@ class Push(Channel):
             try:
                 response.raise_for_status()
             except outbound.BadStatus as exc:
-                raise await _with_reason(exc, response) from exc
+                raise await _with_reason(exc, response, device.endpoint) from exc
 
     def record(self, message: ChannelMessage, error: Exception | None) -> None:
         """Store that the device was reached or refused, or remove it if it is gone."""
@@ -108,7 +109,7 @@ class Push(Channel):
         return vapid.find_wrong_web_push(is_used=is_used)
 
 
-async def _with_reason(error: Any, response: Any) -> Exception:
+async def _with_reason(error: Any, response: Any, endpoint: str) -> Exception:
     """Return the error of a status with the reason that the body of the answer gives, if it gives one."""
     body = b""
     try:
@@ -118,7 +119,7 @@ async def _with_reason(error: Any, response: Any) -> Exception:
                 break
     except NotificationsError:
         pass  # the status counts
-    if reason := refusals.parse_reason(body[: refusals.MAX_BODY_BYTES]):
+    if reason := refusals.parse_reason(body[: refusals.MAX_BODY_BYTES], endpoint):
         text = f"{str(error).rstrip('.')}: {reason}"
         error = type(error)(text, status=error.status, retry_after=error.retry_after)
         error.reason = reason

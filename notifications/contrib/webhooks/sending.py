@@ -192,6 +192,7 @@ async def post(url: str, headers: dict[str, str], body: bytes) -> EndpointRespon
             deadline=DEADLINE_SECONDS,
             retries=0,
             follow_redirects=False,
+            is_user_url=True,
         ) as response:
             if response.status < 300:
                 return EndpointResponse(response.status, "", 0.0, "")

@@ -1,8 +1,8 @@
 """Where a job changes its state.
 
 enqueueing              new jobs: their owner and key
-queueing                running to queued: retries, releases
-claims                  queued to running; scheduled jobs join the queue when they are due
+queueing                running to queued: retries, releases; scheduled jobs join the queue when they are due
+claims                  queued to running
 running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches
 unrecorded_outcomes     outcomes that a hook holds up, stored with their jobs

@@ -1,8 +1,4 @@
-"""Claims: jobs from the queue to ``running``, under the lease of a worker; and how scheduled jobs join the queue.
-
-A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job, so
-all that wait stand in one order. Workers do that by a timer (``worker/due_jobs.py``), servers as a duty.
-"""
+"""Claims: jobs from the queue to ``running``, under the lease of a worker."""
 
 from __future__ import annotations
 
@@ -19,15 +15,12 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
-from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import (
     call_after_write,
     connection,
-    database,
     dialect,
     execute_one,
-    fair_atomic,
     retrying_atomic,
 )
 from notifications.jobs import turns
@@ -40,9 +33,8 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
-from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
+from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
-from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 
 if TYPE_CHECKING:
@@ -72,10 +64,6 @@ CLAIM_ASSIGNMENTS = (
     # A job that has begun does not expire, however often it is queued again.
     "expires_at = NULL",
 )
-#: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
-LOCKED_PAUSE_SECONDS = 0.02
-#: What is read of scheduled jobs that join the queue.
-DUE_COLUMNS = ("id", "user_id", "fence", "task_path", *TURN_COLUMNS)
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
 
 
@@ -303,48 +291,3 @@ def _claim_in_one_statement(
 def progress_of(job: Job) -> tuple[Any, ...]:
     """Return the values of ``PROGRESS_COLUMNS``."""
     return (job.progress_current, job.progress_total, job.progress_message)
-
-
-def queue_due_jobs() -> float | None:
-    """Have scheduled jobs that are due join the queue, at most as many as one transaction changes.
-
-    Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
-    """
-    scheduled = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__isnull=False)
-    due_at = scheduled.order_by("due_at", "id").values_list("due_at", flat=True).first()
-    if due_at is None:
-        return None
-    seconds = (times.as_utc(due_at) - database_now()).total_seconds()
-    if seconds > 0:
-        return seconds
-    return 0.0 if fair_atomic(_queue_due_jobs) else LOCKED_PAUSE_SECONDS
-
-
-def _queue_due_jobs() -> int:
-    due = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__lte=database_now())
-
-    def lock(*order: str) -> list[Any]:
-        return list(lock_query(due.order_by(*order))[: max_rows()].values_list(*DUE_COLUMNS, named=True))
-
-    jobs = lock("due_at", "id")
-    if len(jobs) == max_rows():
-        # What other shares have due since does not wait until all that were due before it have joined the queue.
-        shares = {turns.share_of(job) for job in jobs}
-        jobs += [job for job in reversed(lock("-due_at", "-id")) if turns.share_of(job) not in shares]
-    places = next_places(jobs, [job.executor for job in jobs])
-    update_locked_rows(
-        ("share_name", "turn"),
-        list(zip(places, jobs, strict=True)),
-        assignments=("due_at = NULL", "version = version + 1"),
-        states=(Job.State.QUEUED,),
-    )
-    ring_queued(jobs)
-    return len(jobs)
-
-
-def due_jobs_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``queue_due_jobs()`` finds something, and its parameters."""
-    now, param = database_now_sql()
-    # With an order, for which PostgreSQL reads the index whatever its statistics say.
-    due = f"SELECT due_at FROM notifications_job WHERE state = 'queued' AND due_at <= {now} ORDER BY due_at LIMIT 1"
-    return f"({due}) IS NOT NULL", (param,)

@@ -15,6 +15,8 @@ from notifications.db.deadlines import limit_answers
 from notifications.db.schema import find_mismatch
 from notifications.db.transactions import connection, database, dialect, try_write
 from notifications.db.unavailable import is_query_error
+from notifications.jobs.claiming.backlog import queue_depths
+from notifications.jobs.claiming.waiting_reasons import describe_depths
 from notifications.management.diagnosis.checking import explain, register
 from notifications.readiness import Missing, find_missing, pending_migrations, worker_advice
 from notifications.streams import rebuilding
@@ -166,6 +168,8 @@ def check_readiness(**options: Any) -> Iterator[CheckMessage]:
     elif found:
         missing, reason = found
         describe = {Missing.WORKER: worker_advice, Missing.MIGRATIONS: missing_tables.describe_remedy}
+        if missing is Missing.WORKER:
+            reason += f"; {describe_depths(queue_depths())}"
         problem, remedy = f"{reason}.", REMEDIES[missing] if missing in REMEDIES else describe[missing]()
     else:
         return

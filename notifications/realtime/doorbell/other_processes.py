@@ -19,7 +19,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from notifications.db.threads import NoThread, start
-from notifications.db.unavailable import log_retried
+from notifications.db.unavailable import forget_logged, log_retried
 from notifications.models import Stream
 
 logger = logging.getLogger(__name__)
@@ -112,12 +112,13 @@ def retry_forever(name: str, run: Run, stopping: threading.Event) -> None:
 
     Errors are logged under ``name`` once a minute, and each recovery once.
     """
-    backoff, has_failed = MIN_BACKOFF_SECONDS, False
+    backoff, has_failed, phrase = MIN_BACKOFF_SECONDS, False, f"Doorbell interrupted, retrying: {name}"
 
     def on_connected() -> None:
         nonlocal has_failed
         if has_failed:
             logger.info("Doorbell works again: %s", name)
+            forget_logged(phrase)
         has_failed = False
 
     while not stopping.is_set():
@@ -126,7 +127,7 @@ def retry_forever(name: str, run: Run, stopping: threading.Event) -> None:
             return run(on_connected)
         except Exception as exc:  # the thread must survive any error
             # Until then, the position check finds changes by other processes within 5 s.
-            log_retried(logger, f"Doorbell interrupted, retrying: {name}", exc, has_trace=False)
+            log_retried(logger, phrase, exc, has_trace=False)
             has_failed = True
         if time.monotonic() - started > MAX_BACKOFF_SECONDS:
             backoff = MIN_BACKOFF_SECONDS
