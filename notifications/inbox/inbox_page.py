@@ -107,8 +107,9 @@ class InboxPage:
         selects = VIEWS[query.view].select_each(
             "category", "raised > 0", f"ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}"
         )
+        names = dialect().json_array("category")
         columns += [
-            f"(SELECT {dialect().json_array('category')} FROM (SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest "
+            f"(SELECT {names} FROM (SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest "
             f"WHERE category <> '' ORDER BY category LIMIT {MAX_CATEGORIES}) AS named)",
             "(SELECT views FROM notifications_inboxviews WHERE user_id = %s)",
             PENDING_KIND,

@@ -17,6 +17,8 @@ class Dialect(ABC):
         Whether the driver takes times as they are.
     ``runs_in_process``
         Whether it runs in the processes that use it, which are not to be forked while a thread uses it.
+    ``locks_rows``
+        Whether transactions lock rows, and pass over those that others have locked.
     ``has_one_writer``
         Whether one transaction writes at a time, for which all others wait.
     """
@@ -24,6 +26,7 @@ class Dialect(ABC):
     name: str
     takes_times: bool
     runs_in_process: bool
+    locks_rows: bool
     has_one_writer: bool
 
     # Expressions
@@ -99,6 +102,18 @@ class Dialect(ABC):
             Those of the jobs that are read.
         ``rows``
             The subquery from its FROM on, perhaps with an order and a limit.
+        """
+
+    @abstractmethod
+    def rows_like(self, table: str, index: str, column: str, pattern: str) -> str:
+        """Return FROM and WHERE of the rows whose column is like a pattern, as a partial index spells it."""
+
+    @abstractmethod
+    def following_queue(self, jobs: str) -> str:
+        """Return the query for the backend and queue that follow those of each row of ``pairs``, in ascending order.
+
+        ``jobs``
+            FROM and WHERE of jobs, in the order of an index that begins with their backend and queue.
         """
 
     @abstractmethod

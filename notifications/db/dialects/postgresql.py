@@ -15,6 +15,7 @@ class PostgreSQL(Dialect):
     name = "postgresql"
     takes_times = True
     runs_in_process = False
+    locks_rows = True
     has_one_writer = False
 
     def greatest(self, *expressions: str) -> str:
@@ -63,6 +64,15 @@ class PostgreSQL(Dialect):
 
     def join_each(self, columns: str, rows: str, alias: str) -> str:
         return f"CROSS JOIN LATERAL (SELECT {columns} {rows}) AS {alias}"
+
+    def rows_like(self, table: str, index: str, column: str, pattern: str) -> str:
+        return f"FROM {table} WHERE {column}::text LIKE {pattern}"
+
+    def following_queue(self, jobs: str) -> str:
+        columns = "CAST(backend AS text), CAST(queue_name AS text)"
+        order = "ORDER BY backend, queue_name LIMIT 1"
+        following = f"SELECT {columns} {jobs} AND (backend, queue_name) > (alias, name) {order}"
+        return f"SELECT following.* FROM pairs, LATERAL ({following}) AS following"
 
     def texts_table(self, texts: Sequence[str]) -> tuple[str, Any]:
         return "unnest(%s::text[]) AS keys(value)", list(texts)

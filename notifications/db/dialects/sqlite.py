@@ -15,6 +15,7 @@ class SQLite(Dialect):
     name = "sqlite"
     takes_times = False
     runs_in_process = True
+    locks_rows = False
     has_one_writer = True
 
     def greatest(self, *expressions: str) -> str:
@@ -60,6 +61,19 @@ class SQLite(Dialect):
     def join_each(self, columns: str, rows: str, alias: str) -> str:
         # It has no LATERAL, but a subquery of a join condition may refer to the tables before it.
         return f"CROSS JOIN notifications_job AS {alias} ON {alias}.id IN (SELECT id {rows})"
+
+    def rows_like(self, table: str, index: str, column: str, pattern: str) -> str:
+        return f"FROM {table} INDEXED BY {index} WHERE {column} LIKE {pattern} ESCAPE '\\'"
+
+    def following_queue(self, jobs: str) -> str:
+        # It would compare only the first of two columns by the index.
+        order = "ORDER BY backend, queue_name LIMIT 1"
+        of_backend = f"SELECT id {jobs} AND backend = alias AND queue_name > name {order}"
+        of_next = f"SELECT id {jobs} AND backend > alias {order}"
+        return (
+            "SELECT job.backend, job.queue_name FROM pairs CROSS JOIN notifications_job AS job "
+            f"ON job.id = coalesce(({of_backend}), ({of_next}))"
+        )
 
     def texts_table(self, texts: Sequence[str]) -> tuple[str, Any]:
         return "json_each(%s)", json.dumps(texts)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import connection, dialect, execute_many
+from notifications.db.transactions import dialect, execute_many
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
@@ -218,14 +218,11 @@ def _shares_query() -> Query:
     """Return the query for queue, share, number of jobs, and since when the first of them waits."""
     of_turns = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     limit = "LIMIT (SELECT most FROM bound)"
-    if connection().vendor == "postgresql":
-        job = f"LATERAL (SELECT share_name, queued_at, run_after {of_turns} {limit}) AS job"
-    else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
-        job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
+    job = dialect().join_each("share_name, queued_at, run_after", f"{of_turns} {limit}", "job")
     ctes, params = _queues_to_read(WORKER_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors CROSS JOIN {job}
+        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors {job}
         GROUP BY name, job.share_name
     """
     return sql, params

@@ -89,7 +89,7 @@ class QueueWatch:
     def refresh(self, executors: Collection[str]) -> None:
         """Read which queues have jobs of these executors, at most each ``QUEUES_INTERVAL_SECONDS``."""
         now = time.monotonic()
-        if connection().vendor == "postgresql" and now - self._read_at >= QUEUES_INTERVAL_SECONDS:
+        if claim_queries.can_lock_first_jobs() and now - self._read_at >= QUEUES_INTERVAL_SECONDS:
             self._read_at = now
             if len({(queue.backend, queue.name) for queue in due_queues(Source(), executors)}) > 1:
                 self._several_until = now + 2 * QUEUES_INTERVAL_SECONDS

@@ -155,7 +155,7 @@ def _claim(
     among: Q | None,
     executors: Capacities,
 ) -> list[ClaimedJob]:
-    can_use_one_statement = among is None and connection().vendor == "postgresql"
+    can_use_one_statement = among is None and claim_queries.can_lock_first_jobs()
     # Each job of a sender has a concurrency key, which one statement does not claim.
     if can_use_one_statement and executors.keys() - set(SENDER_EXECUTORS):
         query = _one_statement(source, limit, executors)
