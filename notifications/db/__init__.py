@@ -10,6 +10,7 @@ pools, async_twins         pools of connections; calls of sync code from async c
 threads, supervised        threads with connections, and one that is started again when it is needed
 deadlines, unusable        connections that do not answer, and those that answer and are of no use
 sqlstates, unavailable     what errors mean, and those that pass
+outages                    errors for which a request is answered with 503
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads
 schema, missing_tables     whether the tables are those of the installed models
 """
