@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from notifications import streams
-from notifications.db.unavailable import is_query_error
+from notifications.db.unavailable import log_retried
 from notifications.realtime.connections import WatchedUser, WatchedUsers
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
@@ -161,7 +161,7 @@ class Fanout:
             self._behind |= {subscriber for subscriber in behind if not subscriber.is_closed}
             self._is_reading = False
         self._loop.call_later(RETRY_SECONDS, self._read)
-        logger.warning("Could not read changes: %s", error, exc_info=None if is_query_error(error) else error)
+        log_retried(logger, "Could not read changes", error)
 
     def _build_request(self, keys: set[Any], behind: set[Subscriber]) -> ReadRequest:
         """Return what to read. Runs in the reading thread.
@@ -275,7 +275,7 @@ class Fanout:
         def on_done(future: asyncio.Future[Any]) -> None:
             self._is_numbering = False
             if exc := future.exception():
-                logger.info("Could not number changes before a snapshot: %s", exc)
+                log_retried(logger, "Could not number changes before a snapshot", exc, level=logging.INFO)
             with self._lock:
                 self._behind.update(subscriber for subscriber in subscribers if not subscriber.is_closed)
             self._read()

@@ -192,7 +192,7 @@ class Hub:
         doorbell.restart_missing()
         self._session_checker.run_scheduled()
         run_in = self._clock.run_in
-        message = "Could not maintain jobs and streams, which is tried again: %s"
+        message = "Could not maintain jobs and streams, which is tried again"
         run_in(self.write_pool, self._upkeep.run_round, error_message=message)
         if users := list(self._maybe_deleted):
             run_in(
@@ -200,7 +200,7 @@ class Hub:
                 find_deleted,
                 users,
                 on_result=partial(self._handle_deleted, users),
-                error_message="Could not find deleted users: %s",
+                error_message="Could not find deleted users",
                 level=logging.WARNING,
             )
         if ticks % POSITION_CHECK_TICKS == 1:
@@ -209,14 +209,14 @@ class Hub:
                 self._server_row.renew,
                 len(subscribers),
                 len(self.users),
-                error_message="Could not store the number of sockets: %s",
+                error_message="Could not store the number of sockets",
             )
         if ticks % POSITION_CHECK_TICKS == 0:
             self.feeds.read_all()
             run_in(
                 self.auth_pool,
                 unserved.warn_of_unserved_jobs,
-                error_message="Could not look for unserved jobs: %s",
+                error_message="Could not look for unserved jobs",
             )
             if self.users:
                 run_in(
@@ -224,7 +224,7 @@ class Hub:
                     check_positions,
                     list(self.users),
                     on_result=self._handle_positions,
-                    error_message="Could not check positions: %s",
+                    error_message="Could not check positions",
                     level=logging.WARNING,
                 )
         if ticks % ACTIVE_CHECK_TICKS == 0 and self.users:
@@ -233,11 +233,11 @@ class Hub:
                 find_deactivated,
                 list(self.users),
                 on_result=self._close_users,
-                error_message="Could not find deactivated users: %s",
+                error_message="Could not find deactivated users",
                 level=logging.WARNING,
             )
         if self._freed_memory.is_due(len(subscribers)):
-            message = "Could not give free memory back: %s"
+            message = "Could not give free memory back"
             run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
             self._session_checker.check(self.subscribers())

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import chunks, connection, retrying_atomic
+from notifications.db.transactions import chunks, connection, dialect, retrying_atomic
 from notifications.models import Epoch
 
 #: A client whose cursor is further behind starts from a snapshot.
@@ -192,18 +192,14 @@ def _read_epoch_and_position(
 
 def epoch_columns() -> list[str]:
     """Return the columns of ``notifications_epoch`` that ``parse_epoch()`` takes."""
-    if connection().vendor != "postgresql":
-        return ["value"]
-    return [
-        "value",
-        "CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END",
-    ]
+    return ["value", dialect().timeline()]
 
 
 @lru_cache(maxsize=10)
-def parse_epoch(*columns: Any) -> str:
+def parse_epoch(value: Any, timeline: Any) -> str:
     """Return the epoch in its columns."""
-    return "-".join(str(part).lower() for part in (uuid.UUID(str(columns[0])), *columns[1:]))
+    id = str(uuid.UUID(str(value)))
+    return id if timeline is None else f"{id}-{timeline.lower()}"
 
 
 def _new_epoch() -> Any:

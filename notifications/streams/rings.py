@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifications.db.adapters import user_to_db
 from notifications.db.clock import database_now
+from notifications.db.dialects import dialect_of
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.ids import process_number
 from notifications.signals import rung
@@ -45,7 +46,7 @@ def ring(users: Iterable[Any], *, queue: bool = False, changes: Changes = NO_CHA
     if not keys and not queue:
         return
     db = connection()
-    if db.vendor == "sqlite":
+    if dialect_of(db).stores_rings:
         rung_at, row, params = _now(), f"(%s, {process_number()}, %s, %s)", []
         for key in keys:
             carried = changes.get(key)
@@ -76,11 +77,10 @@ def expect_own_jobs(jobs: Sequence[Job]) -> None:
 
     After it, the listener may have read the row already and rung, and ``ring_new_jobs`` would ring again.
     """
-    if connection().vendor == "sqlite":
-        for job in jobs:
-            own_jobs[job.id.hex] = None
-        while len(own_jobs) > MAX_OWN_JOBS:
-            own_jobs.popitem(last=False)
+    for job in jobs:
+        own_jobs[job.id.hex] = None
+    while len(own_jobs) > MAX_OWN_JOBS:
+        own_jobs.popitem(last=False)
 
 
 def has_old_rings() -> tuple[str, list[Any]]:
@@ -93,7 +93,7 @@ def has_old_rings() -> tuple[str, list[Any]]:
 def prune_rings() -> None:
     """Delete the rows of ``Ring`` older than ``RING_SECONDS_KEPT``, once one is older than ``MAX_RING_SECONDS``."""
     db = connection()
-    if db.vendor != "sqlite":
+    if not dialect_of(db).stores_rings:
         return
     condition, params = has_old_rings()
     with db.cursor() as cursor:
@@ -107,7 +107,7 @@ def prune_rings() -> None:
 
 def forget_changes(users: Iterable[Any]) -> None:
     """Remove what rows of ``Ring`` carry of these users (keys), inside the transaction that deletes other rows."""
-    if (db := connection()).vendor == "sqlite" and (keys := list(map(user_to_db, users))):
+    if dialect_of(db := connection()).stores_rings and (keys := list(map(user_to_db, users))):
         marks = ", ".join(["%s"] * len(keys))
         with db.cursor() as cursor:
             cursor.execute(f"UPDATE notifications_ring SET change = NULL WHERE user_id IN ({marks})", keys)

@@ -125,7 +125,8 @@ async def test_failed_reads_are_repeated(reads, monkeypatch, caplog):
     reads.on_read = lambda users: errors and fail(users)
     reads.fanout.read_users([0])
     await until(lambda: reads.events == [{0}] * 5 + ["delivered"])
-    assert caplog.text.count("Could not read changes") == 4
+    # Both of the middle ones are about the database or a resource: one line a minute.
+    assert caplog.text.count("Could not read changes") == 3
     for break_call in ("check_connections", "in_transaction"):
         with monkeypatch.context() as patch:
             broken = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -108,6 +109,24 @@ def finish_batches(batches: Iterable[UUID]) -> None:
             _finish_collected(notify_functions.record_apart(ended, _finish_collected))
     except Exception:
         logger.exception("Could not end batches, which a worker tries again.")
+
+
+def try_to_record(group: Sequence[Outcome], *, is_alone: bool = True) -> None:
+    """Raise what the database, or a hook, says of these outcomes. They are not recorded."""
+
+    def write_and_undo(write: Callable[[], bool]) -> bool:
+        def undone() -> bool:
+            write()
+            raise _Undone
+
+        return retrying_atomic(undone)
+
+    with suppress(_Undone):
+        record(lambda tx: _lock_claims(group, []), run=write_and_undo, is_alone=is_alone)
+
+
+class _Undone(Exception):
+    """Rolls a transaction back that was made to see whether it succeeds."""
 
 
 def finish_apart(group: Sequence[Outcome]) -> set[Claim]:

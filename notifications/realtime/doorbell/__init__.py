@@ -213,7 +213,7 @@ def _choose_transport(origin: str) -> Transport:
         return Transport(postgres.NAME, publisher, listener, postgres.measure_round_trip)
     if sqlite.can_watch():
         return Transport(sqlite.NAME, make_listener=sqlite.SqliteListener)
-    vendor = connection().vendor
+    vendor = connection().display_name
     return Transport(f"this process only; the position check finds changes by other processes ({vendor})")
 
 

@@ -24,6 +24,7 @@ from django.utils.encoding import force_bytes
 
 from notifications.conf import cached_until_changed
 from notifications.db.threads import NoThread, start_thread
+from notifications.db.unavailable import forget_logged, log_retried
 from notifications.models import Stream
 from notifications.streams.carrying import Changes, merge, parse_change
 from notifications.streams.rings import NO_CHANGES
@@ -165,30 +166,25 @@ def _build_message(origin: str, users: list[str], queue: bool, carried: list[lis
 def retry_forever(name: str, run: Run, stopping: threading.Event) -> None:
     """Call ``run(on_connected)`` until it returns, again after each error, with back-off, until ``stopping`` is set.
 
-    Each new error is logged once under ``name``, and the recovery once.
+    Errors are logged under ``name`` once a minute, and each recovery once.
     """
-    backoff, last_error = MIN_BACKOFF_SECONDS, ""
+    backoff, has_failed, phrase = MIN_BACKOFF_SECONDS, False, f"Doorbell interrupted, retrying: {name}"
 
     def on_connected() -> None:
-        nonlocal last_error
-        if last_error:
+        nonlocal has_failed
+        if has_failed:
             logger.info("Doorbell works again: %s", name)
-        last_error = ""
+            forget_logged(phrase)
+        has_failed = False
 
     while not stopping.is_set():
         started = time.monotonic()
         try:
             return run(on_connected)
         except Exception as exc:  # the thread must survive any error
-            error = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(":")
-            if error != last_error:
-                logger.warning(
-                    "Doorbell interrupted, retrying: %s: %s "
-                    "Until then, the position check finds changes by other processes within 5 s.",
-                    name,
-                    error if error.endswith(".") else f"{error}.",
-                )
-            last_error = error
+            # Until then, the position check finds changes by other processes within 5 s.
+            log_retried(logger, phrase, exc, has_trace=False)
+            has_failed = True
         if time.monotonic() - started > MAX_BACKOFF_SECONDS:
             backoff = MIN_BACKOFF_SECONDS
         stopping.wait(backoff * random.uniform(0.5, 1.0))

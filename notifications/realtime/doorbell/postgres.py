@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from notifications.db.deadlines import limit_this_thread, set_options
+from notifications.db.dialects import find_dialect
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db.unavailable import QUERY_ERRORS, log_retried
 from notifications.realtime.doorbell.other_processes import (
     ListenerThread,
     build_messages,
@@ -51,11 +52,7 @@ class ProbeFailed(Exception):
 
 def can_listen() -> bool:
     """Return whether the app's database is PostgreSQL, through psycopg 3."""
-    if connection().vendor != "postgresql":
-        return False
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-    return is_psycopg3
+    return (dialect := find_dialect(connection())) is not None and dialect.can_listen()
 
 
 def measure_round_trip() -> float:
@@ -171,7 +168,7 @@ class PostgresPublisher:
                 raise Error(result.get_error_message())
         except (*QUERY_ERRORS, Error) as exc:
             db.errors_occurred = True  # makes Django check the connection before the next request
-            logger.warning("Could not ring other processes: %s", exc)
+            log_retried(logger, "Could not ring other processes", exc)
             return False
         return True
 

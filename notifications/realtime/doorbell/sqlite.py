@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import Any
 
+from notifications.db.dialects import find_dialect
 from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
@@ -255,7 +256,7 @@ class Inotify:
 def can_watch() -> bool:
     """Return whether the app's database is a SQLite file."""
     db = connection()
-    return db.vendor == "sqlite" and not db.is_in_memory_db()
+    return (dialect := find_dialect(db)) is not None and bool(dialect.watched_file(db))
 
 
 def _file_id(path: str) -> tuple[int, int] | None:
