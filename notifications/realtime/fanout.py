@@ -30,7 +30,7 @@ from notifications.realtime.reader import (
     read_changes,
 )
 from notifications.realtime.subscriber import Subscriber
-from notifications.streams.carrying import Change, Changes
+from notifications.streams.carrying import CarriedChange, Changes
 from notifications.tracing import spans
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Fanout:
                 request.cursors[key] = cursors
         return request
 
-    def _send_carried(self, user: WatchedUser, changes: Sequence[Change]) -> bool:
+    def _send_carried(self, user: WatchedUser, changes: Sequence[CarriedChange]) -> bool:
         """Return whether all subscribers that are followed live have these changes."""
         are_sent = True
         for epoch, guard, prev, seq, unread, unseen, items in changes:

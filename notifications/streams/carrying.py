@@ -23,7 +23,7 @@ MAX_ROWS_CARRIED = 10
 MAX_ITEMS_BYTES = 7_000
 
 
-class Change(NamedTuple):
+class CarriedChange(NamedTuple):
     """The advance of a stream from ``prev`` to ``seq``; ``items`` are its rows as JSON, with commas between."""
 
     epoch: str
@@ -42,20 +42,20 @@ class Change(NamedTuple):
 
 
 #: The changes of each user (key), all that a ring was for; none: they must be read.
-Changes = Mapping[Any, Sequence[Change]]
+Changes = Mapping[Any, Sequence[CarriedChange]]
 
 
-def parse_change(text: str | None) -> tuple[Change, ...]:
+def parse_change(text: str | None) -> tuple[CarriedChange, ...]:
     """Return the change in a text; nothing if there is none, or another version has written it."""
     start, _, items = (text or "").partition("\n")
     epoch, *numbers = start.split(",")
     try:
-        return (Change(epoch, *map(int, numbers), items=items),)  # type: ignore[misc]
+        return (CarriedChange(epoch, *map(int, numbers), items=items),)  # type: ignore[misc]
     except (TypeError, ValueError):
         return ()
 
 
-def merge(rung: dict[Any, Sequence[Change]], users: Iterable[Any], changes: Changes) -> None:
+def merge(rung: dict[Any, Sequence[CarriedChange]], users: Iterable[Any], changes: Changes) -> None:
     """Add a ring for these users (keys) to others. Where one carries nothing, nothing is carried."""
     for user in users:
         known, new = rung.get(user), changes.get(user, ())
@@ -98,7 +98,7 @@ class Numbered:
             text = ",".join(items[user])
             if text_size(text) <= MAX_ITEMS_BYTES:
                 positions = self._heads[user], stream.head, stream.unread, stream.unseen
-                found[user] = (Change(self._epoch, stream.guard, *positions, text),)
+                found[user] = (CarriedChange(self._epoch, stream.guard, *positions, text),)
         return found
 
 
