@@ -13,7 +13,7 @@ from notifications.realtime.connections import WatchedUsers
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import ChangeRange, ReadResult
 from notifications.realtime.subscriber import Subscriber
-from notifications.streams.carrying import Change
+from notifications.streams.carrying import CarriedChange
 from notifications.streams.positions import Position
 from tests.faults.support.scarcity import fail_thread_starts
 from tests.realtime.conftest import until
@@ -186,7 +186,7 @@ async def test_change_that_a_ring_carries_during_a_read(reads):
 
     async def carry():
         reads.fanout.send_carried(
-            {0: [Change(epoch="e1", guard=0, prev=0, seq=1, unread=1, unseen=1, items="{}")]}
+            {0: [CarriedChange(epoch="e1", guard=0, prev=0, seq=1, unread=1, unseen=1, items="{}")]}
         )
 
     loop = asyncio.get_running_loop()

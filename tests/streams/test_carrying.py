@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.models import Epoch, Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
 from notifications.streams import carrying, purging, retention
-from notifications.streams.carrying import Change, merge, parse_change
+from notifications.streams.carrying import CarriedChange, merge, parse_change
 from notifications.times import now
 from tests.data.rows import finish_job, job
 from tests.support.claims import claim_rows
@@ -21,7 +21,7 @@ from tests.support.outcomes import failed, record, schedule_retries, succeeded
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite stores rings")
-CHANGE = Change(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"a, b\\nc"},{}')
+CHANGE = CarriedChange(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"a, b\\nc"},{}')
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from django.db.models import CharField, UUIDField
 
 from notifications.realtime.doorbell import other_processes as doorbell_message
 from notifications.realtime.doorbell.other_processes import build_messages, encode_message, parse_message
-from notifications.streams.carrying import Change
+from notifications.streams.carrying import CarriedChange
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def receive(message):
 
 
 class TestCarriedChanges:
-    CHANGE = Change(
+    CHANGE = CarriedChange(
         epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉 \\"\\\\\\n"}'
     )
 

@@ -18,7 +18,7 @@ from notifications.models import Ring
 from notifications.realtime import listen
 from notifications.realtime.doorbell import doorbell, sqlite
 from notifications.realtime.doorbell.sqlite import Inotify
-from notifications.streams.carrying import Change
+from notifications.streams.carrying import CarriedChange
 from tests.support.waiting import wait_until
 
 on_sqlite = pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file")
@@ -50,7 +50,7 @@ def test_changes_are_carried(transactional_db, user, other_user):
     received = {}
     stop = listen(lambda users, queue: received.update(users))
     wait_until(lambda: doorbell._listener.is_listening)
-    first = Change(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉"}')
+    first = CarriedChange(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉"}')
     later = first._replace(prev=2, seq=3)
     rings = [(user, first), (other_user, first), (user, later), (other_user, None)]
     Ring.objects.bulk_create(
