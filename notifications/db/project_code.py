@@ -21,6 +21,7 @@ from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
 from notifications.db import job_sessions
+from notifications.db.dialects import find_dialect
 from notifications.db.thread_connections import in_transaction
 
 logger = logging.getLogger("notifications.jobs")
@@ -113,10 +114,8 @@ def _is_open(db: BaseDatabaseWrapper) -> bool:
     raw = db.connection
     if raw is None:
         return True
-    if db.vendor == "postgresql":
-        return not raw.closed
     try:
-        return db.vendor != "sqlite" or raw.in_transaction is not None
+        return (found := find_dialect(db)) is None or found.is_open(raw)
     except db.Database.Error:
         return False
 

@@ -7,6 +7,7 @@ import contextlib
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from notifications.db.dialects import find_dialect
 from notifications.db.unusable import discard
 
 
@@ -39,14 +40,11 @@ def check_connections(*, keep: bool = False) -> bool:
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Return whether a transaction is open: by ``atomic()``, with autocommit off, or by BEGIN."""
-    if (raw := connection.connection) is None or connection.in_atomic_block:
+    if connection.connection is None or connection.in_atomic_block:
         return connection.in_atomic_block
     try:
-        if connection.vendor == "sqlite":
-            return raw.in_transaction
-        if connection.vendor == "postgresql":
-            # Active, in a transaction, in a failed one (libpq). A connection of psycopg 2 has only ``info``.
-            return (getattr(raw, "pgconn", None) or raw.info).transaction_status in (1, 2, 3)
+        if found := find_dialect(connection):
+            return found.has_open_transaction(connection)
     except connection.Database.Error:
         return False  # it is broken, and with it any transaction
     return not connection.autocommit

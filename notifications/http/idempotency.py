@@ -16,7 +16,7 @@ from django.http.request import RawPostDataException
 from notifications.compat import TaskResult
 from notifications.context import owner_from_request
 from notifications.db.threads import DaemonExecutor
-from notifications.db.transactions import begin_with_write, connection, database
+from notifications.db.transactions import begin_with_write, connection, database, dialect
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.http.parsing import body_errors_as_problems
@@ -218,7 +218,8 @@ def _atomic_on_default_database() -> AbstractContextManager[Any]:
     It is committed first, so that no worker runs a job before the project's rows for it are visible. A project whose
     routers name a database for each model may have no default one.
     """
-    has_other = database() != DEFAULT_DB_ALIAS and connections[DEFAULT_DB_ALIAS].vendor != "unknown"
+    has_default = connections.settings[DEFAULT_DB_ALIAS]["ENGINE"] != "django.db.backends.dummy"
+    has_other = database() != DEFAULT_DB_ALIAS and has_default
     return transaction.atomic() if has_other else nullcontext()
 
 
@@ -231,7 +232,7 @@ def _find_job_of_other_request(key: IdempotencyKey, owner: Any, exc: Exception) 
         return None
     try:
         job = key.find_job(owner)
-        if job is None and connection().in_atomic_block and connection().vendor == "postgresql":
+        if job is None and dialect().has_fixed_snapshot(connection()):
             threads = DaemonExecutor(1, "notifications-idempotency")  # with a connection of its own
             found = threads.submit(key.find_job, owner)
             threads.shutdown()

@@ -15,7 +15,7 @@ from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import connection
+from notifications.db.transactions import dialect
 from notifications.extension import hooks
 from notifications.http.access import page_view
 from notifications.inbox.categories import load_categories
@@ -107,11 +107,9 @@ class InboxPage:
         selects = VIEWS[query.view].select_each(
             "category", "raised > 0", f"ORDER BY raised DESC LIMIT {MAX_ROWS_OF_CATEGORIES}"
         )
-        to_json = (
-            "json_group_array(category)" if connection().vendor == "sqlite" else "json_agg(category)::text"
-        )
+        names = dialect().json_array("category")
         columns += [
-            f"(SELECT {to_json} FROM (SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest "
+            f"(SELECT {names} FROM (SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS newest "
             f"WHERE category <> '' ORDER BY category LIMIT {MAX_CATEGORIES}) AS named)",
             "(SELECT views FROM notifications_inboxviews WHERE user_id = %s)",
             PENDING_KIND,

@@ -29,8 +29,9 @@ from functools import cache
 from typing import Any
 
 from notifications import times
+from notifications.db.dialects import Dialect
 from notifications.db.insertion import Computed
-from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.db.transactions import connection, database, dialect, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
@@ -105,14 +106,13 @@ def take_turn(job: Job) -> Computed | None:
             # Not for longer with each job: a transaction that was rolled back has queued none.
             _last_turns[key] = job.turn, known_until
             return None
-    return Computed("turn", _next_turn_sql(connection().vendor), [*clock, *clock, job.share_name])
+    return Computed("turn", _next_turn_sql(dialect()), [*clock, *clock, job.share_name])
 
 
 @cache
-def _next_turn_sql(vendor: str) -> str:
-    newest = "greatest" if vendor == "postgresql" else "max"
+def _next_turn_sql(dialect: Dialect) -> str:
     clock, last = _CLOCK.format(*["%s"] * 4), _LAST.format(queued_jobs("share"), *["%s"] * 5)
-    return f"{newest}({clock}, {last}) + 1"
+    return f"{dialect.greatest(clock, last)} + 1"
 
 
 def assign_turns(jobs: Iterable[Job]) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from notifications.db.threads import DaemonExecutor
+from notifications.db.unavailable import log_retried
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class HubClock:
     ) -> None:
         """Call a function in a thread, unless its previous call is still running.
 
-        An error is logged with ``error_message``, which has a ``%s`` for it; else ``on_result`` gets the result.
+        An error is logged with ``error_message``; else ``on_result`` gets the result.
         """
         if function in self._running:
             return
@@ -99,7 +100,7 @@ class HubClock:
         def on_done(future: asyncio.Future[Any]) -> None:
             self._running.discard(function)
             if exc := future.exception():
-                logger.log(level, error_message, exc)
+                log_retried(logger, error_message, exc, level=level)
             elif on_result:
                 on_result(future.result())
 

@@ -16,7 +16,7 @@ from django.db.models import Model, Q
 
 from notifications import streams
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, dialect
 from notifications.models import Notification
 from notifications.streams.positions import StreamPosition, read_position_with
 
@@ -117,18 +117,16 @@ class Filters:
             params = [*params, *self.categories]
         if self.level:
             sql, params = f"{sql} AND level = %s", [*params, self.level]
-        like = LIKE[connection().vendor]
+        title, body = dialect().contains("title"), dialect().contains("body")
         for word in self.words:
             pattern = f"%{connection().ops.prep_for_like_query(word)}%"
-            sql, params = f"{sql} AND (title {like} OR body {like})", [*params, pattern, pattern]
+            sql, params = f"{sql} AND ({title} OR {body})", [*params, pattern, pattern]
         return sql, params
 
 
 INBOX = Filters()
 #: Notifications that are read to find those of one page that narrow filters select.
 MAX_ROWS_SEARCHED = 5_000
-#: Compares text without regard to case; SQLite does so for ASCII only.
-LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
 
 
 def read_numbered_position(user: Any) -> StreamPosition:

@@ -25,6 +25,7 @@ from notifications.db import deadlines
 from notifications.db.clock import database_now
 from notifications.db.threads import count_stuck_calls, start_thread
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import log_retried
 from notifications.ids import uuid7
 from notifications.models import Worker
 
@@ -147,7 +148,7 @@ class Lease:
                 # Without this thread other workers would take over the jobs that run here.
                 pause = 0 if self._until else settings.LEASE / RENEWALS
                 self._until = None
-                logger.warning("Could not renew the lease of worker %s: %s", self.worker, exc)
+                log_retried(logger, f"Could not renew the lease of worker {self.worker}", exc)
                 connections.close_all()
 
     def _extend(self) -> datetime | None:

@@ -17,7 +17,7 @@ from django.db import reset_queries
 
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.threads import DaemonExecutor
-from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, lock_time
+from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, dialect, lock_time
 from notifications.db.unavailable import classify
 from notifications.db.unusable import discard_unusable
 
@@ -91,12 +91,10 @@ class Writer:
                 call()
             except Exception as exc:  # the pause that follows is for all
                 logger.warning("A deferred call of the writer failed: %s", exc)
-        db = connection()
-        if db.vendor != "sqlite" or self._locked_since_quiet < BURST_SECONDS:
+        if self._locked_since_quiet < BURST_SECONDS:
             return
-        with db.cursor() as cursor:
-            cursor.execute("PRAGMA data_version")
-            (version,) = cursor.fetchone()
+        if (version := dialect().read_version(connection())) is None:
+            return
         now = time.monotonic()
         if version != self._data_version:
             self._data_version, self._other_process_wrote_at = version, now

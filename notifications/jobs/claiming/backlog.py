@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import connection, execute_many
+from notifications.db.transactions import dialect, execute_many
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
@@ -88,7 +88,7 @@ class QueueDepths:
         """
         if all(depth.due < MIN_LARGE_SHARE for depth in self.queues):
             return []
-        rows = execute_many([*_statements_before(), _shares_query()])[-1]
+        rows = execute_many([*dialect().without_compilation(), _shares_query()])[-1]
         now, totals = database_now(is_estimate=True), Counter[str]()
         for name, _, jobs, _ in rows:
             totals[name] += jobs
@@ -128,7 +128,7 @@ def queue_depths(
     if backend:
         source = Source(backends=(backend,))
     query = _depths_query(executors, is_paused, source or Source(), has_limited=has_limited)
-    rows = execute_many([*_statements_before(), query])[-1]
+    rows = execute_many([*dialect().without_compilation(), query])[-1]
     now = database_now(is_estimate=True)
     has_waited = any(
         not row[2] and any(is_old(read_moment(value), now) for value in row[-3:]) for row in rows
@@ -171,12 +171,6 @@ class LargeShare(NamedTuple):
     jobs: int
     total: int
     waited_seconds: float
-
-
-def _statements_before() -> list[tuple[str, list[Any]]]:
-    """Return what is executed in the same round trip before the query of the depths."""
-    # PostgreSQL estimates 250 rows of queues and executors, and would compile the query for 280 ms to run it for 15 ms.
-    return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
 def _depths_query(
@@ -224,14 +218,11 @@ def _shares_query() -> Query:
     """Return the query for queue, share, number of jobs, and since when the first of them waits."""
     of_turns = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     limit = "LIMIT (SELECT most FROM bound)"
-    if connection().vendor == "postgresql":
-        job = f"LATERAL (SELECT share_name, queued_at, run_after {of_turns} {limit}) AS job"
-    else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
-        job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
+    job = dialect().join_each("share_name, queued_at, run_after", f"{of_turns} {limit}", "job")
     ctes, params = _queues_to_read(WORKER_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors CROSS JOIN {job}
+        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors {job}
         GROUP BY name, job.share_name
     """
     return sql, params

@@ -16,7 +16,13 @@ from django.db.models import Q
 from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import call_after_write, connection, execute_one, retrying_atomic
+from notifications.db.transactions import (
+    call_after_write,
+    connection,
+    dialect,
+    execute_one,
+    retrying_atomic,
+)
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries, sources
 from notifications.jobs.claiming.candidates import DueQueue, RunningLimits, queue_watch
@@ -149,7 +155,7 @@ def _claim(
     among: Q | None,
     executors: Capacities,
 ) -> list[ClaimedJob]:
-    can_use_one_statement = among is None and connection().vendor == "postgresql"
+    can_use_one_statement = among is None and claim_queries.can_lock_first_jobs()
     # Each job of a sender has a concurrency key, which one statement does not claim.
     if can_use_one_statement and executors.keys() - set(SENDER_EXECUTORS):
         query = _one_statement(source, limit, executors)
@@ -200,10 +206,9 @@ def _claim_due(
 
 
 def make_claims_durable() -> None:
-    """Wait until PostgreSQL has written the claims that were made before to its disk."""
-    if connection().vendor == "postgresql":
-        # A commit waits for the disk only if its transaction has written something.
-        execute_one("SELECT pg_logical_emit_message(true, 'notifications', '')", ())
+    """Wait until the claims that were made before are on the disk."""
+    for statement in dialect().make_commits_durable():
+        execute_one(*statement)
 
 
 def _lock_and_claim(

@@ -13,7 +13,7 @@ from typing import Any
 
 from notifications import streams, times
 from notifications.db.bulk import lock_query
-from notifications.db.clock import NOW_SQL, database_now, database_now_sql, from_row
+from notifications.db.clock import database_now, database_now_sql, now_column, now_from_column
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates
@@ -174,13 +174,12 @@ def queue_due_jobs() -> float | None:
 def _read_schedule() -> tuple[float | None, bool]:
     """Return the seconds until the next scheduled job is due, at least 0, and whether more are than one chunk has."""
     due_at = f"SELECT due_at {_SCHEDULED} ORDER BY due_at, id LIMIT 1"
-    now = NOW_SQL if connection().vendor == "postgresql" else "NULL"
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT ({due_at}), ({due_at} OFFSET {max_rows()}), ({now})")
+        cursor.execute(f"SELECT ({due_at}), ({due_at} OFFSET {max_rows()}), {now_column()}")
         first, last, now = cursor.fetchone()
     if (first_at := read_moment(first)) is None:
         return None, False
-    moment = from_row(now) if now else database_now()
+    moment = now_from_column(now)
     last_at = read_moment(last)
     return max(0.0, (first_at - moment).total_seconds()), last_at is not None and last_at <= moment
 

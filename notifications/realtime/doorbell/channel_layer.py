@@ -19,6 +19,8 @@ from django.utils.module_loading import import_string
 
 from notifications.db.threads import NoThread, start_thread
 from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
+from notifications.streams.carrying import Changes
+from notifications.streams.rings import NO_CHANGES
 
 logger = logging.getLogger(__name__)
 
@@ -184,8 +186,8 @@ class LayerPublisher:
         self._flushed.set()
         self._stopping = threading.Event()
 
-    def publish(self, users: Iterable[Any], queue: bool) -> None:
-        """Publish a ring soon. Never blocks."""
+    def publish(self, users: Iterable[Any], queue: bool, changes: Changes = NO_CHANGES) -> None:
+        """Publish a ring soon, without what it carries. Never blocks."""
         with self._lock:
             if self._stopping.is_set():
                 return
