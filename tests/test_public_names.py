@@ -45,6 +45,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "jobs.declaring.policies": "change_policy declared_policy job_title",
     },
     "deliveries": {
+        "db.clock": "is_in_force",
         "db.threads": "close_when_idle",
     },
     "engines": {
@@ -72,6 +73,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "compat": "normalize_json",
     },
     "webhooks": {
+        "db.clock": "is_in_force",
         "jobs.declaring.policies": "owner_share sender_key",
         "jobs.limits": "retry_within_rate",
         "jobs.notifying": "signaled_tasks",
