@@ -21,6 +21,7 @@ from notifications.extension.dimensions import (
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.duty import Duty
 from notifications.extension.pages import PageHooks
+from notifications.extension.start_limits import StartLimits
 from notifications.extension.tables import TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -112,6 +113,10 @@ class Extension(TableHooks, PageHooks, AppConfig):
     def dispatch(self) -> Dispatch:
         """Return how engines learn of jobs. Called once, when the apps are ready. One user: the app of engines."""
         return Dispatch()
+
+    def start_limits(self) -> StartLimits:
+        """Return what limits how often jobs start. Called once, when the apps are ready. One user: the app of rates."""
+        return StartLimits()
 
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""

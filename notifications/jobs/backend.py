@@ -32,6 +32,7 @@ from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
 from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
+from notifications.jobs.declaring.limit_keys import has_limit_key, limit_key
 from notifications.jobs.declaring.moments import find_moments
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
@@ -110,7 +111,7 @@ class JobBackend(BaseTaskBackend):
 
         Raises as ``enqueue()`` does, but for limits and keys.
         """
-        from notifications.jobs.claiming.executors import new_executor
+        from notifications.jobs.claiming.executors import executor_of
         from notifications.jobs.transitions.enqueueing import owner_key, stored_key
         from notifications.models import Job
 
@@ -152,6 +153,7 @@ class JobBackend(BaseTaskBackend):
             args=validators.json_text("The arguments", args, is_plural=True),
             kwargs=kwargs_json,
             backend=self.alias,
+            executor=executor_of(task.func),
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_NAME_LENGTH, required=True
             ),
@@ -170,7 +172,8 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=key_hash,
         )
-        job.executor = new_executor(task.func, job)
+        if has_limit_key(task.func):
+            job.limit_key = limit_key(task.func, task.takes_context, args, kwargs, owner)
         if has_engine(self.alias):
             hooks.dispatch.require(self.alias)
         return job, args, kwargs

@@ -22,7 +22,6 @@ from notifications.jobs import changing
 from notifications.jobs.changing import ChangedJobs
 from notifications.jobs.declaring.own_tasks import SENDER_QUEUE
 from notifications.jobs.declaring.tasks import aliases_with_engines
-from notifications.jobs.holding import AFTER_HELD, HELD
 from notifications.jobs.listing import search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
@@ -176,8 +175,6 @@ class JobFilter:
                 jobs.filter(due_at=None, executor=executor).order_by("-priority", "turn", "id")
                 for executor in Job.Executor.values
             ]
-            held = jobs.filter(due_at=None, executor__gt=HELD, executor__lt=AFTER_HELD)
-            ready.append(held.order_by("executor", "-priority", "turn", "id"))
             return [*ready, jobs.filter(due_at__isnull=False).order_by("due_at", "id")]
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 

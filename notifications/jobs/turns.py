@@ -35,7 +35,6 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
 from notifications.jobs.declaring.policies import owner_share, storable_key
-from notifications.jobs.holding import is_held
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -217,16 +216,6 @@ def note_begun(jobs: Collection[Job], kinds: Iterable[str]) -> bool:
     return True
 
 
-def move_clocks(jobs: Collection[Job]) -> None:
-    """Move the clocks of held jobs to the turns of these, which are released, in the current transaction."""
-    begun: dict[Clock, int] = {}
-    for job in jobs:
-        if _has_turn(job):
-            begun[_clock_of(job)] = max(begun.get(_clock_of(job), 0), job.turn)
-    if begun:
-        _store_clocks(sorted(begun.items()))
-
-
 def _store_clocks(begun: Sequence[tuple[Clock, int]]) -> None:
     rows = ", ".join(["(%s, %s, %s, %s, %s)"] * len(begun))
     sql = (
@@ -243,7 +232,7 @@ def _has_turn(job: Job) -> bool:
 
 
 def _is_in_order(job: Job) -> bool:
-    return job.due_at is None and (job.executor in WORKER_EXECUTORS or is_held(job.executor))
+    return job.due_at is None and job.executor in WORKER_EXECUTORS
 
 
 def _clock_of(job: Job) -> Clock:

@@ -1,11 +1,13 @@
-"""Have scheduled jobs join the queue at the time at which they are due."""
+"""Have jobs join the queue when they are due: scheduled ones, and those whose limits open."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from notifications.extension import hooks
 from notifications.jobs.transitions.claims import queue_due_jobs
+from notifications.jobs.transitions.limiting import open_limits
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 
@@ -36,10 +38,21 @@ class DueJobsLoop:
         while True:
             self._wake.clear()
             seconds = await loops.retry_while_unavailable(
-                lambda: self._state.claim_writer.run(queue_due_jobs), lambda: self._state.is_stopping
+                lambda: self._state.claim_writer.run(queue_jobs), lambda: self._state.is_stopping
             )
             if seconds == 0:
                 self._on_queued()
                 continue
             pause = POLL_INTERVAL_SECONDS if seconds is None else min(seconds, POLL_INTERVAL_SECONDS)
             await loops.wait_for_event(self._wake, pause)
+
+
+def queue_jobs() -> float | None:
+    """Queue one chunk of the jobs that are due. Return as ``queue_due_jobs()`` the seconds until others are.
+
+    Without an extension that has limits a duty ends the waits that are left.
+    """
+    seconds = queue_due_jobs()
+    if seconds == 0 or not hooks.has_start_limits:
+        return seconds
+    return min((each for each in (seconds, open_limits()) if each is not None), default=None)

@@ -10,7 +10,7 @@ from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import chunks
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.transitions import queueing, running
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState

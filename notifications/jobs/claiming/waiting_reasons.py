@@ -11,7 +11,6 @@ from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.jobs.claiming.backlog import QueueDepths, unserved_jobs
 from notifications.jobs.claiming.queues import paused_queues
-from notifications.jobs.holding import is_held
 from notifications.models import Job
 
 
@@ -44,9 +43,9 @@ def why_jobs_wait(jobs: Sequence[Any]) -> dict[UUID, WaitReason]:
             return WaitReason.PAUSED
         if job.pk in unserved:
             return WaitReason.NO_WORKER
-        if job.due_at is not None:
-            return WaitReason.SCHEDULED
-        return WaitReason.LIMITED if is_held(job.executor) else WaitReason.IN_TURN
+        if job.waits_for_limit:
+            return WaitReason.LIMITED
+        return WaitReason.IN_TURN if job.due_at is None else WaitReason.SCHEDULED
 
     return {job.pk: reason(job) for job in queued}
 

@@ -7,12 +7,12 @@ all that wait stand in one order. Workers do that by a timer (``worker/due_jobs.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
@@ -39,24 +39,20 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
+from notifications.jobs.transitions.limiting import START_VALID_SECONDS, take_within_limits
 from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 
-if TYPE_CHECKING:
-    from notifications.compat import TaskResult
-
-#: A job's id and the fence of one claim. A worker may hold two claims of one job: after the deadline of the first one,
-#: whose sync task could not be stopped, the same worker claimed the job again.
-Claim = tuple[UUID, int]
 #: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its
 #: lease from another thread; only the deadline takes the job away from it.
 DEADLINE_MARGIN_SECONDS = 60
 #: Seconds that a claim allows for a task whose timeout the worker does not know yet.
 DEFAULT_TIMEOUT_SECONDS = 300
 #: What a claim in one statement reads of the jobs that it locks.
-LOCKED_COLUMNS = "id, concurrency_key, expires_at"
+LOCKED_COLUMNS = "id, concurrency_key, limit_key, expires_at"
 #: Ends jobs that have expired. ``expiring.py`` sets it, because it imports this module.
 end_expired_jobs: Callable[[], object] = lambda: None  # noqa: E731
 CLAIM_ASSIGNMENTS = (
@@ -70,38 +66,14 @@ CLAIM_ASSIGNMENTS = (
     "THEN '' ELSE idempotency_key END",
     # A job that has begun does not expire, however often it is queued again.
     "expires_at = NULL",
+    "limit_turn = NULL",
 )
+#: Transactions of one claim whose jobs wait for the limits of their keys, so that further ones are looked for.
+MAX_LIMITED_CLAIMS = 10
 #: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
 LOCKED_PAUSE_SECONDS = 0.02
 #: What is read of scheduled jobs that join the queue.
 DUE_COLUMNS = ("id", "user_id", "fence", "task_path", *TURN_COLUMNS)
-PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
-
-
-@dataclass(slots=True, eq=False)
-class ClaimedJob:
-    """The row of a claimed job, and what its worker knows beyond the row.
-
-    The row has the ``expires_at`` of the job until its task is called, because a job that is queued again before that
-    has not begun.
-
-    ``claim_jobs()`` makes one for each row, ``prepare_claimed_jobs()`` completes it, and an ``Execution`` holds it
-    until the outcome is recorded. It is created for each job, so it uses ``__slots__`` (0.3 µs).
-
-    ``owner``
-        The primary key of the owner of the job, or else of its batch.
-    ``task_result``
-        The TaskResult in the context of a task with ``takes_context=True``. None if nothing needs it.
-    """
-
-    row: Job
-    owner: Any = None
-    task_result: TaskResult | None = None
-
-
-def claim_of(job: Job) -> Claim:
-    """Return the claim that the row of a claimed job stands for."""
-    return job.id, job.fence
 
 
 def claim_jobs(
@@ -210,7 +182,15 @@ def _claim_due(
         return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits, expired)
 
     expired: list[Job] = []
-    claimed = retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
+    for _ in range(MAX_LIMITED_CLAIMS):
+        started = time.monotonic()
+        claimed, waiting = retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
+        for job in claimed:
+            job.start_by = started + START_VALID_SECONDS if job.row.limit_key else None
+        if claimed or not waiting:
+            break
+    if waiting:
+        streams.ring((), queue=True)
     if expired:
         call_after_write(lambda: end_expired_jobs())
     return claimed
@@ -228,10 +208,14 @@ def _lock_and_claim(
     timeouts: Mapping[str, float | None],
     executors: Capacities,
     lock: Callable[[datetime, RunningLimits], list[Job]],
-) -> list[ClaimedJob]:
-    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet."""
+) -> tuple[list[ClaimedJob], int]:
+    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet.
+
+    Returns also how many of them wait now for the limits of their keys.
+    """
     now = database_now()
-    jobs = lock(now, RunningLimits(queue_limits(), executors))
+    locked = lock(now, RunningLimits(queue_limits(), executors))
+    jobs = take_within_limits(locked, now) if any(job.limit_key for job in locked) else locked
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
@@ -252,7 +236,7 @@ def _lock_and_claim(
         fence=lambda job: job.fence - 1,
     )
     streams.ring(job.user_id for job in jobs)
-    return claimed
+    return claimed, len(locked) - len(jobs)
 
 
 def deadline_after(now: datetime, timeout: float | None) -> datetime | None:
@@ -269,7 +253,7 @@ def _claim_in_one_statement(
 ) -> list[ClaimedJob]:
     """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
 
-    Claims nothing if one of the jobs has a concurrency key, whose limit must be checked first, or has expired.
+    Claims nothing if one of the jobs has a key, whose limit must be checked first, or has expired.
 
     The commit does not wait for the disk, which takes a quarter of the time from enqueueing to
     the start of a job. If the database server crashes before the next commit that does, the claim is lost: the job is
@@ -289,7 +273,8 @@ def _claim_in_one_statement(
         "deadline = clock.now + make_interval("
         "secs => (coalesce(%s::jsonb -> j.task_path, to_jsonb(%s::float8)) #>> '{}')::float8 + %s) "
         "FROM due, clock WHERE j.id = due.id AND j.state = 'queued' "
-        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR expires_at <= (SELECT now FROM clock)) "
+        "AND NOT EXISTS (SELECT 1 FROM due "
+        "WHERE concurrency_key <> '' OR limit_key <> '' OR expires_at <= (SELECT now FROM clock)) "
         f"RETURNING {columns}, "
         "CASE WHEN j.attempt >= j.max_attempts THEN set_config('synchronous_commit', 'on', true) END",
         [now_param, *params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS],
@@ -298,11 +283,6 @@ def _claim_in_one_statement(
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     streams.ring(job.user_id for job in jobs)
     return [ClaimedJob(job, job.user_id) for job in candidates.first_jobs(jobs, limit)]
-
-
-def progress_of(job: Job) -> tuple[Any, ...]:
-    """Return the values of ``PROGRESS_COLUMNS``."""
-    return (job.progress_current, job.progress_total, job.progress_message)
 
 
 def queue_due_jobs() -> float | None:

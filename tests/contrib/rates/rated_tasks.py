@@ -2,7 +2,7 @@
 
 from notifications.api import policy, task
 from notifications.contrib.rates import api, rate
-from notifications.jobs import Hold
+
 
 #: What has run, in order.
 ran = []
@@ -51,18 +51,3 @@ def fetch_unknown():
 DECLARED = {path: key for path, key in api._declared.items() if path.startswith(__name__)}
 for path in DECLARED:
     del api._declared[path]
-
-
-#: For what another extension holds jobs back.
-QUOTA = Hold("quotas", "rate")
-
-
-def held(function):
-    QUOTA.attach(function, "partner")
-    return function
-
-
-@task
-@held
-def fetch_within_quota():
-    ran.append("quota")
