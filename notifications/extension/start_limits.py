@@ -37,5 +37,5 @@ class StartLimits:
         return {}
 
     def read(self, keys: Collection[str], now: datetime) -> Mapping[str, LimitState]:
-        """Return the same of these keys without a count, in one query that locks nothing."""
+        """Return the same of these keys, without a count. It waits for no row either."""
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,21 +46,27 @@ class RateLimits(StartLimits):
             new = [Limit(key=key, name=rates[key].name, used_at=now) for key in sorted(missing)]
             insert_rows(new, ignore_conflicts=True)
             rows |= _read_rows(missing, lock=True)
-        states, changed = {}, {}
+        states, used = {}, {}
         for key, rate in rates.items():
-            if (row := rows.get(key)) is None:
+            row = rows.get(key)
+            if row is None:
                 states[key] = LimitState(0, now + timedelta(seconds=LOCKED_PAUSE_SECONDS))
-                continue
-            states[key] = state = _state_of(row, rate, now, moment, wanted[key])
-            if state.free:
-                pay(row, rate, moment, state.free)
-                changed[key] = (row.busy_until, row.token_interval, row.used + state.free, now)
-        update_rows_by_id(Limit, ("busy_until", "token_interval", "used", "used_at"), changed)
+            else:
+                states[key] = _state_of(row, rate, now, moment, wanted[key])
+                used[key] = states[key].free
+        _save(
+            [row for key, row in rows.items() if used[key] or _is_changed(row, rates[key])], rates, used, now
+        )
         return states
 
     def read(self, keys: Collection[str], now: datetime) -> Mapping[str, LimitState]:
         rates, moment = _rates_of(keys), to_microseconds(now)
         rows = _read_rows(rates)
+        if changed := [key for key, row in rows.items() if _is_changed(row, rates[key])]:
+            # From now on the rate counts that is declared now.
+            locked = _read_rows(changed, lock=True)
+            _save(locked.values(), rates, {}, now)
+            rows |= locked
         return {
             key: _state_of(rows.get(key, _Row(key, 0, 0, 0, 0)), rate, now, moment, rate.count)
             for key, rate in rates.items()
@@ -85,6 +91,24 @@ def _existing(keys: Collection[str]) -> set[Any]:
     if not keys:
         return set()
     return set(Limit.objects.using(database()).filter(key__in=keys).values_list("key", flat=True))
+
+
+def _is_changed(row: _Row, rate: Rate) -> bool:
+    """Return whether a limit was last used by another rate than the one that is declared."""
+    return row.token_interval not in (0, rate.interval)
+
+
+def _save(rows: Iterable[_Row], rates: Mapping[str, Rate], used: Mapping[str, int], now: datetime) -> None:
+    """Store what is used of limits whose rows are locked, in one statement."""
+    changed = {}
+    for row in rows:
+        count = used.get(row.key, 0)
+        try:
+            pay(row, rates[row.key], to_microseconds(now), count)
+            changed[row.key] = (row.busy_until, row.token_interval, row.used + count, now)
+        except TypeError:
+            continue  # it is damaged, as the log says
+    update_rows_by_id(Limit, ("busy_until", "token_interval", "used", "used_at"), changed)
 
 
 def _state_of(row: _Row, rate: Rate, now: datetime, moment: int, most: int) -> LimitState:

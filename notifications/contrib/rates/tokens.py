@@ -93,6 +93,8 @@ def take(rate: Rate, key: str, count: int) -> float:
     if limit is None:
         insert(rate, key)
         return take(rate, key, count)
+    if limit.token_interval not in (0, rate.interval):
+        charge(rate, key, 0)  # from now on the rate counts that is declared now
     state = read_state(limit, rate, to_microseconds(database_now()))
     return max(seconds_until(state, rate, count), 0.001)
 

@@ -42,7 +42,7 @@ from notifications.jobs.claiming.sources import Query, Source
 from notifications.jobs.transitions.claimed_jobs import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
-from notifications.jobs.transitions.limiting import START_VALID_SECONDS, take_within_limits
+from notifications.jobs.transitions.limiting import START_VALID_SECONDS, take_within_limits, wait_in_lines
 from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 
@@ -70,6 +70,8 @@ CLAIM_ASSIGNMENTS = (
 )
 #: Transactions of one claim whose jobs wait for the limits of their keys, so that further ones are looked for.
 MAX_LIMITED_CLAIMS = 10
+#: Jobs that wait behind those with their keys in one transaction.
+MAX_FOLLOWERS = 100
 #: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
 LOCKED_PAUSE_SECONDS = 0.02
 #: What is read of scheduled jobs that join the queue.
@@ -178,17 +180,26 @@ def _claim_due(
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
 
-    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
+    def lock(now: datetime, limit: int, executors: Capacities) -> list[Job]:
+        limits = RunningLimits(queue_limits(), executors)
         return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits, expired)
+
+    def have_others_wait() -> int:
+        now = database_now()
+        return wait_in_lines(lock(now, MAX_FOLLOWERS, dict.fromkeys(executors, MAX_FOLLOWERS)), now)
 
     expired: list[Job] = []
     for _ in range(MAX_LIMITED_CLAIMS):
         started = time.monotonic()
-        claimed, waiting = retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
+        claimed, waiting = retrying_atomic(
+            lambda: _lock_and_claim(worker, timeouts, lambda now: lock(now, limit, executors))
+        )
         for job in claimed:
             job.start_by = started + START_VALID_SECONDS if job.row.limit_key else None
         if claimed or not waiting:
             break
+        # These keys are closed, and there may be many more jobs with them.
+        retrying_atomic(have_others_wait)
     if waiting:
         streams.ring((), queue=True)
     if expired:
@@ -206,15 +217,14 @@ def make_claims_durable() -> None:
 def _lock_and_claim(
     worker: UUID,
     timeouts: Mapping[str, float | None],
-    executors: Capacities,
-    lock: Callable[[datetime, RunningLimits], list[Job]],
+    lock: Callable[[datetime], list[Job]],
 ) -> tuple[list[ClaimedJob], int]:
-    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet.
+    """Claim in a transaction the jobs that ``lock`` returns, given the time.
 
     Returns also how many of them wait now for the limits of their keys.
     """
     now = database_now()
-    locked = lock(now, RunningLimits(queue_limits(), executors))
+    locked = lock(now)
     jobs = take_within_limits(locked, now) if any(job.limit_key for job in locked) else locked
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:

@@ -115,6 +115,15 @@ def _read(keys: Collection[str], now: datetime) -> Mapping[str, LimitState]:
     return _ask(hooks.start_limits.read, keys, now)
 
 
+def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
+    """Have those of these locked jobs wait in whose lines others wait already. Return how many."""
+    limited = [job for job in jobs if job.limit_turn is None and is_limited(job)]
+    lines = read_lines({job.limit_key for job in limited})
+    behind = [job for job in limited if line_of(job) in lines]
+    _have_wait(behind, {job.id: now + MAX_WAIT for job in behind}, now)
+    return len(behind)
+
+
 def _ask(hook: Callable[..., Mapping[str, LimitState]], keys: Any, now: datetime) -> Mapping[str, LimitState]:
     """Return what an extension says of keys. If it fails, their jobs wait a moment, and no others."""
     if not keys:
@@ -186,13 +195,17 @@ def _open_limits() -> int:
     jobs: list[Job] = []
     for line in opened:
         line.opens_at = _choose_jobs(line, states.get(line.key), jobs, now)
-    _join_queue(jobs)
+    _join_queue([job for job in jobs if job.due_at is not None])
+    _leave_lines([job for job in jobs if job.limit_turn is None])
     _update_lines(opened)
     return len(opened)
 
 
 def _choose_jobs(line: LimitedQueue, state: LimitState | None, jobs: list[Job], now: datetime) -> datetime:
-    """Add the jobs of a line to ``jobs`` that join the queue now. Return when the line is looked at again."""
+    """Add the jobs of a line to ``jobs`` that join the queue now. Return when the line is looked at again.
+
+    Those without a limit leave the line: their ``limit_turn`` is None.
+    """
     room = max_rows() - len(jobs)
     if room <= MAX_READ_AHEAD:
         return now
@@ -201,13 +214,14 @@ def _choose_jobs(line: LimitedQueue, state: LimitState | None, jobs: list[Job], 
     for job in _first_jobs(line, min(free + MAX_READ_AHEAD, room)):
         # Its task is not imported here, within a transaction. The check of lines has done that.
         if state is None or not _has_limit_if_imported(job.task_path):
-            is_cut = True
+            is_cut, job.limit_turn = True, None
         elif free > 0:
             free -= 1
+            if job.due_at is None:
+                continue
         else:
             continue
-        if job.due_at is not None:
-            jobs.append(job)
+        jobs.append(job)
     return now if is_cut or state is None else state.opens_at
 
 
@@ -235,6 +249,11 @@ def _join_queue(jobs: Sequence[Job]) -> None:
     for job in jobs:
         job.due_at = None
     ring_queued(jobs)
+
+
+def _leave_lines(jobs: Sequence[Job]) -> None:
+    rows = [((None,), job) for job in jobs]
+    update_locked_rows(("limit_turn",), rows, states=(Job.State.QUEUED,))
 
 
 def _update_lines(lines: Sequence[LimitedQueue]) -> None:

@@ -3,7 +3,6 @@
 from notifications.api import policy, task
 from notifications.contrib.rates import api, rate
 
-
 #: What has run, in order.
 ran = []
 
@@ -39,6 +38,11 @@ def fail():
 @rate("partner")
 def one_at_a_time():
     ran.append("one")
+
+
+@task
+def plain():
+    ran.append("plain")
 
 
 @task
