@@ -20,7 +20,7 @@ from notifications.jobs.transitions import (
     batch_completion,
     claims,
     expiring,
-    limiting,
+    limit_openings,
     manual,
     reaping,
     recording,
@@ -56,7 +56,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
     """Return all duties. ``process`` does those of its kind."""
     prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, _PruneDuty(process).run)
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
-    line_check = limiting.LineCheck()
+    line_check = limit_openings.LineCheck()
     check_waits = _Search(waiting.queue_jobs_without_wait)
 
     def run_chunks(run_chunk: Callable[[], object]) -> Callable[[], bool]:
@@ -84,16 +84,16 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty(
             "open limits that jobs wait for",
             0,
-            run_chunks(lambda: limiting.open_limits() == 0),
+            run_chunks(lambda: limit_openings.open_limits() == 0),
             Where.EVERYWHERE,
-            condition=limiting.opened_limits_condition,
+            condition=limit_openings.opened_limits_condition,
         ),
         Duty(
             "check limits that jobs wait for",
             lambda: line_check.interval,
             run_chunks(line_check.run_chunk),
             Where.EVERYWHERE,
-            condition=limiting.waiting_condition,
+            condition=limit_openings.waiting_condition,
         ),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
         Duty("end waits that are due", 0, run_chunks(waiting.end_due_waits), condition=waiting.due_condition),

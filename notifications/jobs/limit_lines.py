@@ -86,15 +86,13 @@ def _read_last(keys: Collection[tuple[Line, int, str]]) -> dict[tuple[Line, int,
 def count_waiting(keys: Iterable[str], limit: int) -> dict[str, int]:
     """Return how many jobs wait for the limit of each of these keys, at most ``limit`` in each queue."""
     counts = dict.fromkeys(keys, 0)
-    lines = sorted(read_lines(counts))
-    for chunk in chunks(lines, MAX_SHARES_PER_QUERY):
-        waiting = jobs_in_line("alias", "queue", "of_key") + " AND due_at IS NOT NULL"
-        values = ", ".join(["(%s, %s, %s)"] * len(chunk))
+    waiting = jobs_in_line("line.backend", "line.queue_name", "line.key") + " AND due_at IS NOT NULL"
+    for chunk in chunks(counts):
         with connection().cursor() as cursor:
             cursor.execute(
-                f"WITH lines (alias, queue, of_key) AS (VALUES {values}) SELECT of_key, "
-                f"(SELECT count(*) FROM (SELECT 1 {waiting} LIMIT {limit}) AS counted) FROM lines",
-                [value for line in chunk for value in line],
+                f"SELECT key, (SELECT count(*) FROM (SELECT 1 {waiting} LIMIT {limit}) AS counted) "
+                f"FROM notifications_limitedqueue AS line WHERE key IN ({', '.join(['%s'] * len(chunk))})",
+                chunk,
             )
             for key, count in cursor.fetchall():
                 counts[key] += count

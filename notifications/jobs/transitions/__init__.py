@@ -3,7 +3,7 @@
 enqueueing              new jobs: their owner and key
 queueing                running to queued: retries, releases
 claims, claimed_jobs    queued to running; scheduled jobs join the queue when they are due
-limiting                changes no state: queued jobs that wait for the limits of their keys
+limiting, limit_openings  change no state: queued jobs that wait for the limits of their keys
 running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches
 unrecorded_outcomes     outcomes that a hook holds up, stored with their jobs

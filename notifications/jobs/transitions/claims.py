@@ -42,7 +42,12 @@ from notifications.jobs.claiming.sources import Query, Source
 from notifications.jobs.transitions.claimed_jobs import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
-from notifications.jobs.transitions.limiting import START_VALID_SECONDS, take_within_limits, wait_in_lines
+from notifications.jobs.transitions.limiting import (
+    START_VALID_SECONDS,
+    is_limited,
+    take_within_limits,
+    wait_in_lines,
+)
 from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 
@@ -69,7 +74,7 @@ CLAIM_ASSIGNMENTS = (
     "limit_turn = NULL",
 )
 #: Transactions of one claim whose jobs wait for the limits of their keys, so that further ones are looked for.
-MAX_LIMITED_CLAIMS = 10
+MAX_LIMITED_CLAIMS = 2
 #: Jobs that wait behind those with their keys in one transaction.
 MAX_FOLLOWERS = 100
 #: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
@@ -195,11 +200,11 @@ def _claim_due(
             lambda: _lock_and_claim(worker, timeouts, lambda now: lock(now, limit, executors))
         )
         for job in claimed:
-            job.start_by = started + START_VALID_SECONDS if job.row.limit_key else None
+            job.start_by = started + START_VALID_SECONDS if is_limited(job.row) else None
         if claimed or not waiting:
             break
         # These keys are closed, and there may be many more jobs with them.
-        retrying_atomic(have_others_wait)
+        fair_atomic(have_others_wait)
     if waiting:
         streams.ring((), queue=True)
     if expired:
