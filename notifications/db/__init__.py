@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from notifications.db.transactions import database as database
     from notifications.db.transactions import execute_one as execute_one
     from notifications.db.transactions import fair_atomic as fair_atomic
-    from notifications.db.transactions import on_commit as on_commit
     from notifications.db.transactions import retrying_atomic as retrying_atomic
     from notifications.db.unavailable import QUERY_ERRORS as QUERY_ERRORS
     from notifications.db.unavailable import RETRIED_ERRORS as RETRIED_ERRORS
@@ -51,7 +50,7 @@ else:
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
             "notifications.db.transactions": (
-                "chunks connection database execute_one fair_atomic on_commit retrying_atomic"
+                "chunks connection database execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
                 "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_query_error is_unavailable "

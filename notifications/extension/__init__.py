@@ -25,7 +25,6 @@ installed               the installed extensions, the hooks that the core calls,
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries
 duty, dispatch          duties, and how engines learn of jobs
-start_limits            what limits how often jobs start
 shipped                 which optional app that is not installed has a setting, a command, tags or a URL
 """
 
@@ -55,8 +54,6 @@ from notifications.extension.duty import Where as Where
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import import_later as import_later
 from notifications.extension.installed import require as require
-from notifications.extension.start_limits import LimitState as LimitState
-from notifications.extension.start_limits import StartLimits as StartLimits
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:

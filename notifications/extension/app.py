@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -21,7 +22,6 @@ from notifications.extension.dimensions import (
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.duty import Duty
 from notifications.extension.pages import PageHooks
-from notifications.extension.start_limits import StartLimits
 from notifications.extension.tables import TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -114,9 +114,20 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """Return how engines learn of jobs. Called once, when the apps are ready. One user: the app of engines."""
         return Dispatch()
 
-    def start_limits(self) -> StartLimits:
-        """Return what limits how often jobs start. Called once, when the apps are ready. One user: the app of rates."""
-        return StartLimits()
+    def take_starts(self, wanted: Mapping[str, int], now: datetime) -> Mapping[str, tuple[int, datetime]]:
+        """Return how many jobs with each of these keys may start now, and when some more may, after these.
+
+        A task has a key by ``notifications.jobs.limit_starts()``. At most ``wanted`` jobs of a key are to start. A key
+        that is left out has no limit. Called inside the transaction that claims the jobs, last, when all other limits
+        allow them to start; what it counts is undone with the claim. It waits for no row: a key whose row another
+        transaction has locked is closed for a moment. After an error these jobs wait for some seconds, and no others.
+        One user: the app of rates.
+        """
+        return {}
+
+    def read_starts(self, keys: Collection[str], now: datetime) -> Mapping[str, tuple[int, datetime]]:
+        """Return the same of these keys without a count, for jobs that wait. It waits for no row either."""
+        return {}
 
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""

@@ -34,7 +34,6 @@ from notifications.extension.dimensions import (
 )
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.pages import PageHooks
-from notifications.extension.start_limits import StartLimits
 from notifications.extension.tables import KINDS, TableHooks
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
@@ -106,8 +105,6 @@ class Hooks:
             **{kind.kind: Calls(kind, WaitKind, label) for kind, label in kinds},
         }
         self.dispatch: Dispatch = next((hook() for hook in found["dispatch"]), Dispatch())
-        self.has_start_limits = bool(found["start_limits"])
-        self.start_limits: StartLimits = next((hook() for hook in found["start_limits"]), StartLimits())
 
     def find_modules(self, name: str) -> dict[str, ModuleType]:
         """Import the module of this name of each installed extension that has one, and return them by its label."""

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
     from notifications.jobs.durable_calls import DurableCall as DurableCall
     from notifications.jobs.durable_calls import validate_duration as validate_duration
-    from notifications.jobs.limit_lines import count_before as count_before
-    from notifications.jobs.limit_lines import count_waiting as count_waiting
+    from notifications.jobs.limit_lines import LimitLine as LimitLine
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.outcomes import RetryRequested as RetryRequested
     from notifications.jobs.results import find_project_task as find_project_task
@@ -52,7 +51,7 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
-            "notifications.jobs.limit_lines": "count_before count_waiting",
+            "notifications.jobs.limit_lines": "LimitLine",
             "notifications.jobs.declaring.limit_keys": "limit_starts",
             "notifications.jobs.declaring.own_tasks": (
                 "first_backend_alias first_queue_name own_task using_first_backend"

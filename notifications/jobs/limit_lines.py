@@ -15,17 +15,43 @@ from notifications.jobs.turns import MAX_SHARES_PER_QUERY, share_of
 from notifications.models import Job, LimitedQueue
 
 
-class Line(NamedTuple):
+class LimitLine(NamedTuple):
     """The jobs of a queue with a key that an extension limits."""
 
     backend: str
     queue_name: str
     key: str
 
+    @staticmethod
+    def count_waiting(keys: Iterable[str], limit: int) -> dict[str, int]:
+        """Return how many jobs wait for the limit of each of these keys, at most ``limit`` in each queue."""
+        counts = dict.fromkeys(keys, 0)
+        waiting = jobs_in_line("line.backend", "line.queue_name", "line.key") + " AND due_at IS NOT NULL"
+        for chunk in chunks(counts):
+            with connection().cursor() as cursor:
+                cursor.execute(
+                    f"SELECT key, (SELECT count(*) FROM (SELECT 1 {waiting} LIMIT {limit}) AS counted) "
+                    f"FROM notifications_limitedqueue AS line WHERE key IN ({', '.join(['%s'] * len(chunk))})",
+                    chunk,
+                )
+                for key, count in cursor.fetchall():
+                    counts[key] += count
+        return counts
 
-def line_of(job: Any) -> Line:
+    @staticmethod
+    def count_before(job: Job, limit: int) -> int:
+        """Return how many jobs stand before a job in its line, at most ``limit``."""
+        with connection().cursor() as cursor:
+            cursor.execute(
+                f"SELECT id {jobs_in_line('%s', '%s', '%s')} {IN_TURN} LIMIT {limit}", line_of(job)
+            )
+            ids = [Job._meta.pk.to_python(id) for (id,) in cursor.fetchall()]
+        return next((index for index, id in enumerate(ids) if id == job.id), limit)
+
+
+def line_of(job: Any) -> LimitLine:
     """Return the line in which a job with a key waits for its limit."""
-    return Line(job.backend, job.queue_name, job.limit_key)
+    return LimitLine(job.backend, job.queue_name, job.limit_key)
 
 
 def jobs_in_line(backend: str, queue: str, key: str) -> str:
@@ -40,11 +66,11 @@ def jobs_in_line(backend: str, queue: str, key: str) -> str:
 IN_TURN = "ORDER BY priority DESC, limit_turn, id"
 
 
-def read_lines(keys: Collection[str]) -> set[Line]:
+def read_lines(keys: Collection[str]) -> set[LimitLine]:
     """Return the lines of these keys in which jobs wait."""
     rows = LimitedQueue.objects.using(database()).order_by()
     return {
-        Line(*values)
+        LimitLine(*values)
         for chunk in chunks(sorted(keys))
         for values in rows.filter(key__in=chunk).values_list("backend", "queue_name", "key")
     }
@@ -61,7 +87,7 @@ def next_turns(jobs: Sequence[Job]) -> list[int]:
     return turns
 
 
-def _read_last(keys: Collection[tuple[Line, int, str]]) -> dict[tuple[Line, int, str], int]:
+def _read_last(keys: Collection[tuple[LimitLine, int, str]]) -> dict[tuple[LimitLine, int, str], int]:
     """Return the last turn of each share in its line, or else that before the first one of the line."""
     found = {}
     index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_limit_share"
@@ -79,29 +105,5 @@ def _read_last(keys: Collection[tuple[Line, int, str]]) -> dict[tuple[Line, int,
                 [value for line, level, share in chunk for value in (*line, level, share)],
             )
             for alias, queue, key, level, share, turn in cursor.fetchall():
-                found[Line(alias, queue, key), level, share] = turn
+                found[LimitLine(alias, queue, key), level, share] = turn
     return found
-
-
-def count_waiting(keys: Iterable[str], limit: int) -> dict[str, int]:
-    """Return how many jobs wait for the limit of each of these keys, at most ``limit`` in each queue."""
-    counts = dict.fromkeys(keys, 0)
-    waiting = jobs_in_line("line.backend", "line.queue_name", "line.key") + " AND due_at IS NOT NULL"
-    for chunk in chunks(counts):
-        with connection().cursor() as cursor:
-            cursor.execute(
-                f"SELECT key, (SELECT count(*) FROM (SELECT 1 {waiting} LIMIT {limit}) AS counted) "
-                f"FROM notifications_limitedqueue AS line WHERE key IN ({', '.join(['%s'] * len(chunk))})",
-                chunk,
-            )
-            for key, count in cursor.fetchall():
-                counts[key] += count
-    return counts
-
-
-def count_before(job: Job, limit: int) -> int:
-    """Return how many jobs stand before a job in its line, at most ``limit``."""
-    with connection().cursor() as cursor:
-        cursor.execute(f"SELECT id {jobs_in_line('%s', '%s', '%s')} {IN_TURN} LIMIT {limit}", line_of(job))
-        ids = [Job._meta.pk.to_python(id) for (id,) in cursor.fetchall()]
-    return next((index for index, id in enumerate(ids) if id == job.id), limit)

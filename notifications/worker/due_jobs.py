@@ -53,6 +53,6 @@ def queue_jobs() -> float | None:
     Without an extension that has limits a duty ends the waits that are left.
     """
     seconds = queue_due_jobs()
-    if seconds == 0 or not hooks.has_start_limits:
+    if seconds == 0 or not hooks.take_starts:
         return seconds
     return min((each for each in (seconds, open_limits()) if each is not None), default=None)

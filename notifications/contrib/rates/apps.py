@@ -44,7 +44,8 @@ class Rates(Extension):
     }
     job_sections = (RateSection(),)
 
-    start_limits = import_later("starts.RateLimits")
+    take_starts = import_later("starts.take")
+    read_starts = import_later("starts.read")
 
     def ready(self) -> None:
         from notifications.contrib.rates import checks  # noqa: F401  (the import registers it)

@@ -14,7 +14,7 @@ from notifications.contrib.rates import tokens
 from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.db import database, database_now
-from notifications.jobs import count_before
+from notifications.jobs import LimitLine
 from notifications.models import Job
 from notifications.times import format_time
 
@@ -45,7 +45,7 @@ def read_waiting(job: Job) -> Waiting | None:
     if rate is None:
         return None
     now = database_now()
-    before = count_before(job, MAX_COUNTED + 1)
+    before = LimitLine.count_before(job, MAX_COUNTED + 1)
     if before > MAX_COUNTED:
         return Waiting(rate.name, None)
     limit = Limit.objects.using(database()).filter(pk=job.limit_key).first() or Limit(key=job.limit_key)

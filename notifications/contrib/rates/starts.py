@@ -12,7 +12,9 @@ from notifications.contrib.rates.declarations import Rate, rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.contrib.rates.tokens import count_free, pay, read_state, seconds_until, to_microseconds
 from notifications.db import chunks, database, insert_rows, lock_query, update_rows_by_id
-from notifications.extension import LimitState, StartLimits
+
+#: How many jobs may start now, and when some more may.
+State = tuple[int, datetime]
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -36,41 +38,39 @@ class _Row:
 _COLUMNS = ("key", "busy_until", "token_interval", "closed_until", "used")
 
 
-class RateLimits(StartLimits):
-    """The limits of tasks with ``@rate``."""
+def take(wanted: Mapping[str, int], now: datetime) -> Mapping[str, State]:
+    """Count the starts of jobs with these keys. See ``Extension.take_starts()``."""
+    rates, moment = _rates_of(wanted), to_microseconds(now)
+    rows = _read_rows(rates, lock=True)
+    if missing := rates.keys() - rows.keys() - _existing(rates.keys() - rows.keys()):
+        new = [Limit(key=key, name=rates[key].name, used_at=now) for key in sorted(missing)]
+        insert_rows(new, ignore_conflicts=True)
+        rows |= _read_rows(missing, lock=True)
+    states, used = {}, {}
+    for key, rate in rates.items():
+        row = rows.get(key)
+        if row is None:
+            states[key] = (0, now + timedelta(seconds=LOCKED_PAUSE_SECONDS))
+        else:
+            states[key] = _state_of(row, rate, now, moment, wanted[key])
+            used[key] = states[key][0]
+    _save([row for key, row in rows.items() if used[key] or _is_changed(row, rates[key])], rates, used, now)
+    return states
 
-    def take(self, wanted: Mapping[str, int], now: datetime) -> Mapping[str, LimitState]:
-        rates, moment = _rates_of(wanted), to_microseconds(now)
-        rows = _read_rows(rates, lock=True)
-        if missing := rates.keys() - rows.keys() - _existing(rates.keys() - rows.keys()):
-            new = [Limit(key=key, name=rates[key].name, used_at=now) for key in sorted(missing)]
-            insert_rows(new, ignore_conflicts=True)
-            rows |= _read_rows(missing, lock=True)
-        states, used = {}, {}
-        for key, rate in rates.items():
-            row = rows.get(key)
-            if row is None:
-                states[key] = LimitState(0, now + timedelta(seconds=LOCKED_PAUSE_SECONDS))
-            else:
-                states[key] = _state_of(row, rate, now, moment, wanted[key])
-                used[key] = states[key].free
-        _save(
-            [row for key, row in rows.items() if used[key] or _is_changed(row, rates[key])], rates, used, now
-        )
-        return states
 
-    def read(self, keys: Collection[str], now: datetime) -> Mapping[str, LimitState]:
-        rates, moment = _rates_of(keys), to_microseconds(now)
-        rows = _read_rows(rates)
-        if changed := [key for key, row in rows.items() if _is_changed(row, rates[key])]:
-            # From now on the rate counts that is declared now.
-            locked = _read_rows(changed, lock=True)
-            _save(locked.values(), rates, {}, now)
-            rows |= locked
-        return {
-            key: _state_of(rows.get(key, _Row(key, 0, 0, 0, 0)), rate, now, moment, rate.count)
-            for key, rate in rates.items()
-        }
+def read(keys: Collection[str], now: datetime) -> Mapping[str, State]:
+    """Return what the limits of keys allow. See ``Extension.read_starts()``."""
+    rates, moment = _rates_of(keys), to_microseconds(now)
+    rows = _read_rows(rates)
+    if changed := [key for key, row in rows.items() if _is_changed(row, rates[key])]:
+        # From now on the rate counts that is declared now.
+        locked = _read_rows(changed, lock=True)
+        _save(locked.values(), rates, {}, now)
+        rows |= locked
+    return {
+        key: _state_of(rows.get(key, _Row(key, 0, 0, 0, 0)), rate, now, moment, rate.count)
+        for key, rate in rates.items()
+    }
 
 
 def _rates_of(keys: Collection[str]) -> dict[str, Rate]:
@@ -111,13 +111,13 @@ def _save(rows: Iterable[_Row], rates: Mapping[str, Rate], used: Mapping[str, in
     update_rows_by_id(Limit, ("busy_until", "token_interval", "used", "used_at"), changed)
 
 
-def _state_of(row: _Row, rate: Rate, now: datetime, moment: int, most: int) -> LimitState:
+def _state_of(row: _Row, rate: Rate, now: datetime, moment: int, most: int) -> State:
     """Return what a limit allows now, at most so many starts, and when it allows some after these."""
     try:
         state = read_state(row, rate, moment)
         free = min(count_free(state, rate), most)
         seconds = seconds_until(state.after(free, rate), rate, rate.opening)
-        return LimitState(free, now + timedelta(seconds=seconds) + ROUNDING)
+        return (free, now + timedelta(seconds=seconds) + ROUNDING)
     except (TypeError, ValueError, ArithmeticError) as exc:
         logger.error("The limit %s is damaged, its jobs wait: %r", row.key, exc)
-        return LimitState(0, now + timedelta(seconds=DAMAGED_PAUSE_SECONDS))
+        return (0, now + timedelta(seconds=DAMAGED_PAUSE_SECONDS))

@@ -12,6 +12,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from django.db import transaction
+
 from notifications.contrib.rates.declarations import Rate
 from notifications.contrib.rates.models import Limit
 from notifications.db import (
@@ -21,7 +23,6 @@ from notifications.db import (
     database_now_sql,
     execute_one,
     lock_query,
-    on_commit,
     retrying_atomic,
 )
 
@@ -143,7 +144,7 @@ def charge(rate: Rate, key: str, cost: int) -> None:
         limit.used = max(0, limit.used + cost)
         limit.save(using=database(), update_fields=["busy_until", "token_interval", "used", "used_at"])
 
-    on_commit(lambda: retrying_atomic(write))
+    transaction.on_commit(lambda: retrying_atomic(write), using=database())
 
 
 def correct(rate: Rate, key: str, header: str, *, left: int | None, seconds: float) -> None:

@@ -17,11 +17,11 @@ from notifications import times
 from notifications.db.bulk import instances, lock_query, lock_sql, update_rows
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
-from notifications.extension import LimitState, hooks
+from notifications.extension import hooks
 from notifications.jobs.claiming.sources import read_moment
-from notifications.jobs.limit_lines import IN_TURN, Line, jobs_in_line, line_of
+from notifications.jobs.limit_lines import IN_TURN, LimitLine, jobs_in_line, line_of
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
-from notifications.jobs.transitions.limiting import ask_limits, has_limit
+from notifications.jobs.transitions.limiting import LimitState, ask_limits, has_limit
 from notifications.jobs.turns import next_places
 from notifications.models import Job, LimitedQueue
 
@@ -40,8 +40,8 @@ def _has_limit_if_imported(path: str) -> bool:
     return module not in sys.modules or has_limit(path, if_unknown=True)
 
 
-def _read(keys: Collection[str], now: datetime) -> Mapping[str, LimitState]:
-    return ask_limits(hooks.start_limits.read, keys, now)
+def _read(keys: Collection[str], now: datetime) -> dict[str, LimitState]:
+    return ask_limits(hooks.read_starts, keys, now)
 
 
 def open_limits() -> float | None:
@@ -90,16 +90,16 @@ def _open_limits() -> int:
     return len(opened)
 
 
-def _line(row: LimitedQueue) -> Line:
-    return Line(row.backend, row.queue_name, row.key)
+def _line(row: LimitedQueue) -> LimitLine:
+    return LimitLine(row.backend, row.queue_name, row.key)
 
 
 def _lock_first_jobs(
     lines: Sequence[LimitedQueue], counts: Mapping[int, int]
-) -> Mapping[Line, Sequence[Job]]:
+) -> Mapping[LimitLine, Sequence[Job]]:
     """Lock the first jobs of each line, also those that have joined the queue already, without waiting."""
     columns = ", ".join(field.column for field in Job._meta.concrete_fields)
-    found: dict[Line, list[Job]] = defaultdict(list)
+    found: dict[LimitLine, list[Job]] = defaultdict(list)
     if connection().vendor == "postgresql" and lines:
         first = f"SELECT {columns} {jobs_in_line('alias', 'name', 'of_key')} {IN_TURN} LIMIT most{lock_sql()}"
         rows = ", ".join(["(%s, %s, %s, %s)"] * len(lines))

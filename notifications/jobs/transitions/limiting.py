@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import transaction
 
@@ -24,9 +24,9 @@ from notifications import times
 from notifications.db.sqlstates import is_missing
 from notifications.db.transactions import connection, database
 from notifications.db.unavailable import is_unavailable
-from notifications.extension import LimitState, hooks
+from notifications.extension import hooks
 from notifications.jobs.declaring.limit_keys import has_limit_key
-from notifications.jobs.limit_lines import Line, line_of, next_turns, read_lines
+from notifications.jobs.limit_lines import LimitLine, line_of, next_turns, read_lines
 from notifications.jobs.results import find_task
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
@@ -39,6 +39,13 @@ MAX_WAIT = timedelta(hours=1)
 FAILURE_PAUSE_SECONDS = 5.0
 #: Seconds for which the start of a job is counted by its limit. One that comes later goes back to the queue.
 START_VALID_SECONDS = 1.0
+
+
+class LimitState(NamedTuple):
+    """What the limit of a key allows: how many jobs may start now, and when some more may, after these."""
+
+    free: int
+    opens_at: datetime
 
 
 def is_limited(job: Any) -> bool:
@@ -89,8 +96,8 @@ def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
     return [job for job in jobs if job.id not in opens_at]
 
 
-def _take(wanted: Mapping[str, int], now: datetime) -> Mapping[str, LimitState]:
-    return ask_limits(hooks.start_limits.take, wanted, now)
+def _take(wanted: Mapping[str, int], now: datetime) -> dict[str, LimitState]:
+    return ask_limits(hooks.take_starts, wanted, now)
 
 
 def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
@@ -103,28 +110,29 @@ def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
 
 
 def ask_limits(
-    hook: Callable[..., Mapping[str, LimitState]], keys: Any, now: datetime
-) -> Mapping[str, LimitState]:
-    """Return what an extension says of keys. If it fails, their jobs wait a moment, and no others."""
-    if not keys:
-        return {}
-    try:
-        with transaction.atomic(using=database()):
-            return hook(keys, now)
-    except Exception as exc:
-        # Without the table of the extension too, which may have been taken out.
-        if is_unavailable(exc) and not is_missing(exc):
-            raise
-        logger.exception(
-            "Could not read the limits of keys, whose jobs wait: %s", ", ".join(sorted(keys)[:10])
-        )
-        return dict.fromkeys(keys, LimitState(0, now + timedelta(seconds=FAILURE_PAUSE_SECONDS)))
+    limit_hooks: Iterable[Callable[..., Mapping[str, tuple[int, datetime]]]], keys: Any, now: datetime
+) -> dict[str, LimitState]:
+    """Return what extensions say of keys. If one fails, the jobs with these keys wait a moment, and no others."""
+    states: dict[str, LimitState] = {}
+    for hook in limit_hooks if keys else ():
+        try:
+            with transaction.atomic(using=database()):
+                states |= {key: LimitState(*state) for key, state in hook(keys, now).items()}
+        except Exception as exc:
+            # A table of the extension may be missing, which does not stop other jobs.
+            if is_unavailable(exc) and not is_missing(exc):
+                raise
+            named = ", ".join(sorted(keys)[:10])
+            logger.exception("Could not read the limits of keys, whose jobs wait: %s", named)
+            failed = LimitState(0, now + timedelta(seconds=FAILURE_PAUSE_SECONDS))
+            states |= dict.fromkeys(keys - states.keys(), failed)
+    return states
 
 
 def _have_wait(jobs: Sequence[Job], opens_at: Mapping[Any, datetime], now: datetime) -> None:
     if not jobs:
         return
-    first: dict[Line, datetime] = {}
+    first: dict[LimitLine, datetime] = {}
     for job in jobs:
         first[line_of(job)] = min(opens_at[job.id], first.get(line_of(job), opens_at[job.id]))
     db = connection()
