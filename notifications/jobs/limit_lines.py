@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from notifications.db.transactions import chunks, connection, database
+from notifications.jobs.claiming.sources import limited_jobs
 from notifications.jobs.turns import MAX_SHARES_PER_QUERY, share_of
 from notifications.models import Job, LimitedQueue
 
@@ -56,11 +57,7 @@ def line_of(job: Any) -> LimitLine:
 
 def jobs_in_line(backend: str, queue: str, key: str) -> str:
     """Return FROM and WHERE of the queued jobs of a line, in SQL for each of its columns, by the index "limited"."""
-    index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_limited"
-    return (
-        f"FROM notifications_job{index} WHERE state = 'queued' AND limit_turn IS NOT NULL "
-        f"AND backend = {backend} AND queue_name = {queue} AND limit_key = {key}"
-    )
+    return f"{limited_jobs()} AND backend = {backend} AND queue_name = {queue} AND limit_key = {key}"
 
 
 IN_TURN = "ORDER BY priority DESC, limit_turn, id"
@@ -90,9 +87,8 @@ def next_turns(jobs: Sequence[Job]) -> list[int]:
 def _read_last(keys: Collection[tuple[LimitLine, int, str]]) -> dict[tuple[LimitLine, int, str], int]:
     """Return the last turn of each share in its line, or else that before the first one of the line."""
     found = {}
-    index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_limit_share"
     of_line = jobs_in_line("alias", "queue", "of_key") + " AND priority = level"
-    of_share = of_line.replace(" INDEXED BY notifications_job_limited", index) + " AND share_name = of_share"
+    of_share = of_line.replace("_job_limited", "_job_limit_share") + " AND share_name = of_share"
     first = f"(SELECT limit_turn {of_line} ORDER BY limit_turn, id LIMIT 1) - 1"
     last = f"(SELECT limit_turn {of_share} ORDER BY limit_turn DESC LIMIT 1)"
     newest = "greatest" if connection().vendor == "postgresql" else "max"

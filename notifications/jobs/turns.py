@@ -67,6 +67,8 @@ _LAST = (
 _lock = threading.Lock()
 #: The last turn that this process has given to a share under a clock, and until when (monotonic) it is known.
 _last_turns: dict[tuple[str, Clock, str], tuple[int, float]] = {}
+#: The last turn that this process has given to a share under a clock after a wait for a limit.
+_turns_after_limit: dict[tuple[str, Clock, str], int] = {}
 #: The highest turns that have begun since they were stored, and when that was (monotonic).
 _begun: dict[Clock, int] = {}
 _stored_at = 0.0
@@ -151,6 +153,39 @@ def next_places(jobs: Sequence[Any], executors: Sequence[str]) -> list[tuple[str
         for job, executor in zip(jobs, executors, strict=True)
     ]
     return [(share, turn) for (_, share), turn in zip(shares, _next_turns(shares), strict=True)]
+
+
+def places_after_limit(jobs: Sequence[Any]) -> list[tuple[str, int]]:
+    """Return the same for jobs that have waited for the limit of a key, and join their queues again.
+
+    They stand in a row for each share, before what the share has enqueued meanwhile: that may be thousands of jobs,
+    which are to wait too. So the last turn of the share is the one that this process has given to such a job.
+    """
+    shares = [(_clock_of(job), share_of(job)) for job in jobs]
+    clocks = _read_clocks({clock for clock, _ in shares})
+    places = []
+    with _lock:
+        if len(_turns_after_limit) >= MAX_CACHED_SHARES:
+            _turns_after_limit.clear()
+        for clock, share in shares:
+            key = database(), clock, share
+            turn = max(clocks.get(clock, 0), _turns_after_limit.get(key, 0)) + 1
+            _turns_after_limit[key] = turn
+            places.append((share, turn))
+    return places
+
+
+def _read_clocks(clocks: Collection[Clock]) -> dict[Clock, int]:
+    if not clocks:
+        return {}
+    rows = ", ".join(["(%s, %s, %s, CAST(%s AS smallint))"] * len(clocks))
+    columns = "backend, queue_name, executor, priority"
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns}, turn FROM notifications_queueclock WHERE ({columns}) IN (VALUES {rows})",
+            [value for clock in sorted(clocks) for value in clock],
+        )
+        return {tuple(clock): turn for *clock, turn in cursor.fetchall()}  # type: ignore[misc]
 
 
 def _next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:

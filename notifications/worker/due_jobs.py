@@ -48,11 +48,9 @@ class DueJobsLoop:
 
 
 def queue_jobs() -> float | None:
-    """Queue one chunk of the jobs that are due. Return as ``queue_due_jobs()`` the seconds until others are.
+    """Queue a chunk of scheduled jobs, and one of those whose limits open. Return as ``queue_due_jobs()``.
 
     Without an extension that has limits a duty ends the waits that are left.
     """
-    seconds = queue_due_jobs()
-    if seconds == 0 or not hooks.take_starts:
-        return seconds
-    return min((each for each in (seconds, open_limits()) if each is not None), default=None)
+    found = [queue_due_jobs(), open_limits() if hooks.take_starts else None]
+    return min((seconds for seconds in found if seconds is not None), default=None)

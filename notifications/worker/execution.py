@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -38,7 +37,7 @@ from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.tracebacks import drop_tracebacks
 from notifications.jobs.transitions import batch_completion, unrecorded_outcomes
-from notifications.jobs.transitions.claimed_jobs import ClaimedJob
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob, StartTooLate
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
 from notifications.worker import subtasks
@@ -80,10 +79,6 @@ def _send_task_started(started: Sequence[tuple[Any, Any]]) -> None:
     for backend, result in started:
         with signals_of(result.task.module_path):
             project_code.send(task_started, "task_started", backend, task_result=result)
-
-
-class StartTooLate(Exception):
-    """The task was not called in time to be counted by the limit of its starts."""
 
 
 class Execution(CurrentExecution):
@@ -164,8 +159,7 @@ class Execution(CurrentExecution):
         ``database_thread`` is that of the context, on which thread-sensitive calls run.
 
         Raises ImportError if the task cannot be imported, ``WrongArguments`` if it does not take the arguments of the
-        job, ``NoThread`` if there is no thread for it, ``StartTooLate``, and ``asyncio.CancelledError`` if the worker
-        stops.
+        job, ``NoThread`` without a thread for it, ``StartTooLate``, ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
         if job.unrecorded_outcome and (outcome := unrecorded_outcomes.restore(job)):
@@ -248,8 +242,7 @@ class Execution(CurrentExecution):
 
     def _begin(self) -> None:
         """Take note that the task is called now. Its job does not expire any more. Raises ``StartTooLate``."""
-        if self.claimed.start_by is not None and time.monotonic() > self.claimed.start_by:
-            raise StartTooLate
+        self.claimed.check_start()
         self.has_begun, self.job.expires_at = True, None
 
     async def _make_outcome(self, exc: BaseException, policy: Policy, *, is_late: bool) -> Outcome:

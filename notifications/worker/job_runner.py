@@ -21,9 +21,9 @@ from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXE
 from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
-from notifications.jobs.transitions.claimed_jobs import Claim, ClaimedJob, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, ClaimedJob, StartTooLate, claim_of
 from notifications.worker.capacity import MAX_EMAIL_THREADS
-from notifications.worker.execution import Execution, StartTooLate
+from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
 from notifications.worker.subtasks import name_for
 

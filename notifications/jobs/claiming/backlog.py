@@ -27,6 +27,7 @@ from notifications.jobs.claiming.sources import (
     Query,
     Source,
     builtin_source,
+    limited_jobs,
     names_of,
     read_moment,
 )
@@ -203,13 +204,8 @@ def _depths_query(
     """
     if not has_limited:
         return sql, [*params, *[now_param] * 3]
-    index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_limited"
-    limited = (
-        f"FROM notifications_job{index} WHERE state = 'queued' AND limit_turn IS NOT NULL "
-        "AND backend = alias AND queue_name = name AND due_at IS NOT NULL"
-    )
+    limited = f"{limited_jobs()} AND backend = alias AND queue_name = name AND due_at IS NOT NULL"
     counted = f"(SELECT count(*) FROM (SELECT 1 {limited} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted)"
-    # Each of them is among the scheduled ones too, which are counted above.
     sql += f"""
         UNION ALL SELECT name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0, 0, {counted},
             NULL, NULL, NULL

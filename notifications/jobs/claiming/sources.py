@@ -99,6 +99,12 @@ def queued_jobs(index: str = "queued") -> str:
     return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"
 
 
+def limited_jobs() -> str:
+    """Return FROM and WHERE of queued jobs that wait, or have waited, for the limit of a key."""
+    index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_limited"
+    return f"FROM notifications_job{index} WHERE state = 'queued' AND limit_turn IS NOT NULL"
+
+
 def _placeholders(values: Collection[str]) -> str:
     return ", ".join(["%s"] * len(values))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
 #: A job's id and the fence of one claim. A worker may hold two claims of one job: after the deadline of the first one,
 #: whose sync task could not be stopped, the same worker claimed the job again.
 Claim = tuple[UUID, int]
+
+
+PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
+
+
+def progress_of(job: Job) -> tuple[Any, ...]:
+    """Return the values of ``PROGRESS_COLUMNS``."""
+    return (job.progress_current, job.progress_total, job.progress_message)
+
+
+class StartTooLate(Exception):
+    """The task was not called in time to be counted by the limit of its starts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +51,11 @@ class ClaimedJob:
     owner: Any = None
     task_result: TaskResult | None = None
     start_by: float | None = None
+
+    def check_start(self) -> None:
+        """Raise ``StartTooLate`` if the limit of the job does not count its start any more."""
+        if self.start_by is not None and time.monotonic() > self.start_by:
+            raise StartTooLate
 
 
 def claim_of(job: Job) -> Claim:

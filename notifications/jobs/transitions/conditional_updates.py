@@ -23,12 +23,6 @@ from notifications.states import States, sql_list
 
 #: Rows that one transaction changes at most on PostgreSQL, where only those of these jobs and streams are locked.
 MAX_ROWS_POSTGRESQL = 200
-PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
-
-
-def progress_of(job: Job) -> tuple[Any, ...]:
-    """Return the values of ``PROGRESS_COLUMNS``."""
-    return (job.progress_current, job.progress_total, job.progress_message)
 
 
 class ClaimRow(NamedTuple):

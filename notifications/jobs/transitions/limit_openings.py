@@ -22,7 +22,7 @@ from notifications.jobs.claiming.sources import read_moment
 from notifications.jobs.limit_lines import IN_TURN, LimitLine, jobs_in_line, line_of
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
 from notifications.jobs.transitions.limiting import LimitState, ask_limits, has_limit
-from notifications.jobs.turns import next_places
+from notifications.jobs.turns import places_after_limit
 from notifications.models import Job, LimitedQueue
 
 #: Lines that one transaction opens, and that one round compares with what the code limits.
@@ -126,7 +126,7 @@ def _lock_first_jobs(
 
 
 def _join_queue(jobs: Sequence[Job]) -> None:
-    places = next_places(jobs, [job.executor for job in jobs])
+    places = places_after_limit(jobs)
     update_locked_rows(
         ("share_name", "turn"),
         list(zip(places, jobs, strict=True)),

@@ -51,9 +51,8 @@ from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TURN_COLUMNS)
 RETRY_ASSIGNMENTS = (
     "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL, expires_at = NULL",
-    "due_at = NULL, limit_turn = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL",
-    "result = NULL, error = NULL",
-    "unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
+    "due_at = NULL, limit_turn = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL",
+    "error = NULL, unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
     "finished_at = NULL, retries = 0, progress_current = NULL, progress_total = NULL, progress_message = ''",
 )
 
@@ -337,12 +336,9 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         later = [(job.share_name, 0) for job in jobs]  # they have no turn
         places = later if run_at else next_places(jobs, [job.executor for job in jobs])
         update_locked_rows(
-            ("run_after", "due_at", "share_name", "turn"),
-            [((moment, moment, *place), job) for job, place in zip(jobs, places, strict=True)],
-            assignments=(
-                "fail_if_unknown_after = NULL, expires_at = NULL, limit_turn = NULL",
-                "version = version + 1",
-            ),
+            ("run_after", "due_at", "limit_turn", "share_name", "turn"),
+            [((moment, moment, None, *place), job) for job, place in zip(jobs, places, strict=True)],
+            assignments=("fail_if_unknown_after = NULL, expires_at = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )
         if run_at:

@@ -35,9 +35,8 @@ from notifications.jobs.notifying import (
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
-from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import (
-    PROGRESS_COLUMNS,
     lock_claims,
     update_locked_rows,
 )

@@ -29,12 +29,8 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.conditional_updates import (
-    PROGRESS_COLUMNS,
-    conditional_update,
-    progress_of,
-    ring_queued,
-)
+from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, progress_of
+from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
 from notifications.states import DONE, sql_list

@@ -1,5 +1,7 @@
 """Tasks with a rate."""
 
+import time
+
 from notifications.api import policy, task
 from notifications.contrib.rates import api, rate
 
@@ -38,6 +40,12 @@ def fail():
 @rate("partner")
 def one_at_a_time():
     ran.append("one")
+
+
+@task
+async def block():
+    """Keep the event loop of the worker busy."""
+    time.sleep(1.5)  # noqa: ASYNC251
 
 
 @task

@@ -5,12 +5,13 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 
 from notifications.contrib.rates import rate
 from notifications.contrib.rates.models import Limit
 from notifications.extension import Where
 from notifications.jobs import JobFilter, cancel, retry
-from notifications.jobs.transitions import queueing, reaping
+from notifications.jobs.transitions import reaping
 from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -155,17 +156,6 @@ def test_what_a_worker_that_stops_returns_counts_again(declare):
     assert not claim_all() and waiting().count() == 1
 
 
-def test_a_start_that_is_late_is_the_next_one(declare, user):
-    declare(partner={"rate": "60/m", "burst": 1})
-    jobs = enqueue(5, owner=user)
-    (late,) = claim_all()
-    queueing.requeue_late_start(late)
-    assert not claim_all()
-    with moved(seconds=2):
-        assert ids(claim_all()) == [jobs[0].id]
-    assert Limit.objects.get().used == 2
-
-
 def test_a_key_at_its_limit_of_running_jobs_takes_nothing(declare, live_worker):
     """Tokens are taken last."""
     worker = live_worker()
@@ -300,6 +290,18 @@ def test_a_worker_runs_them(declare, worker, ran):
     wait_until(lambda: Limit.objects.get().used == 12, what="all of them to be counted")
     started = sorted(Job.objects.values_list("started_at", flat=True))
     assert started[-1] - started[0] >= timedelta(seconds=4)  # 12 less a burst, at two a second
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_start_that_is_late_goes_back(declare, worker):
+    """Over a second after its claim its limit does not count it any more. It is the next one."""
+    declare(partner={"rate": "60/m", "burst": 6})
+    with transaction.atomic():  # they are claimed together, in this order
+        rated_tasks.block.using(priority=5).enqueue()
+        late = rated_tasks.fetch_of.enqueue("late")
+    (job,) = until_done(late)
+    assert (job.state, job.attempt) == ("succeeded", 1)
+    assert Limit.objects.get().used == 2
 
 
 def test_wrong_uses():

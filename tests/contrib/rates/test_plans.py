@@ -10,10 +10,9 @@ from django.db import connection
 
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
-from notifications.jobs.transitions import limit_openings
 from notifications.models import Job, uuid7
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import moved
+from tests.contrib.rates.conftest import check_limits, moved, open_limits
 from tests.data.conftest import filled_tables  # noqa: F401 (fixture)
 from tests.data.plans import ID, NUMBERS
 from tests.data.test_plans_of_claims import rows_read
@@ -76,14 +75,9 @@ def test_jobs_that_wait_for_closed_limits(filled_tables, declare, key):  # noqa:
         assert len(measure("the claim of a plain job", lambda: claim_rows(uuid7(), 100))) == 1
     rated_tasks.plain.enqueue()
     assert rows_read(lambda: claim_rows(uuid7(), 100)) < MAX_READ[connection.vendor]
-    assert measure("a round that opens nothing", limit_openings.open_limits) > 3000
-    check = limit_openings.LineCheck()
-    measure("a chunk of the check of lines", check.run_chunk)
+    measure("a round that opens nothing", open_limits)
+    measure("the check of all", check_limits)
     with moved(hours=1.01):
-        longest = 0.0
-        started = time.perf_counter()
-        while (before := time.perf_counter()) and limit_openings.open_limits() == 0:
-            longest = max(longest, time.perf_counter() - before)
-        print(f"opened in {time.perf_counter() - started:.1f} s, the longest {longest * 1000:.1f} ms")
+        measure("the opening of all", open_limits)
         begun = claim_rows(uuid7(), 100)
     assert len(begun) == min(len(keys), 100)
