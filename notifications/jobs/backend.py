@@ -201,8 +201,8 @@ class JobBackend(BaseTaskBackend):
             job.created_at = job.queued_at = times.now()
         notifying.insert_jobs(jobs)
 
-    def texts_of(self, task: Any, args: Sequence[Any], owner: Any = None) -> tuple[str, str]:
-        """Return title and concurrency key of a job of a task with these arguments, as its policy says.
+    def texts_of(self, task: Any, args: Sequence[Any], owner: Any = None) -> tuple[str, str, str]:
+        """Return title, concurrency key and limit key of a job of a task with these arguments, as it declares them.
 
         ``owner`` is the key of its owner. Raises ValueError, also if one of them is too long.
         """
@@ -211,6 +211,7 @@ class JobBackend(BaseTaskBackend):
         return (
             validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
             validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
+            limit_key(task.func, task.takes_context, args, {}, owner),
         )
 
     def expiry_of(self, task: Any) -> datetime | None:

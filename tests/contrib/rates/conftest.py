@@ -1,12 +1,8 @@
 """Rates of a test."""
 
-from contextlib import contextmanager
-from datetime import timedelta
-
 import pytest
 
 from notifications.extension import Where
-from notifications.testing import clock
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
@@ -20,17 +16,6 @@ def declare(settings):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RATES": rates}
 
     return declare
-
-
-@contextmanager
-def moved(**ahead):
-    """The clock of the database is ahead in the block."""
-    before = clock.ahead
-    clock.advance(timedelta(**ahead))
-    try:
-        yield
-    finally:
-        clock.ahead = before
 
 
 def open_limits():

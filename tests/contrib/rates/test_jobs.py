@@ -1,6 +1,7 @@
 """Jobs of tasks with a rate: a claim takes from their limit, and those that it does not allow wait in turn."""
 
 from collections import Counter
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from notifications.jobs.transitions import reaping
 from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import check_limits, claim_all, moved, open_limits
+from tests.contrib.rates.conftest import check_limits, claim_all, open_limits
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
@@ -24,6 +25,17 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
 ONE_AN_HOUR = {"rate": "1/h", "burst": 1}
+
+
+@contextmanager
+def moved(**ahead):
+    """The clock of the database is ahead in the block."""
+    before = clock.ahead
+    clock.advance(timedelta(**ahead))
+    try:
+        yield
+    finally:
+        clock.ahead = before
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +128,15 @@ def test_who_comes_later_does_not_pass_those_that_wait(declare, user, other_user
         assert ids(claim_all()) == [jobs[1].id]
     with moved(hours=2, seconds=2):
         assert ids(claim_all())[0] in (jobs[2].id, late.id)
+
+
+def test_what_waited_does_not_stand_behind_what_its_share_has_enqueued_since(declare, user):
+    declare(partner={"rate": "1/m", "burst": 1})
+    (_, first, _) = enqueue(3, owner=user)
+    claim_all()
+    enqueue(20, rated_tasks.plain, owner=user)
+    with moved(minutes=1.1):
+        assert first.id in ids(claim_all(limit=2))
 
 
 def test_each_account_has_a_limit_of_its_own(declare):

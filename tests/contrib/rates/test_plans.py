@@ -12,7 +12,8 @@ from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
 from notifications.models import Job, uuid7
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import check_limits, moved, open_limits
+from tests.contrib.rates.conftest import check_limits, open_limits
+from tests.contrib.rates.test_jobs import moved
 from tests.data.conftest import filled_tables  # noqa: F401 (fixture)
 from tests.data.plans import ID, NUMBERS
 from tests.data.test_plans_of_claims import rows_read
