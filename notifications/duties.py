@@ -18,10 +18,10 @@ from notifications.extension.installed import list_apps
 from notifications.jobs import announcing
 from notifications.jobs.transitions import (
     batch_completion,
-    claims,
     expiring,
     limit_openings,
     manual,
+    queueing,
     reaping,
     recording,
     waiting,
@@ -77,9 +77,9 @@ def list_duties(process: Upkeep) -> list[Duty]:
         Duty(
             "queue jobs that are due",
             0,
-            run_chunks(lambda: claims.queue_due_jobs() == 0),
+            run_chunks(lambda: queueing.queue_due_jobs() == 0),
             Where.EVERYWHERE & ~Where.WORKER,
-            condition=claims.due_jobs_condition,
+            condition=queueing.due_jobs_condition,
         ),
         Duty(
             "open limits that jobs wait for",

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -155,12 +155,13 @@ def describe_state(job: Any) -> str:
     The time is in the current time zone, with its date if it is a day or more away.
     """
     label = str(CANCELLING if is_cancelling(job) else JobState(job.state).label)
-    now = times.now()
     if job.state not in CLAIMABLE or not job.attempt or job.run_after is None:
         return label
     start = times.as_utc(job.run_after)
-    if start <= now:
-        return label
-    local = timezone.localtime(start)
-    text = date_format(local, "H:i" if start - now < timedelta(days=1) else "j M Y, H:i")
-    return str(RETRY_AT).format(time=text)
+    return label if start <= times.now() else str(RETRY_AT).format(time=format_start(start))
+
+
+def format_start(moment: datetime) -> str:
+    """Return a time to come in the current time zone, with its date if it is a day or more away."""
+    is_soon = moment - times.now() < timedelta(days=1)
+    return date_format(timezone.localtime(moment), "H:i" if is_soon else "j M Y, H:i")

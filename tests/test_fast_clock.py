@@ -21,7 +21,7 @@ from notifications.contrib.operations.models import AlertState, JobStatistics
 from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.extension import Where
 from notifications.jobs import limits
-from notifications.jobs.claiming import backlog
+from notifications.jobs.claiming import unserved
 from notifications.jobs.declaring.policies import policy_of
 from notifications.jobs.transitions import manual, queueing, reaping, recording
 from notifications.jobs.transitions.claims import claim_jobs
@@ -108,7 +108,7 @@ def test_lease_of_a_worker(live_worker, far, read_metrics, read_overview, settin
     readers = {
         "a probe": lambda: doctor("ready", live=True)[0]["state"] == "ok",
         "doctor": lambda: doctor("workers")[0]["state"] != "error",
-        "jobs without a worker": lambda: not backlog.unserved_jobs().exists(),
+        "jobs without a worker": lambda: not unserved.unserved_queues(),
         "alerts": lambda: AlertState.objects.get().no_worker_since is None,
         "engines": lambda: live_processes("Celery", now).exists(),
         "Celery": lambda: CeleryEngine("default", {}).taken_queues() is not None,

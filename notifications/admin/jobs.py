@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import formats
@@ -21,17 +21,17 @@ from notifications.admin.job_details import NONE, JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
 from notifications.admin.paging import OwnedMixin
 from notifications.admin.running_again import RunAgainMixin
-from notifications.admin.timelines import set_last_errors
+from notifications.admin.timelines import set_last_errors, set_wait_reasons, wait_reason
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.extension import hooks
-from notifications.jobs.claiming.backlog import unserved_jobs
 from notifications.jobs.claiming.executors import QUARANTINED
+from notifications.jobs.claiming.waiting_reasons import WaitReason
 from notifications.jobs.declaring.tasks import aliases_with_engines, has_engine
 from notifications.jobs.listing import search_condition
 from notifications.jobs.selection import JobFilter
 from notifications.models import Job, Worker
-from notifications.states import CLAIMABLE, describe_state
+from notifications.states import CLAIMABLE, describe_state, format_start
 from notifications.templatetags.notifications_formats import breakable, duration, to_second
 
 
@@ -106,14 +106,6 @@ class JobAdmin(
         ),
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        of_workers, of_engines = (
-            Exists(jobs.filter(pk=OuterRef("pk")))
-            for jobs in (unserved_jobs(), hooks.dispatch.unserved_jobs(Job.objects.using(database())))
-        )
-        jobs = super().get_queryset(request)
-        return jobs.annotate(waits_for_worker=of_workers, waits_for_engine=of_engines)
-
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
     ) -> tuple[Any, bool]:
@@ -146,6 +138,7 @@ class JobAdmin(
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         set_last_errors(request, changelist.result_list)
+        set_wait_reasons(changelist.result_list)
         filters_to_keep = {"preserved_filters": changelist.preserved_filters, "opts": self.opts}
         for job in changelist.result_list:
             job.page_url = add_preserved_filters(filters_to_keep, changelist.url_for_result(job))
@@ -173,10 +166,17 @@ class JobAdmin(
         return format_html('<span class="state" data-state="{}">{}</span>', job.state, self.state_text(job))
 
     def state_text(self, job: Job) -> str:
-        if job.waits_for_worker:  # type: ignore[attr-defined]
-            return _("Queued, waiting for a worker")
-        if job.waits_for_engine:  # type: ignore[attr-defined]
+        reason = wait_reason(job)
+        if reason is WaitReason.PAUSED:
+            return _("Queued, its queue is paused")
+        if reason is WaitReason.NO_WORKER and has_engine(job.backend):
             return _("Queued, waiting for %(engine)s") % {"engine": hooks.dispatch.label_of(job.backend)}
+        if reason is WaitReason.NO_WORKER:
+            return _("Queued, waiting for a worker")
+        if reason is WaitReason.LIMITED:
+            return _("Queued, waiting for a limit")
+        if reason is WaitReason.SCHEDULED and not job.attempt:
+            return _("Queued, not before %(time)s") % {"time": format_start(job.due_at)}
         if job.state == Job.State.SUCCEEDED and job.progress_message:
             return _("Finished")  # The message says what of it succeeded, such as "9 of 70 failed".
         return describe_state(job)

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from notifications import states
 from notifications.admin.mixins import ModelAdminBase
-from notifications.admin.timelines import set_last_errors
+from notifications.admin.timelines import set_last_errors, set_wait_reasons
 from notifications.db.transactions import connection
 from notifications.http.access import BACKGROUND_MARK, background_view
 from notifications.jobs.selection import HIDDEN, JobFilter
@@ -89,6 +89,7 @@ class LiveJobsMixin(ModelAdminBase):
 
         def respond() -> HttpResponse:
             set_last_errors(request, jobs)
+            set_wait_reasons(jobs)
             cells = [getattr(self, name)(job) for job in jobs for name in LIVE_COLUMNS]
             return HttpResponse("".join([*cells, *counts, *[FINAL] * all(job.done for job in jobs)]))
 

@@ -1,8 +1,8 @@
-"""Times and timelines in pages of the admin: of events, and of the attempts of a job that did not succeed."""
+"""What pages of the admin show beside a job: timelines, attempts that did not succeed, and why it waits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from django.http import HttpRequest
@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from notifications import times
 from notifications.db.transactions import database
 from notifications.extension import Event
+from notifications.jobs.claiming.waiting_reasons import WaitReason, why_jobs_wait
 from notifications.jobs.listing import read_last_errors
 from notifications.jobs.viewing import can_view
 from notifications.models import Attempt, Job
@@ -43,6 +44,21 @@ def set_last_errors(request: HttpRequest, jobs: list[Job]) -> None:
     errors = read_last_errors(jobs, with_tracebacks=can_view(request.user, "tracebacks"))
     for job in jobs:
         job.last_error_shown = errors.get(job.pk)  # type: ignore[attr-defined]
+
+
+def set_wait_reasons(jobs: Sequence[Job]) -> None:
+    """Set ``wait_reason`` of these jobs, which ``wait_reason()`` returns, in a few queries for all of them."""
+    reasons = why_jobs_wait(jobs)
+    for job in jobs:
+        job.wait_reason = reasons.get(job.pk)  # type: ignore[attr-defined]
+
+
+def wait_reason(job: Job) -> WaitReason | None:
+    """Return why a job waits, None if it does not."""
+    if not hasattr(job, "wait_reason"):
+        set_wait_reasons([job])
+    reason: WaitReason | None = job.wait_reason  # type: ignore[attr-defined]
+    return reason
 
 
 def read_attempts(job: Job, *, with_tracebacks: bool) -> AttemptList:

@@ -20,7 +20,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
-from notifications.db.threads import in_transaction
+from notifications.db import job_sessions
+from notifications.db.dialects import find_dialect
+from notifications.db.thread_connections import in_transaction
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -58,6 +60,7 @@ def call(role: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T 
     A transaction that it leaves open is rolled back. ``role`` says in the log what the function is.
     """
     name = name_of(function)
+    job_sessions.note_project_code()
     thread = threading.get_ident()
     # Calls may be nested: a receiver may cancel a job, whose signals are then sent inside the receiver.
     outer = running_calls.get(thread)
@@ -111,10 +114,8 @@ def _is_open(db: BaseDatabaseWrapper) -> bool:
     raw = db.connection
     if raw is None:
         return True
-    if db.vendor == "postgresql":
-        return not raw.closed
     try:
-        return db.vendor != "sqlite" or raw.in_transaction is not None
+        return (found := find_dialect(db)) is None or found.is_open(raw)
     except db.Database.Error:
         return False
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from notifications.db.threads import DaemonExecutor, NoThread
-from notifications.db.unavailable import is_query_error, log_if_not_migrated
+from notifications.db.unavailable import log_retried
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -91,14 +91,13 @@ class ProjectThreads:
             return
 
         def log_error(call: Future[Any]) -> None:
-            if not call.cancelled() and (exc := call.exception()) and not log_if_not_migrated(exc):
-                trace = None if is_query_error(exc) else exc
-                logger.warning("%s, which is tried again: %s", error_message, exc, exc_info=trace)
+            if not call.cancelled() and (exc := call.exception()):
+                log_retried(logger, f"{error_message}, which is tried again", exc)
 
         try:
             self._submit(_Call(function, is_repeated=True), may_be_stuck).add_done_callback(log_error)
         except NoThread as exc:
-            logger.warning("%s, which is tried again: %s", error_message, exc)
+            log_retried(logger, f"{error_message}, which is tried again", exc)
         except RuntimeError:
             if not self._is_closed:  # by a process that ends while its last duty runs
                 raise

@@ -11,8 +11,6 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications.extension import shipped
 
 if TYPE_CHECKING:  # a backend is imported before the models are ready
-    from django.db.models import QuerySet
-
     from notifications.models import Job
 
 
@@ -37,6 +35,9 @@ class Dispatch:
         They may be of any backends. Those with a ``due_at`` are scheduled, and looked for when they are due.
         """
 
+    def wake_for_queue(self, name: str) -> None:
+        """Have processes of engines look for the jobs of a queue that is not paused any more."""
+
     def label_of(self, alias: str) -> str:
         """Return what to call the engine of a backend, even if it cannot be set up or is not in ``TASKS`` any more."""
         return str(getattr(settings, "TASKS", {}).get(alias, {}).get("OPTIONS", {}).get("engine") or alias)
@@ -49,12 +50,12 @@ class Dispatch:
         """Return why no process of an engine runs jobs, "" if they run or that is not known. For readiness."""
         return ""
 
-    def unserved_jobs(self, jobs: QuerySet[Job]) -> QuerySet[Job]:
-        """Narrow a query of jobs to those that are due, and of whose engine no process is alive."""
-        return jobs.none()
+    def taken_queues(self) -> dict[str, set[str]]:
+        """Return the queues that live processes of engines take, by backend, as far as that is known."""
+        return {}
 
     def describe_unserved(self, job: Job) -> tuple[str, str]:
-        """Return why such a job waits, and one sentence on what to do, for the log."""
+        """Return why a job of another queue waits, and one sentence on what to do, for the log."""
         return f"No process takes queue {job.queue_name}", ""
 
     def start_in_server(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from notifications.db.transactions import chunks, connection, database
+from notifications.db.transactions import chunks, connection, database, dialect
 from notifications.jobs.claiming.sources import limited_jobs
 from notifications.jobs.turns import MAX_SHARES_PER_QUERY, share_of
 from notifications.models import Job, LimitedQueue
@@ -91,13 +91,13 @@ def _read_last(keys: Collection[tuple[LimitLine, int, str]]) -> dict[tuple[Limit
     of_share = of_line.replace("_job_limited", "_job_limit_share") + " AND share_name = of_share"
     first = f"(SELECT limit_turn {of_line} ORDER BY limit_turn, id LIMIT 1) - 1"
     last = f"(SELECT limit_turn {of_share} ORDER BY limit_turn DESC LIMIT 1)"
-    newest = "greatest" if connection().vendor == "postgresql" else "max"
+    turn = dialect().greatest(f"coalesce({first}, 0)", f"coalesce({last}, 0)")
     for chunk in chunks(sorted(keys), MAX_SHARES_PER_QUERY):
         values = ", ".join(["(%s, %s, %s, CAST(%s AS smallint), %s)"] * len(chunk))
         with connection().cursor() as cursor:
             cursor.execute(
                 f"WITH keys (alias, queue, of_key, level, of_share) AS (VALUES {values}) SELECT alias, queue, of_key, "
-                f"level, of_share, {newest}(coalesce({first}, 0), coalesce({last}, 0)) FROM keys",
+                f"level, of_share, {turn} FROM keys",
                 [value for line, level, share in chunk for value in (*line, level, share)],
             )
             for alias, queue, key, level, share, turn in cursor.fetchall():

@@ -1,9 +1,10 @@
-"""How lists of jobs are searched, and the errors of jobs that they show."""
+"""How lists of jobs are read by index and searched, and the errors of jobs that they show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.db.models import F, Q, TextField, Value
@@ -27,6 +28,17 @@ def search_condition(text: str) -> Q:
     for word in text.split():
         conditions &= Q(title__icontains=word) | Q(task_path__icontains=word)
     return conditions
+
+
+def queued_in_index_order(jobs: Any) -> list[Any]:
+    """Return querysets of these queued jobs, each in the order of an index: those in the queue, and scheduled ones.
+
+    For another order SQLite would read the whole table.
+    """
+    return [
+        jobs.filter(due_at=None).order_by("executor", "-priority", "turn", "id"),
+        jobs.filter(due_at__isnull=False).order_by("due_at", "id"),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,14 +15,14 @@ from django.db.models.lookups import Exact
 
 from notifications import times
 from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST, count_rows
-from notifications.db.transactions import connection, database
+from notifications.db.transactions import connection, database, dialect
 from notifications.extension import hooks
 from notifications.ids import parse_id
 from notifications.jobs import changing
 from notifications.jobs.changing import ChangedJobs
 from notifications.jobs.declaring.own_tasks import SENDER_QUEUE
 from notifications.jobs.declaring.tasks import aliases_with_engines
-from notifications.jobs.listing import search_condition
+from notifications.jobs.listing import queued_in_index_order, search_condition
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 
@@ -171,11 +171,7 @@ class JobFilter:
             of_workers = jobs.filter(worker__in=_ids(self.worker)) if self.worker else jobs
             return [of_workers.order_by("worker", "id")]
         if self.state == Job.State.QUEUED:
-            ready = [
-                jobs.filter(due_at=None, executor=executor).order_by("-priority", "turn", "id")
-                for executor in Job.Executor.values
-            ]
-            return [*ready, jobs.filter(due_at__isnull=False).order_by("due_at", "id")]
+            return queued_in_index_order(jobs)
         return [NEWEST_FIRST.sort(jobs.filter(self._created()))] if self.state in LISTED_BY_INDEX else [jobs]
 
     def until(self, change: str, moment: datetime) -> JobFilter:
@@ -274,8 +270,7 @@ def _read_ids(querysets: list[Any]) -> list[UUID] | None:
 
 def _read_failed_ids(since: datetime) -> list[UUID] | None:
     """Return the ids of all jobs that failed since a time, None if they are more than ``MAX_IDS_READ``."""
-    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
-    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    by_index = dialect().by_index("notifications_job_failed")
     sql = (
         f"SELECT id FROM notifications_job{by_index} WHERE state = 'failed' AND finished_at >= %s "
         f"ORDER BY finished_at DESC LIMIT {MAX_IDS_READ + 1}"

@@ -29,8 +29,9 @@ from functools import cache
 from typing import Any
 
 from notifications import times
+from notifications.db.dialects import Dialect
 from notifications.db.insertion import Computed
-from notifications.db.transactions import connection, database, retrying_atomic
+from notifications.db.transactions import connection, database, dialect, retrying_atomic
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
@@ -43,6 +44,8 @@ logger = logging.getLogger("notifications.jobs")
 CLOCK_INTERVAL_SECONDS = 0.5
 #: Seconds for which a process knows the last turn of a share without reading it, and of how many shares.
 LAST_TURN_VALID_SECONDS, MAX_CACHED_SHARES = 0.25, 10_000
+#: The same for the turn that it has given last to a job that has waited for a limit: one opening follows another.
+TURN_AFTER_LIMIT_VALID_SECONDS = 1.0
 #: Shares whose turns one query reads at most.
 MAX_SHARES_PER_QUERY = 100
 
@@ -67,8 +70,6 @@ _LAST = (
 _lock = threading.Lock()
 #: The last turn that this process has given to a share under a clock, and until when (monotonic) it is known.
 _last_turns: dict[tuple[str, Clock, str], tuple[int, float]] = {}
-#: The last turn that this process has given to a share under a clock after a wait for a limit.
-_turns_after_limit: dict[tuple[str, Clock, str], int] = {}
 #: The highest turns that have begun since they were stored, and when that was (monotonic).
 _begun: dict[Clock, int] = {}
 _stored_at = 0.0
@@ -90,7 +91,7 @@ def share_of(job: Any) -> str:
 def take_turn(job: Job) -> Computed | None:
     """Set the share of a new job, and its turn if that is known; else return the turn for its INSERT.
 
-    A scheduled job gets only the time at which it is due.
+    A scheduled job gets its share and the time at which it is due.
     """
     set_due_time(job)
     if not _has_turn(job):
@@ -106,14 +107,13 @@ def take_turn(job: Job) -> Computed | None:
             # Not for longer with each job: a transaction that was rolled back has queued none.
             _last_turns[key] = job.turn, known_until
             return None
-    return Computed("turn", _next_turn_sql(connection().vendor), [*clock, *clock, job.share_name])
+    return Computed("turn", _next_turn_sql(dialect()), [*clock, *clock, job.share_name])
 
 
 @cache
-def _next_turn_sql(vendor: str) -> str:
-    newest = "greatest" if vendor == "postgresql" else "max"
+def _next_turn_sql(dialect: Dialect) -> str:
     clock, last = _CLOCK.format(*["%s"] * 4), _LAST.format(queued_jobs("share"), *["%s"] * 5)
-    return f"{newest}({clock}, {last}) + 1"
+    return f"{dialect.greatest(clock, last)} + 1"
 
 
 def assign_turns(jobs: Iterable[Job]) -> None:
@@ -138,9 +138,10 @@ def assign_places(jobs: Iterable[Job]) -> None:
 
 
 def set_due_time(job: Job) -> None:
-    """Set when a new job joins the queue: at its ``run_after``, or now."""
+    """Set when a new job joins the queue: at its ``run_after``, or now. A scheduled job has its share already."""
     if job.run_after is not None and job.state == Job.State.QUEUED and job.run_after > times.now():
         job.due_at = job.run_after
+        job.share_name = share_of(job)
 
 
 def next_places(jobs: Sequence[Any], executors: Sequence[str]) -> list[tuple[str, int]]:
@@ -163,14 +164,15 @@ def places_after_limit(jobs: Sequence[Any]) -> list[tuple[str, int]]:
     """
     shares = [(_clock_of(job), share_of(job)) for job in jobs]
     clocks = _read_clocks({clock for clock, _ in shares})
-    places = []
+    places, now = [], time.monotonic()
     with _lock:
-        if len(_turns_after_limit) >= MAX_CACHED_SHARES:
-            _turns_after_limit.clear()
+        if len(_last_turns) >= MAX_CACHED_SHARES:
+            _last_turns.clear()
         for clock, share in shares:
-            key = database(), clock, share
-            turn = max(clocks.get(clock, 0), _turns_after_limit.get(key, 0)) + 1
-            _turns_after_limit[key] = turn
+            key = database(), clock, f"{share}\0after a limit"
+            last, known_until = _last_turns.get(key, (0, 0.0))
+            turn = max(clocks.get(clock, 0), last if now < known_until else 0) + 1
+            _last_turns[key] = turn, now + TURN_AFTER_LIMIT_VALID_SECONDS
             places.append((share, turn))
     return places
 

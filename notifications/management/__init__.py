@@ -14,10 +14,10 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.jobs.claiming.backlog import queue_depths as queue_depths
-    from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS as MIN_WAIT_SECONDS
     from notifications.jobs.claiming.queues import pause_queue as pause_queue
     from notifications.jobs.claiming.queues import paused_queues as paused_queues
     from notifications.jobs.claiming.sources import read_moment as read_moment
+    from notifications.jobs.claiming.waiting_reasons import WaitCounts as WaitCounts
     from notifications.management.diagnosis.checking import register as register
     from notifications.management.management_command import ManagementCommand as ManagementCommand
     from notifications.paths import admin_list as admin_list
@@ -27,7 +27,7 @@ else:
         {
             "notifications.jobs.claiming.backlog": "queue_depths",
             "notifications.jobs.claiming.sources": "read_moment",
-            "notifications.jobs.claiming.candidates": "MIN_WAIT_SECONDS",
+            "notifications.jobs.claiming.waiting_reasons": "WaitCounts",
             "notifications.jobs.claiming.queues": "pause_queue paused_queues",
             "notifications.management.diagnosis.checking": "register",
             "notifications.management.management_command": "ManagementCommand",

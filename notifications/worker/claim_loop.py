@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import call_after_write
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_retried
 from notifications.jobs import results
 from notifications.jobs.claiming.candidates import has_limited_jobs
 from notifications.jobs.claiming.executors import (
@@ -123,7 +123,7 @@ class ClaimLoop:
                 lambda: self._state.claim_writer.run(claim), is_stopping
             )
         except Exception as exc:
-            logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
+            log_retried(logger, "Could not claim jobs", exc)
             await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
             return None
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from notifications.extension import hooks
-from notifications.jobs.transitions.claims import queue_due_jobs
 from notifications.jobs.transitions.limit_openings import open_limits
+from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 

@@ -134,7 +134,7 @@ class JobWorker:
         self._claim_loop = self._make_claim_loop()
         self._claim_check_loop = ClaimCheckLoop(
             state,
-            unstorable=self._record_loop.unstorable,
+            refused=self._record_loop.refused,
             thread_pools=(self._job_runner.sync_threads, self._job_runner.email_threads),
             remove=self._remove,
         )

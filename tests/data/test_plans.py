@@ -21,7 +21,7 @@ from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.extension import Upkeep, Where
 from notifications.inbox import read_numbered_position, read_timeline
 from notifications.jobs import cancel, retry
-from notifications.jobs.claiming import backlog
+from notifications.jobs.claiming import unserved
 from notifications.jobs.transitions import running
 from notifications.models import Job, Notification, Wait, uuid7
 from notifications.streams import changes, positions
@@ -172,7 +172,7 @@ def enqueue_with_key(reader):
 
 def warn_of_unserved_jobs(reader):
     job(reader.key)
-    backlog.warn_of_unserved_jobs()
+    unserved.warn_of_unserved_jobs()
 
 
 def with_engine():
@@ -192,7 +192,7 @@ def warn_of_unserved_jobs_of_engines(reader):
     """Of a backend whose engine has no process."""
     job(reader.key, executor="sync")
     with with_engine():
-        backlog.warn_of_unserved_jobs()
+        unserved.warn_of_unserved_jobs()
 
 
 def deliver(reader):

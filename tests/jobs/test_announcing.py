@@ -27,7 +27,9 @@ from tests.support.threads import run_in_threads
 pytestmark = [pytest.mark.usefixtures("over_at_once"), pytest.mark.django_db(transaction=True)]
 
 WAITING = Condition(
-    kind="wait", subject="mail", facts={"count": 2, "is_capped": False, "age": 400, "limit": 300}
+    kind="wait",
+    subject="mail",
+    facts={"count": 2, "is_capped": False, "reasons": {"in_turn": 2}, "age": 400, "limit": 300},
 )
 TITLE = "Jobs wait too long: mail"
 
@@ -142,7 +144,7 @@ def test_alert_that_begins_anew_before_its_end_is_announced(operators):
 @pytest.mark.parametrize("error", [ValueError, ConnectionRefusedError])
 def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, error):
     """What could not be announced is tried again. An OSError of the project's code does not stop the round either."""
-    record(WAITING, Condition(kind="no_worker", facts={"age": 61, "due": 1}))
+    record(WAITING, Condition(kind="no_worker", facts={"age": 61, "reasons": {"no_worker": 1}}))
     describe = announcing.building.build_notification
     fails = True
 

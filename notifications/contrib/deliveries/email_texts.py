@@ -49,6 +49,10 @@ DISCS = {
 }
 
 
+#: Characters of the longest word that a subject has in plain ASCII. A line has 76 of them, ``Subject: `` among these.
+MAX_PLAIN_WORD = 60
+
+
 class _UnfoldedHeader(UnstructuredHeader):
     """A header in one line: Python encodes a longer URL, which RFC 8058 forbids, and the link would not work."""
 
@@ -60,7 +64,8 @@ class _Subject(UnstructuredHeader):
     """A text that is encoded as one, unless it is plain ASCII.
 
     Python encodes some words only, and loses or adds the spaces between these and the others. It also decodes what
-    looks like an encoded word.
+    looks like an encoded word, and begins a line before a word that does not fit in one, with a space that some readers
+    show where it is the first word.
     """
 
     @classmethod
@@ -70,7 +75,10 @@ class _Subject(UnstructuredHeader):
 
     def fold(self, *, policy: Policy) -> str:
         text, name = str(self), self.name  # type: ignore[attr-defined]  # HeaderRegistry adds it
-        charset = "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
+        is_plain = (
+            text.isascii() and "=?" not in text and all(len(word) <= MAX_PLAIN_WORD for word in text.split())
+        )
+        charset = "us-ascii" if is_plain else "utf-8"
         encoded = Header(text, charset, header_name=name).encode(linesep=policy.linesep)
         return f"{name}: {encoded}{policy.linesep}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from notifications.validators import printable, shortened
@@ -16,6 +17,9 @@ _OF_ANOTHER_KEY = ("vapidpkhashmismatch", "do not correspond to the credentials"
 #: What they say of a signature that they do not accept, such as Apple's BadJwtToken.
 _OF_SIGNATURE = ("jwt", "vapid", "token", "authorization")
 _SIGNATURE_STATUSES = (401, 403)
+#: What parts a URL into its names and values, and the characters from which on one can be secret.
+_PARTS = re.compile(r"[/?&=#:]+")
+MIN_SECRET_LENGTH = 10
 
 ANOTHER_KEY, SIGNATURE, OTHER = "another key", "signature", "other"
 #: What to do about each cause.
@@ -29,8 +33,13 @@ REMEDIES = {
 }
 
 
-def parse_reason(body: bytes) -> str:
-    """Return the reason that the answer of a push service gives, a word or a line; ``""`` for none."""
+def parse_reason(body: bytes, endpoint: str) -> str:
+    """Return the reason that the answer of a push service gives, a word or a line; ``""`` for none.
+
+    ``endpoint``
+        The URL that was called. Who knows it may send to the browser, and the answer may repeat it: words that are
+        URLs or have a part of it are left out.
+    """
     text = body.decode(errors="replace").strip()
     try:
         value = json.loads(text)
@@ -38,7 +47,15 @@ def parse_reason(body: bytes) -> str:
         value = "" if text.startswith("<") else text.partition("\n")[0]  # a page of HTML has none
     if isinstance(value, dict):
         value = next((value[key] for key in ("reason", "message", "error") if _is_text(value.get(key))), "")
-    return shortened(" ".join(printable(value).split()), MAX_REASON_LENGTH) if _is_text(value) else ""
+    if not _is_text(value):
+        return ""
+    secrets = [part for part in _PARTS.split(endpoint) if len(part) >= MIN_SECRET_LENGTH]
+    words = [
+        word
+        for word in printable(value).split()
+        if "/" not in word and not any(part in word for part in secrets)
+    ]
+    return shortened(" ".join(words), MAX_REASON_LENGTH)
 
 
 def find_cause(status: int, reason: str) -> str:

@@ -9,7 +9,7 @@ wakeups           which messages are sent when
 process           ``run_waiting(queue)``: runs jobs in a process of the engine
 worker            the worker of such a process, which claims jobs for the slots of messages
 server            the upkeep in server processes
-unserved          queued jobs that no process of their engine takes
+unserved          queues that no process of their engine takes
 backend           any other backend of Django's Tasks; ``backend_task`` is the task that such a backend runs
 findings, checks  what ``doctor`` and the system checks examine
 
@@ -33,8 +33,9 @@ class EngineDispatch(Dispatch):
     """Wakes the processes of engines."""
 
     wake_after_commit = import_later("wakeups.wake_after_commit")
+    wake_for_queue = import_later("wakeups.wake_for_queue")
     find_missing_process = import_later("unserved.find_missing_process")
-    unserved_jobs = import_later("unserved.unserved_jobs")
+    taken_queues = import_later("unserved.taken_queues")
     describe_unserved = import_later("unserved.describe_unserved")
     start_in_server = import_later("server.start")
 

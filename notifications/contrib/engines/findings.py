@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from django.core.checks import CheckMessage, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Count, Sum
+from django.utils import translation
 
 from notifications import times
 from notifications.contrib.engines import engine_of
@@ -17,7 +18,7 @@ from notifications.contrib.engines.unserved import has_processes, live_processes
 from notifications.db import database_now
 from notifications.jobs import aliases_with_engines, task_backends
 from notifications.management import (
-    MIN_WAIT_SECONDS,
+    WaitCounts,
     paused_queues,
     queue_depths,
     register,
@@ -77,17 +78,18 @@ def ping_engines() -> dict[str, Ping | ImproperlyConfigured]:
 
 def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> CheckMessage:
     """Check that an engine answers, and that live processes of it take the jobs that are due."""
+    depths, now = queue_depths(backend=alias).queues, database_now()
+    has_waited = any(depth.has_waited(now) for depth in depths)
     figures: dict[str, Any] = {
         "backend": alias,
         "engine": task_backends.settings[alias]["OPTIONS"]["engine"],
-        **count_waiting(alias),
+        **count_waiting(alias, depths),
     }
-    waiting, has_waited = _describe_waiting(figures), figures["oldest_waits_seconds"] > MIN_WAIT_SECONDS
+    waiting = _describe_waiting(figures)
     if isinstance(ping, ImproperlyConfigured):
         hint = f"Correct OPTIONS['engine'] of TASKS[{alias!r}]. {waiting}"
         return Error(f"The engine of backend {alias} cannot be set up: {ping}", hint=hint, obj=figures)
     engine = ping.engine
-    now = database_now()
     counts = live_processes(engine.process_name, now).aggregate(processes=Count("id"), load=Sum("load"))
     processes, running, has_idle = counts["processes"], counts["load"] or 0, engine.has_idle_processes()
     untaken = untaken_queues(engine, now) if processes or has_idle else []
@@ -119,17 +121,17 @@ def check_engine(alias: str, ping: Ping | ImproperlyConfigured) -> CheckMessage:
     return kind(message, hint=remedy, obj=figures)
 
 
-def count_waiting(alias: str) -> dict[str, Any]:
+def count_waiting(alias: str, depths: list[Any]) -> dict[str, Any]:
     """Return how many jobs of a backend are queued, how many may run now, and for how long the oldest of these waits.
 
     ``quarantined`` are those of which a process runs one at a time, because theirs was lost.
     """
-    depths = queue_depths(backend=alias).queues
     quarantined = queue_depths((str(Job.Executor.QUARANTINED),), is_paused=False, backend=alias).queues
     due = [depth for depth in depths if not depth.is_paused]
     since = min((depth.oldest_since for depth in due if depth.oldest_since), default=None)
     return {
         "queued": sum(depth.total for depth in depths),
+        "reasons": WaitCounts.of(depths),
         "quarantined": sum(depth.due for depth in quarantined),
         "due": sum(depth.due for depth in due),
         "oldest_waits_seconds": round(max(0.0, (times.now() - since).total_seconds()), 1) if since else 0.0,
@@ -137,7 +139,8 @@ def count_waiting(alias: str) -> dict[str, Any]:
 
 
 def _describe_waiting(figures: dict[str, Any]) -> str:
-    text = f"{figures['queued']} jobs are queued"
+    with translation.override("en"):  # as all output of commands
+        text = figures["reasons"].describe()
     if figures["quarantined"]:
         text += f", {figures['quarantined']} run one at a time in a process, because theirs was lost"
     if figures["due"]:

@@ -1,4 +1,4 @@
-"""Jobs of engines that wait although they are due, because no process of their engine is alive or takes their queue."""
+"""Queues in which jobs of engines wait, because no process of their engine is alive or takes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 
 from notifications.contrib.engines import configured_engines, engine_of, label_of
 from notifications.contrib.engines.interface import Engine
@@ -27,20 +27,11 @@ def has_processes(engine: Engine, now: datetime) -> bool | None:
     return bool(live_processes(engine.process_name, now).exists()) or engine.has_idle_processes()
 
 
-def unserved_jobs(jobs: QuerySet[Job]) -> QuerySet[Job]:
-    """Narrow a query of jobs to those, due for over 10 s, of whose engine no process is known to take them.
-
-    That is so if none is alive, or the engine says which queues its processes take.
-    """
+def taken_queues() -> dict[str, set[str]]:
+    """See ``Dispatch.taken_queues()``. Without a live process that is none; else the engine may know it."""
     now = database_now()
     taken = {alias: _taken_queues(alias, now) for alias in aliases_with_engines()}
-    found: QuerySet[Job] = waiting_jobs(
-        jobs,
-        now,
-        lambda backend, queue: queue in (taken[backend] or ()),
-        backends=[alias for alias, names in taken.items() if names is not None],
-    )
-    return found
+    return {alias: names for alias, names in taken.items() if names is not None}
 
 
 def _taken_queues(alias: str, now: datetime) -> set[str] | None:
@@ -61,7 +52,7 @@ def untaken_queues(engine: Engine, now: datetime) -> list[str]:
     jobs, taken = Job.objects.using(database()), engine.taken_queues()
     running = jobs.filter(state=Job.State.RUNNING, backend=engine.alias)
     served = set(running.values_list("queue_name", flat=True)) if taken is None else taken
-    waiting = waiting_jobs(jobs, now, lambda _, queue: queue in served, backends=[engine.alias])
+    waiting = waiting_jobs({engine.alias: served}, now)
     if taken is None and live_processes(engine.process_name, now).aggregate(load=Sum("load"))["load"]:
         waiting = waiting.filter(queued_at__lt=running.order_by("-queued_at").values("queued_at")[:1])
     return list(waiting.order_by("queue_name").values_list("queue_name", flat=True).distinct()[:10])
@@ -84,9 +75,11 @@ def find_missing_process() -> str:
         is_alive = has_processes(engine, now)
         if is_alive is False:
             return f"no process of {engine.label} is alive"
-        if (
-            is_alive is None
-            and unserved_jobs(Job.objects.using(database()).filter(backend=engine.alias)).exists()
-        ):
+        if is_alive is None and _has_unserved_jobs(engine.alias, now):
             return f"jobs wait, and no process of {engine.label} takes them"
     return ""
+
+
+def _has_unserved_jobs(alias: str, now: datetime) -> bool:
+    taken = _taken_queues(alias, now)
+    return taken is not None and waiting_jobs({alias: taken}, now).exists()

@@ -128,6 +128,9 @@ def _queue_gauges() -> Iterator[Metric]:
     limited = GaugeMetricFamily(
         "notifications_jobs_limited", "Queued jobs that wait for the limit of a key.", labels=["queue"]
     )
+    unserved = GaugeMetricFamily(
+        "notifications_jobs_unserved", "Due jobs of a queue that no live process takes.", labels=["queue"]
+    )
     oldest = GaugeMetricFamily(
         "notifications_job_oldest_wait_seconds", "How long the oldest due job has waited.", labels=["queue"]
     )
@@ -136,6 +139,7 @@ def _queue_gauges() -> Iterator[Metric]:
         due.add_metric([depth.name], depth.due)
         delayed.add_metric([depth.name], depth.delayed)
         limited.add_metric([depth.name], depth.limited)
+        unserved.add_metric([depth.name], depth.unserved)
         since = depth.oldest_since
         oldest.add_metric([depth.name], max((now - since).total_seconds(), 0.0) if since else 0.0)
         paused.add_metric([depth.name], float(depth.is_paused))
@@ -149,7 +153,7 @@ def _queue_gauges() -> Iterator[Metric]:
     )
     for queue, count in count_waiting().items():
         waiting.add_metric([queue], count)
-    yield from (due, delayed, limited, running, waiting, oldest, paused)
+    yield from (due, delayed, limited, unserved, running, waiting, oldest, paused)
     if not has_questions():
         return
     count, _, asked_at = read_questions()

@@ -4,7 +4,8 @@ candidates     the jobs to claim, in order: queued, due, not paused, within all 
 claim_queries  the SQL for that; ``sources`` that of the backends and queues of a worker
 executors      what must be free in the worker: a slot, a thread, or room for a quarantined job
 queues         pause and resume
-backlog        how many jobs wait in each queue, and which no live worker takes
-waiting_reasons why a job waits
+backlog        how many jobs wait in each queue
+unserved       queues with due jobs that no live process takes
+waiting_reasons why jobs wait: the one place that says so
 waiting_queues queues in which jobs wait although they may run
 """

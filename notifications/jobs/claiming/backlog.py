@@ -1,39 +1,27 @@
-"""Queued jobs: how many wait in each queue and since when, and which no live worker takes."""
+"""Queued jobs: how many there are in each queue, since when they wait, and for what."""
 
 from __future__ import annotations
 
-import logging
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from django.db.models import Q
-
-from notifications.db.clock import database_now, database_now_sql, is_lease_valid
-from notifications.db.transactions import connection, database, execute_many
-from notifications.extension import hooks
+from notifications.db.clock import database_now, database_now_sql
+from notifications.db.transactions import dialect, execute_many
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.claim_queries import (
-    PAUSED_QUEUES,
-    jobs_of_name,
-    queues_with_due_jobs,
-    values_of_executors,
-)
+from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import (
     WAITS_SINCE,
     Query,
     Source,
-    builtin_source,
     limited_jobs,
     names_of,
     read_moment,
 )
-from notifications.models import Job, Worker
-
-logger = logging.getLogger("notifications.jobs")
+from notifications.jobs.claiming.unserved import find_unserved_queues
 
 #: The queues that are read at most, in the order of their names.
 MAX_QUEUES = 50
@@ -51,17 +39,23 @@ class QueueDepth:
 
     ``due`` jobs may start now, ``delayed`` ones are scheduled for later. With ``is_capped`` there are more that are
     due, with ``is_delayed_capped`` more that are delayed. ``oldest_since`` is when the job that waits longest became
-    due. ``limited`` jobs are in the queue too, and wait for the limit of a key.
+    due. ``limited`` jobs are in the queue too, and wait for the limit of a key. ``unserved`` are the ``due`` jobs that
+    no live process takes. ``waiting_reasons.count_reasons()`` says why all of them wait.
     """
 
     name: str
     due: int = 0
     delayed: int = 0
     limited: int = 0
+    unserved: int = 0
     is_capped: bool = False
     is_delayed_capped: bool = False
     is_paused: bool = False
     oldest_since: datetime | None = None
+
+    def has_waited(self, now: datetime) -> bool:
+        """Return whether a job that may start has waited for over ``MIN_WAIT_SECONDS``, by the database's time."""
+        return not self.is_paused and is_old(self.oldest_since, now)
 
     @property
     def in_queue(self) -> int:
@@ -94,7 +88,7 @@ class QueueDepths:
         """
         if all(depth.due < MIN_LARGE_SHARE for depth in self.queues):
             return []
-        rows = execute_many([*_statements_before(), _shares_query()])[-1]
+        rows = execute_many([*dialect().without_compilation(), _shares_query()])[-1]
         now, totals = database_now(is_estimate=True), Counter[str]()
         for name, _, jobs, _ in rows:
             totals[name] += jobs
@@ -116,6 +110,8 @@ def queue_depths(
 ) -> QueueDepths:
     """Return the depth of each queue that has queued jobs, at most ``MAX_QUEUES``, in one query.
 
+    If jobs have waited for over ``MIN_WAIT_SECONDS``, a few more find out whether a live process takes them.
+
     ``executors``
         Those of the jobs that are counted; by default all queued jobs are.
     ``is_paused``
@@ -132,16 +128,23 @@ def queue_depths(
     if backend:
         source = Source(backends=(backend,))
     query = _depths_query(executors, is_paused, source or Source(), has_limited=has_limited)
-    rows = execute_many([*_statements_before(), query])[-1]
+    rows = execute_many([*dialect().without_compilation(), query])[-1]
+    now = database_now(is_estimate=True)
+    has_waited = any(
+        not row[2] and any(is_old(read_moment(value), now) for value in row[-3:]) for row in rows
+    )
+    unserved = find_unserved_queues() if has_waited else set()
     found: dict[str, QueueDepth] = {}
-    for name, is_queue_paused, limit, ready, late, delayed, limited, *since in rows:
+    for alias, name, is_queue_paused, limit, ready, late, delayed, limited, *since in rows:
         moments = [moment for value in since if (moment := read_moment(value))]
         before = found.get(name, QueueDepth(name=name))
         if before.oldest_since:
             moments.append(before.oldest_since)
+        due = min(ready, limit) + min(late, limit)
         found[name] = QueueDepth(
             name=name,
-            due=min(ready, limit) + min(late, limit) + before.due,
+            due=due + before.due,
+            unserved=due * ((alias, name) in unserved) + before.unserved,
             delayed=min(delayed, limit) + before.delayed,
             limited=min(limited, limit) + before.limited,
             is_capped=max(ready, late, limited) > limit or before.is_capped,
@@ -155,6 +158,10 @@ def queue_depths(
     return QueueDepths(queues=depths[:MAX_QUEUES], is_cut=len(depths) > MAX_QUEUES)
 
 
+def is_old(since: datetime | None, now: datetime) -> bool:
+    return since is not None and since < now - timedelta(seconds=MIN_WAIT_SECONDS)
+
+
 class LargeShare(NamedTuple):
     """A share that holds over half of the jobs that wait in a queue.
 
@@ -166,12 +173,6 @@ class LargeShare(NamedTuple):
     jobs: int
     total: int
     waited_seconds: float
-
-
-def _statements_before() -> list[tuple[str, list[Any]]]:
-    """Return what is executed in the same round trip before the query of the depths."""
-    # PostgreSQL estimates 250 rows of queues and executors, and would compile the query for 280 ms to run it for 15 ms.
-    return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
 def _depths_query(
@@ -192,7 +193,7 @@ def _depths_query(
     paused = "EXISTS (SELECT 1 FROM notifications_queue q WHERE q.name = {} AND paused_at IS NOT NULL)"
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, {paused.format("open.name")}, {limit},
+        SELECT alias, name, {paused.format("open.name")}, {limit},
             {count.format("due_at IS NULL")},
             {count.format(f"due_at <= {now}")},
             {count.format(f"due_at > {now}")},
@@ -207,7 +208,7 @@ def _depths_query(
     limited = f"{limited_jobs()} AND backend = alias AND queue_name = name AND due_at IS NOT NULL"
     counted = f"(SELECT count(*) FROM (SELECT 1 {limited} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted)"
     sql += f"""
-        UNION ALL SELECT name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0, 0, {counted},
+        UNION ALL SELECT alias, name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0, 0, {counted},
             NULL, NULL, NULL
         FROM names WHERE {condition} (SELECT true {limited} LIMIT 1)
     """
@@ -218,14 +219,11 @@ def _shares_query() -> Query:
     """Return the query for queue, share, number of jobs, and since when the first of them waits."""
     of_turns = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     limit = "LIMIT (SELECT most FROM bound)"
-    if connection().vendor == "postgresql":
-        job = f"LATERAL (SELECT share_name, queued_at, run_after {of_turns} {limit}) AS job"
-    else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
-        job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
+    job = dialect().join_each("share_name, queued_at, run_after", f"{of_turns} {limit}", "job")
     ctes, params = _queues_to_read(WORKER_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors CROSS JOIN {job}
+        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors {job}
         GROUP BY name, job.share_name
     """
     return sql, params
@@ -243,108 +241,3 @@ def _queues_to_read(executors: Collection[str], condition: str, source: Source) 
         bound (most) AS (SELECT CASE WHEN count(*) * {MAX_COUNTED_PER_QUEUE} <= {MAX_COUNTED}
             THEN {MAX_COUNTED_PER_QUEUE} ELSE {MAX_COUNTED} / count(*) END FROM open)"""
     return ctes, params
-
-
-def unserved_jobs() -> Any:
-    """Return a queryset of the jobs, due for over ``MIN_WAIT_SECONDS``, whose queue no live worker takes."""
-    now = database_now()
-    live = claiming_workers().filter(is_lease_valid(now), request="").values_list("queues", flat=True)
-    served = {name for queues in live for name in queues.split(",")}
-    # A worker that takes all queues has "". Queues at their limits are included, because the jobs that run there may be
-    # those of a lost worker.
-    jobs = Job.objects.using(database())
-    return waiting_jobs(jobs, now, lambda backend, queue: "" in served or queue in served)
-
-
-def waiting_jobs(
-    jobs: Any, now: datetime, is_taken: Callable[[str, str], bool], *, backends: Sequence[str] | None = None
-) -> Any:
-    """Narrow a query of jobs to those of queues that have been due for over ``MIN_WAIT_SECONDS``, in two queries.
-
-    The queues are found by index lookups: usually there are none, and no backlog is read.
-
-    ``now``
-        The database's time.
-    ``is_taken``
-        Whether a live process takes a queue of a backend: its jobs are left out.
-    ``backends``
-        The backends whose queues are read; by default those of the built-in worker.
-    """
-    if backends is not None and not backends:
-        return jobs.none()
-    source = builtin_source() if backends is None else Source(backends=tuple(backends))
-    with connection().cursor() as cursor:
-        cursor.execute(*queues_with_due_jobs(source, WORKER_EXECUTORS))
-        due = cursor.fetchall()
-    latest = now - timedelta(seconds=MIN_WAIT_SECONDS)
-    names: dict[str, set[str]] = defaultdict(set)
-    for backend, name in due:
-        if not is_taken(backend, name):
-            names[backend].add(name)
-    of_queues = Q(pk__in=())
-    for backend, of_backend in names.items():
-        of_queues |= Q(backend=backend, queue_name__in=of_backend)
-    # Scheduled jobs that are due have not joined the queue if no process is there.
-    has_joined = Q(due_at=None) & (Q(run_after=None) | Q(run_after__lt=latest))
-    return jobs.filter(
-        of_queues,
-        has_joined | Q(due_at__lt=latest),
-        state=Job.State.QUEUED,
-        executor__in=WORKER_EXECUTORS,
-        queued_at__lt=latest,
-    )
-
-
-def claiming_workers() -> Any:
-    """Return a queryset of the workers that claim jobs; those that claim none have a concurrency of 0."""
-    return Worker.objects.using(database()).filter(concurrency__gt=0)
-
-
-class WaitWarning:
-    """Logs one warning when there are jobs that wait, and the next one only after there were none.
-
-    ``find``
-        Returns a query of these jobs.
-    ``describe``
-        Returns why a job waits, and one sentence on what to do.
-    """
-
-    def __init__(self, find: Callable[[], Any], describe: Callable[[Job], tuple[str, str]]) -> None:
-        self._find = find
-        self._describe = describe
-        self.has_warned = False
-
-    def log(self) -> None:
-        """Look for such jobs."""
-        job = find_first(self._find().only("backend", "queue_name"))
-        if job and not self.has_warned:
-            reason, remedy = self._describe(job)
-            logger.warning(
-                "%s: job %s has waited for over %g s. %s", reason, job.pk, MIN_WAIT_SECONDS, remedy
-            )
-        self.has_warned = job is not None
-
-
-wait_warning = WaitWarning(
-    unserved_jobs,
-    lambda job: (f"No live worker takes queue {job.queue_name}", "Start a worker: manage.py run_jobs."),
-)
-other_wait_warning = WaitWarning(
-    lambda: hooks.dispatch.unserved_jobs(Job.objects.using(database())),
-    lambda job: hooks.dispatch.describe_unserved(job),
-)
-
-
-def warn_of_unserved_jobs() -> None:
-    """Log one warning for jobs of the built-in worker that wait, and one for those that it does not serve."""
-    wait_warning.log()
-    other_wait_warning.log()
-
-
-def find_first(jobs: Any) -> Job | None:
-    """Return one of these queued jobs, None if there are none."""
-    # Two queries, each in the order of its index. For another order SQLite would read the whole table.
-    ready = jobs.filter(due_at=None).order_by("executor", "-priority", "turn", "id")
-    scheduled = jobs.filter(due_at__isnull=False).order_by("due_at", "id")
-    found: Job | None = ready.first() or scheduled.first()
-    return found

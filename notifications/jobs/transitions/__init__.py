@@ -1,8 +1,8 @@
 """Where a job changes its state.
 
 enqueueing              new jobs: their owner and key
-queueing                running to queued: retries, releases
-claims, claimed_jobs    queued to running; scheduled jobs join the queue when they are due
+queueing                running to queued: retries, releases; scheduled jobs join the queue when they are due
+claims, claimed_jobs    queued to running
 limiting, limit_openings  change no state: queued jobs that wait for the limits of their keys
 running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches

@@ -1,8 +1,4 @@
-"""Claims: jobs from the queue to ``running``, under the lease of a worker; and how scheduled jobs join the queue.
-
-A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job, so
-all that wait stand in one order. Workers do that by a timer (``worker/due_jobs.py``), servers as a duty.
-"""
+"""Claims: jobs from the queue to ``running``, under the lease of a worker."""
 
 from __future__ import annotations
 
@@ -19,12 +15,11 @@ from django.db.models import Q
 
 from notifications import streams, times
 from notifications.db import bulk
-from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import (
     call_after_write,
     connection,
-    database,
+    dialect,
     execute_one,
     fair_atomic,
     retrying_atomic,
@@ -40,7 +35,7 @@ from notifications.jobs.claiming.executors import (
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
 from notifications.jobs.transitions.claimed_jobs import ClaimedJob
-from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
+from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
 from notifications.jobs.transitions.limiting import (
     START_VALID_SECONDS,
@@ -48,7 +43,6 @@ from notifications.jobs.transitions.limiting import (
     take_within_limits,
     wait_in_lines,
 )
-from notifications.jobs.turns import TURN_COLUMNS, next_places
 from notifications.models import Job
 
 #: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its
@@ -77,10 +71,6 @@ CLAIM_ASSIGNMENTS = (
 MAX_LIMITED_CLAIMS = 2
 #: Jobs that wait behind those with their keys in one transaction.
 MAX_FOLLOWERS = 100
-#: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
-LOCKED_PAUSE_SECONDS = 0.02
-#: What is read of scheduled jobs that join the queue.
-DUE_COLUMNS = ("id", "user_id", "fence", "task_path", *TURN_COLUMNS)
 
 
 def claim_jobs(
@@ -145,7 +135,7 @@ def _claim(
     among: Q | None,
     executors: Capacities,
 ) -> list[ClaimedJob]:
-    can_use_one_statement = among is None and connection().vendor == "postgresql"
+    can_use_one_statement = among is None and claim_queries.can_lock_first_jobs()
     # Each job of a sender has a concurrency key, which one statement does not claim.
     if can_use_one_statement and executors.keys() - set(SENDER_EXECUTORS):
         query = _one_statement(source, limit, executors)
@@ -213,10 +203,9 @@ def _claim_due(
 
 
 def make_claims_durable() -> None:
-    """Wait until PostgreSQL has written the claims that were made before to its disk."""
-    if connection().vendor == "postgresql":
-        # A commit waits for the disk only if its transaction has written something.
-        execute_one("SELECT pg_logical_emit_message(true, 'notifications', '')", ())
+    """Wait until the claims that were made before are on the disk."""
+    for statement in dialect().make_commits_durable():
+        execute_one(*statement)
 
 
 def _lock_and_claim(
@@ -298,48 +287,3 @@ def _claim_in_one_statement(
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     streams.ring(job.user_id for job in jobs)
     return [ClaimedJob(job, job.user_id) for job in candidates.first_jobs(jobs, limit)]
-
-
-def queue_due_jobs() -> float | None:
-    """Have scheduled jobs that are due join the queue, at most as many as one transaction changes.
-
-    Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
-    """
-    scheduled = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__isnull=False)
-    due_at = scheduled.order_by("due_at", "id").values_list("due_at", flat=True).first()
-    if due_at is None:
-        return None
-    seconds = (times.as_utc(due_at) - database_now()).total_seconds()
-    if seconds > 0:
-        return seconds
-    return 0.0 if fair_atomic(_queue_due_jobs) else LOCKED_PAUSE_SECONDS
-
-
-def _queue_due_jobs() -> int:
-    due = Job.objects.using(database()).filter(state=Job.State.QUEUED, due_at__lte=database_now())
-
-    def lock(*order: str) -> list[Any]:
-        return list(lock_query(due.order_by(*order))[: max_rows()].values_list(*DUE_COLUMNS, named=True))
-
-    jobs = lock("due_at", "id")
-    if len(jobs) == max_rows():
-        # What other shares have due since does not wait until all that were due before it have joined the queue.
-        shares = {turns.share_of(job) for job in jobs}
-        jobs += [job for job in reversed(lock("-due_at", "-id")) if turns.share_of(job) not in shares]
-    places = next_places(jobs, [job.executor for job in jobs])
-    update_locked_rows(
-        ("share_name", "turn"),
-        list(zip(places, jobs, strict=True)),
-        assignments=("due_at = NULL", "version = version + 1"),
-        states=(Job.State.QUEUED,),
-    )
-    ring_queued(jobs)
-    return len(jobs)
-
-
-def due_jobs_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``queue_due_jobs()`` finds something, and its parameters."""
-    now, param = database_now_sql()
-    # With an order, for which PostgreSQL reads the index whatever its statistics say.
-    due = f"SELECT due_at FROM notifications_job WHERE state = 'queued' AND due_at <= {now} ORDER BY due_at LIMIT 1"
-    return f"({due}) IS NOT NULL", (param,)

@@ -16,7 +16,7 @@ from typing import Any
 from notifications import times
 from notifications.db.bulk import instances, lock_query, lock_sql, update_rows
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
+from notifications.db.transactions import connection, database, dialect, fair_atomic, retrying_atomic
 from notifications.extension import hooks
 from notifications.jobs.claiming.sources import read_moment
 from notifications.jobs.limit_lines import IN_TURN, LimitLine, jobs_in_line, line_of
@@ -67,7 +67,7 @@ def _open_limits() -> int:
     allowed = {
         line.pk: room if (state := states.get(line.key)) is None else min(state.free, room) for line in opened
     }
-    found = _lock_first_jobs(opened, {id: count + MAX_READ_AHEAD for id, count in allowed.items()})
+    found = _lock_first_jobs(opened, max(allowed.values(), default=0) + MAX_READ_AHEAD)
     joining: list[Job] = []
     leaving: list[Job] = []
     for line in opened:
@@ -94,34 +94,23 @@ def _line(row: LimitedQueue) -> LimitLine:
     return LimitLine(row.backend, row.queue_name, row.key)
 
 
-def _lock_first_jobs(
-    lines: Sequence[LimitedQueue], counts: Mapping[int, int]
-) -> Mapping[LimitLine, Sequence[Job]]:
+def _lock_first_jobs(lines: Sequence[LimitedQueue], count: int) -> Mapping[LimitLine, Sequence[Job]]:
     """Lock the first jobs of each line, also those that have joined the queue already, without waiting."""
-    columns = ", ".join(field.column for field in Job._meta.concrete_fields)
     found: dict[LimitLine, list[Job]] = defaultdict(list)
-    if connection().vendor == "postgresql" and lines:
-        first = f"SELECT {columns} {jobs_in_line('alias', 'name', 'of_key')} {IN_TURN} LIMIT most{lock_sql()}"
-        rows = ", ".join(["(%s, %s, %s, %s)"] * len(lines))
-        queries = [
-            (
-                f"SELECT job.* FROM (VALUES {rows}) AS lines (alias, name, of_key, most), LATERAL ({first}) AS job",
-                [value for line in lines for value in (*_line(line), counts[line.pk])],
-            )
-        ]
-    else:
-        queries = [
-            (
-                f"SELECT {columns} {jobs_in_line('%s', '%s', '%s')} {IN_TURN} LIMIT %s",
-                [*_line(line), counts[line.pk]],
-            )
-            for line in lines
-        ]
+    if not lines:
+        return found
+    names = [field.column for field in Job._meta.concrete_fields]
+    first = f"{jobs_in_line('alias', 'name', 'of_key')} {IN_TURN} LIMIT {count}{lock_sql()}"
     with connection().cursor() as cursor:
-        for query in queries:
-            cursor.execute(*query)
-            for job in instances(Job, cursor.fetchall()):
-                found[line_of(job)].append(job)
+        cursor.execute(
+            f"WITH lines (alias, name, of_key) AS (VALUES {', '.join(['(%s, %s, %s)'] * len(lines))}) "
+            f"SELECT {', '.join(f'job.{name}' for name in names)} FROM lines "
+            f"{dialect().join_each(', '.join(names), first, 'job')}",
+            [value for line in lines for value in _line(line)],
+        )
+        jobs = instances(Job, cursor.fetchall())
+    for job in sorted(jobs, key=lambda job: (-job.priority, job.limit_turn or 0, job.id)):
+        found[line_of(job)].append(job)
     return found
 
 

@@ -136,14 +136,13 @@ def _have_wait(jobs: Sequence[Job], opens_at: Mapping[Any, datetime], now: datet
     for job in jobs:
         first[line_of(job)] = min(opens_at[job.id], first.get(line_of(job), opens_at[job.id]))
     db = connection()
-    least = "least" if db.vendor == "postgresql" else "min"
     rows = ", ".join(["(%s, %s, %s, %s)"] * len(first))
     with db.cursor() as cursor:
         # Locked, so that no other process finds the line empty and deletes its row.
         cursor.execute(
             f"INSERT INTO notifications_limitedqueue (backend, queue_name, key, opens_at) VALUES {rows} "
             "ON CONFLICT (key, backend, queue_name) DO UPDATE SET "
-            f"opens_at = {least}(notifications_limitedqueue.opens_at, excluded.opens_at)",
+            "opens_at = excluded.opens_at WHERE excluded.opens_at < notifications_limitedqueue.opens_at",
             [value for line, at in sorted(first.items()) for value in (*line, times.to_db(at, db))],
         )
     new = [job for job in jobs if job.limit_turn is None]

@@ -22,7 +22,7 @@ from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import chunks, connection, database, fair_atomic, on_commit
+from notifications.db.transactions import chunks, connection, database, dialect, fair_atomic, on_commit
 from notifications.extension import RecordedTransaction, WaitKind, hooks
 from notifications.extension.calls import hook_of, left_to_later
 from notifications.jobs.claiming import candidates
@@ -250,17 +250,13 @@ def _end_due_waits(only: UUID | None = None) -> bool:
     if only:
         params = [*params, Wait._meta.pk.get_db_prep_value(only, connection())]
     # Each job is looked up by itself: for a join PostgreSQL may read all jobs.
-    lookup = (
-        f"LATERAL (SELECT id FROM notifications_job WHERE id = w.job{lock_sql()}) j"
-        if connection().vendor == "postgresql"
-        else "notifications_job j WHERE j.id = w.job"
-    )
+    lookup = dialect().join_each("id", f"FROM notifications_job WHERE id = w.job{lock_sql()}", "j")
     with connection().cursor() as cursor:
         # With LIMIT beyond the locks, so that locked jobs do not count. None is waited for, so their order is free.
         cursor.execute(
             "SELECT w.id FROM (SELECT id, job FROM notifications_wait "
             f"WHERE ended_at IS NULL AND due_at <= {now} AND {kinds} {'AND id = %s ' if only else ''}"
-            f"ORDER BY due_at LIMIT {MAX_WAITS_READ}) w CROSS JOIN {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
+            f"ORDER BY due_at LIMIT {MAX_WAITS_READ}) w {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
             [param, *params],
         )
         ids = [row[0] for row in cursor.fetchall()]

@@ -14,11 +14,12 @@ from notifications.compat import task_backends
 from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import database
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
-from notifications.jobs.claiming.backlog import claiming_workers, queue_depths, unserved_jobs
+from notifications.jobs.claiming.backlog import queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.sources import builtin_source
-from notifications.jobs.claiming.waiting_reasons import describe_depths
+from notifications.jobs.claiming.unserved import claiming_workers
+from notifications.jobs.claiming.waiting_reasons import WaitCounts, describe_depths
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.probe import probe
 from notifications.management.diagnosis.checking import explain, register
@@ -30,6 +31,8 @@ from notifications.worker.joining import join
 
 #: Seconds that a round trip may take. A lost ring costs 5 s, until the position check.
 SLOW_ROUND_TRIP_SECONDS = 3.0
+#: Queues that a message names at most.
+MAX_QUEUES_NAMED = 10
 
 
 @register("processes", "doorbell")
@@ -72,16 +75,15 @@ def check_workers(**options: Any) -> Iterator[CheckMessage]:
         "running": sum(worker.load for worker in live),
         "slots": sum(worker.concurrency for worker in live),
         "due": sum(depth.due for depth in depths),
-        "limited": sum(depth.limited for depth in depths),
-        "scheduled": sum(depth.delayed for depth in depths),
+        "reasons": WaitCounts.of(depths),
         "oldest_waits_seconds": round(waits, 1),
         "paused": list(paused_queues()),
     }
     waiting = describe_depths(found)
     waiting += f", the oldest for {waits:.0f} s." if figures["due"] else "."
     message = f"{len(live)} live, {figures['running']} of {figures['slots']} slots in use; {waiting}"
-    unserved_queues = unserved_jobs().order_by("queue_name").values_list("queue_name", flat=True).distinct()
-    if live and (names := list(unserved_queues[:10])):
+    unserved = [depth.name for depth in depths if depth.unserved]
+    if live and (names := unserved[:MAX_QUEUES_NAMED]):
         yield Error(
             f"No live worker takes the jobs of {', '.join(names)}; {message}",
             hint="Start a worker for them: manage.py run_jobs, with --queue for each, or without --queue for all.",

@@ -16,6 +16,7 @@ from notifications.db.transactions import chunks, database
 from notifications.extension import Event, hooks
 from notifications.extension.installed import read_events
 from notifications.jobs.arguments import describe_arguments
+from notifications.jobs.claiming.waiting_reasons import WaitReason
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.listing import read_last_errors
 from notifications.jobs.step_list import StepList, StoredStep, read_steps
@@ -25,8 +26,11 @@ from notifications.models import Attempt, Job
 MAX_JOBS_PER_QUERY = 1_000
 
 
-def item(job: Job, usernames: Mapping[Any, str]) -> dict[str, Any]:
-    """Return a job as the API serializes it, with user, queue, priority and worker. See ``read_usernames()``."""
+def item(job: Job, usernames: Mapping[Any, str], reasons: Mapping[UUID, WaitReason]) -> dict[str, Any]:
+    """Return a job as the API serializes it, with user, queue, priority, worker, and why it waits.
+
+    See ``read_usernames()`` and ``why_jobs_wait()``.
+    """
     return {
         **json.loads(serializers.encode_item(job)),
         "user": None if job.user_id is None else str(job.user_id),
@@ -38,6 +42,7 @@ def item(job: Job, usernames: Mapping[Any, str]) -> dict[str, Any]:
         "engine": hooks.dispatch.label_of(job.backend) if has_engine(job.backend) else None,
         "queued_at": times.format_time(job.queued_at),
         "cancel_requested_at": times.format_time(job.cancel_requested_at),
+        "waits": reasons.get(job.pk),
     }
 
 
@@ -49,19 +54,30 @@ def read_usernames(jobs: Iterable[Job]) -> dict[Any, str]:
     return {user.pk: user.get_username() for user in chain.from_iterable(found)}
 
 
-def change_line(job: Job, error: str) -> str:
-    """Return the state of a job as one line: time, id, state, attempt, title and progress or error."""
+def change_line(job: Job, error: str, reason: WaitReason | None) -> str:
+    """Return the state of a job as one line: time, id, state, attempt, title and progress, error or why it waits."""
     moment = times.format_time(job.finished_at or job.started_at or job.queued_at) or ""
     progress = ""
     if job.state == Job.State.RUNNING and job.progress_current is not None:
         total = "" if job.progress_total is None else f" of {job.progress_total}"
         progress = f"{job.progress_current}{total} {job.progress_message}"
-    text = " | ".join(filter(None, (job.title, progress.strip(), error)))
+    text = " | ".join(filter(None, (job.title, progress.strip(), error, reason_text(job, reason))))
     return f"{moment}  {job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {job.queue_name}  {text}"
 
 
 def runner_of(job: Job) -> str:
     return hooks.dispatch.label_of(job.backend) if has_engine(job.backend) else "a worker"
+
+
+def reason_text(job: Job, reason: WaitReason | None) -> str:
+    """Return why a queued job waits, "" if others begin before it."""
+    if reason is WaitReason.PAUSED:
+        return "its queue is paused"
+    if reason is WaitReason.NO_WORKER:
+        return f"waiting for {runner_of(job)}"
+    if reason is WaitReason.SCHEDULED:
+        return f"not before {times.format_time(job.due_at)}"
+    return "waiting for the limit of its key" if reason is WaitReason.LIMITED else ""
 
 
 def error_detail(job: Job) -> str:

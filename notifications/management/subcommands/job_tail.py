@@ -19,6 +19,7 @@ from notifications import times
 from notifications.db.sqlstates import is_missing
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
+from notifications.jobs.claiming.waiting_reasons import why_jobs_wait
 from notifications.management.management_command import ManagementCommand
 from notifications.management.subcommands.job_lines import (
     change_line,
@@ -77,15 +78,19 @@ class TailCommand(ManagementCommand):
             connections.close_all()
             return
         jobs = [job for job in jobs if queue in (None, job.queue_name) and user in (None, job.user_id)]
-        errors, usernames = {job.id: error_detail(job) for job in jobs}, {}
+        errors, usernames, reasons = {job.id: error_detail(job) for job in jobs}, {}, {}
         # Without them, what was read is printed all the same: it is not read again.
         with suppress(*UNAVAILABLE):
+            reasons = why_jobs_wait(jobs)
             if options["json"]:
                 usernames = read_usernames(jobs)
             else:
                 errors = error_texts(jobs)
         for job in jobs:
-            text = json.dumps(item(job, usernames)) if options["json"] else change_line(job, errors[job.pk])
+            if options["json"]:
+                text = json.dumps(item(job, usernames, reasons))
+            else:
+                text = change_line(job, errors[job.pk], reasons.get(job.pk))
             self.stdout.write_line(text)
         self.stdout.flush()
         if is_cut:

@@ -15,7 +15,7 @@ from django.core.management.base import CommandError
 from notifications import times
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
-from notifications.jobs.claiming.waiting_reasons import WaitReason, why_jobs_wait
+from notifications.jobs.claiming.waiting_reasons import why_jobs_wait
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.selection import JobFilter
 from notifications.management.management_command import (
@@ -32,6 +32,7 @@ from notifications.management.subcommands.job_lines import (
     history_item,
     item,
     read_usernames,
+    reason_text,
     runner_of,
 )
 from notifications.management.subcommands.job_tail import TailCommand
@@ -95,25 +96,15 @@ class ListCommand(ManagementCommand):
         usernames = read_usernames(jobs)
         for job in jobs:
             if options["json"]:
-                self.stdout.write(json.dumps(item(job, usernames) | {"waits": reasons.get(job.pk)}))
+                self.stdout.write(json.dumps(item(job, usernames, reasons)))
                 continue
-            waits = _describe_reason(job, reasons.get(job.pk))
+            waits = reason_text(job, reasons.get(job.pk))
             text = " | ".join(filter(None, [job.title, errors[job.pk], waits]))
             # The key of an owner who does not exist.
             owner = "-" if job.user_id is None else usernames.get(job.user_id, f"({job.user_id})")
             self.stdout.write_line(
                 f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {owner}  {text}"
             )
-
-
-def _describe_reason(job: Job, reason: WaitReason | None) -> str:
-    if reason is WaitReason.PAUSED:
-        return "its queue is paused"
-    if reason is WaitReason.NO_WORKER:
-        return f"waiting for {runner_of(job)}"
-    if reason is WaitReason.SCHEDULED:
-        return f"not before {times.format_time(job.due_at)}"
-    return "waiting for the limit of its key" if reason is WaitReason.LIMITED else ""
 
 
 class ShowCommand(ManagementCommand):
@@ -127,14 +118,15 @@ class ShowCommand(ManagementCommand):
         job = Job.objects.using(database()).filter(pk=id).first()
         if job is None:
             raise self.no_such_job(id)
-        usernames = read_usernames([job])
+        usernames, reasons = read_usernames([job]), why_jobs_wait([job])
         if options["json"]:
-            self.stdout.write(json.dumps({**item(job, usernames), **history_item(job)}))
+            self.stdout.write(json.dumps({**item(job, usernames, reasons), **history_item(job)}))
             return
         facts = {
             "Title": job.title,
             "Task": job.task_path,
             "State": f"{job.state}, attempt {job.attempt} of {job.max_attempts}",
+            "Waits": reason_text(job, reasons.get(job.pk)),
             "Error": error_detail(job),
             "User": _describe_user(job, usernames),
             "Queue": f"{job.queue_name}, priority {job.priority}",

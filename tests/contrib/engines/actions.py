@@ -55,7 +55,7 @@ def describe_untaken(id):
     handler.emit = lambda record: logged.append(record.getMessage())
     logger = logging.getLogger("notifications.jobs")
     logger.addHandler(handler)
-    jobs.claiming.backlog.warn_of_unserved_jobs()
+    jobs.claiming.unserved.warn_of_unserved_jobs()
     logger.removeHandler(handler)
     return doctor("engine")[0]["message"], "\n".join(logged)
 

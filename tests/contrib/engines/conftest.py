@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.contrib.engines import engine_of
-from notifications.jobs.claiming import backlog
+from notifications.jobs.claiming import unserved
 from notifications.models import Job, Worker
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
@@ -16,7 +16,7 @@ def idle_engine(settings, db):
     """Return the engine of the default backend, which wakes nobody."""
     options = {"engine": "tests.contrib.engines.idle_engine"}
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": options}}
-    backlog.warn_of_unserved_jobs()  # there are none, so the next one is logged
+    unserved.warn_of_unserved_jobs()  # there are none, so the next one is logged
     return engine_of("default")
 
 

@@ -38,11 +38,15 @@ def test_processes_and_waiting_jobs_are_counted(idle_engine, engine_process):  #
         "processes": 2,
         "running": 3,
         "queued": 4,
+        "reasons": {"in_turn": 3, "paused": 1},
         "quarantined": 0,
         "due": 3,
         "untaken_queues": [],
     }
-    assert "2 processes work, 3 jobs running. 4 jobs are queued, 3 may run" in findings["engine"]["message"]
+    assert (
+        "2 processes work, 3 jobs running. 4 jobs waiting, 1 in paused queues, 3 may run"
+        in findings["engine"]["message"]
+    )
 
 
 def test_quarantined_jobs_are_counted(idle_engine, engine_process):  # noqa: F811

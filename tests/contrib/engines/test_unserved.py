@@ -1,5 +1,6 @@
 """Jobs of an engine that wait because no process of it is alive are found, shown to staff and logged once."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.contrib.engines import unserved
-from notifications.jobs.claiming import backlog
+from notifications.jobs.claiming.unserved import warn_of_unserved_jobs
 from notifications.management import pause_queue
 from notifications.models import Job
 from tests.contrib.engines.conftest import wait_long
@@ -24,25 +25,33 @@ def job(idle_engine):
     return Job.objects.get(id=id)
 
 
-def unserved_jobs():
-    return list(unserved.unserved_jobs(Job.objects.all()))
+@pytest.fixture
+def unserved_jobs(capsys):
+    """unserved_jobs() returns the jobs that wait because no process takes them."""
+
+    def find():
+        capsys.readouterr()
+        call_command("notifications", "jobs", "list", "--json")
+        items = map(json.loads, capsys.readouterr().out.splitlines())
+        return [Job.objects.get(id=item["id"]) for item in items if item["waits"] == "no_worker"]
+
+    return find
 
 
-def test_without_a_process(job, engine_process, live_worker):
+def test_without_a_process(job, engine_process, live_worker, unserved_jobs):
     """Neither a process whose lease is over counts, nor a built-in worker."""
     engine_process(seconds=-1)
     live_worker()
     tasks.noop.enqueue()
     assert unserved_jobs() == [job]
-    assert list(backlog.unserved_jobs()) == []
 
 
-def test_with_a_process(job, engine_process):
+def test_with_a_process(job, engine_process, unserved_jobs):
     engine_process()
     assert unserved_jobs() == []
 
 
-def test_jobs_that_may_not_run_yet_are_not_unserved(job):
+def test_jobs_that_may_not_run_yet_are_not_unserved(job, unserved_jobs):
     """They wait for run_after, or for their queue to be resumed."""
     Job.objects.update(
         run_after=timezone.now() + timedelta(hours=1), due_at=timezone.now() + timedelta(hours=1)
@@ -53,24 +62,24 @@ def test_jobs_that_may_not_run_yet_are_not_unserved(job):
     assert unserved_jobs() == []
 
 
-def test_an_engine_that_cannot_be_set_up_has_no_process(job, engine_process, settings):
+def test_an_engine_that_cannot_be_set_up_has_no_process(job, engine_process, settings, unserved_jobs):
     engine_process()
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"engine": "no.such.engine"}}}
     assert unserved_jobs() == [job]
-    backlog.warn_of_unserved_jobs()
+    warn_of_unserved_jobs()
 
 
-def test_one_warning_is_logged(job, engine_process, caplog):
+def test_one_warning_is_logged(job, engine_process, caplog, unserved_jobs):
     """Another one follows only after a process was alive in between."""
     for _ in range(2):
-        backlog.warn_of_unserved_jobs()
+        warn_of_unserved_jobs()
         text = (
             f"No process of Idle takes queue reports: job {job.id} has waited for over 10 s. Start a process of Idle "
             "that takes the queue reports."
         )
         assert [record.message for record in caplog.records] == [text]
     engine_process()
-    backlog.warn_of_unserved_jobs()
+    warn_of_unserved_jobs()
     assert len(caplog.records) == 1
 
 
@@ -91,7 +100,7 @@ def test_admin_and_command_show_it(job, engine_process, admin_client, capsys):
     [({"default"}, ["reports"]), ({"reports"}, [])],
     ids=["another queue", "this queue"],
 )
-def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, found):
+def test_queue_that_no_process_takes(job, idle_engine, engine_process, taken, found, unserved_jobs):
     engine_process()
     idle_engine.taken = taken
     assert unserved.untaken_queues(idle_engine, timezone.now()) == found

@@ -10,7 +10,7 @@ from notifications.contrib.operations.models import Alert
 
 def test_details_are_in_the_language_of_the_page(db, admin_client):
     """Not in the one in which the alert was stored."""
-    condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
+    condition = Condition(kind="no_worker", facts={"age": 61, "reasons": {"no_worker": 1}})
     evaluation.record_conditions([condition], timezone.now())
     alert = Alert.objects.get()
     with translation.override("de"):
@@ -24,7 +24,7 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
 
 
 def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
-    condition = Condition(kind="no_worker", facts={"age": 61, "due": 1})
+    condition = Condition(kind="no_worker", facts={"age": 61, "reasons": {"no_worker": 1}})
     evaluation.record_conditions([condition], timezone.now())
     user = sign_in_staff("view_alert")
     address, link = "/admin/notifications_operations/alert/", "job/?state__exact=queued"

@@ -401,7 +401,7 @@ def test_jobs_that_send_messages_are_there_when_they_are_asked_for(staff_client,
     facts = [
         (
             {row.now.name for row in page.context["figures"].queues},
-            page.context["figures"].due,
+            page.context["figures"].queued,
             page.context["figures"].running,
             page.context["figures"].history.totals.failed,
             sum(point.failed for point in page.context["figures"].history.points),

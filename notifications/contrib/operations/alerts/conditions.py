@@ -16,7 +16,7 @@ from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
-from notifications.management import queue_depths, read_moment
+from notifications.management import WaitCounts, queue_depths, read_moment
 from notifications.models import Worker
 from notifications.worker import DEADLINE_MARGIN_SECONDS
 
@@ -138,6 +138,7 @@ def _waiting(now: datetime, limits: Limits, depths: list[Any]) -> Iterator[Condi
             facts = {
                 "count": depth.due,
                 "is_capped": depth.is_capped,
+                "reasons": WaitCounts.of([depth]),
                 "age": waited,
                 "limit": limits.wait,
             }
@@ -179,8 +180,7 @@ def _without_worker(
         return
     absent = (now - state.no_worker_since).total_seconds()
     if absent >= limits.no_worker:
-        due = sum(depth.due for depth in depths)
-        yield Condition(kind=Kind.NO_WORKER, facts={"age": absent, "due": due})
+        yield Condition(kind=Kind.NO_WORKER, facts={"age": absent, "reasons": WaitCounts.of(depths)})
 
 
 def _of_extensions(now: datetime) -> Iterator[Condition]:

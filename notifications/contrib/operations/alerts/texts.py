@@ -21,7 +21,7 @@ from notifications.contrib.operations.models import Alert, Overview
 from notifications.db import database
 from notifications.extension import Topic
 from notifications.inbox import ALERTS, active_users
-from notifications.management import admin_list
+from notifications.management import WaitCounts, admin_list
 from notifications.models import Job
 
 Kind = Alert.Kind
@@ -110,7 +110,10 @@ def _describe_wait(facts: dict[str, Any]) -> str:
         facts["count"],
     )
     count = f"{facts['count']}+" if facts["is_capped"] else str(facts["count"])
-    return text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
+    detail = text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
+    others = WaitCounts(facts["reasons"]).list_reasons()
+    text = _("In the queue: %(reasons)s.") % {"reasons": ", ".join(others)}
+    return f"{detail} {text}" if others else detail
 
 
 def _describe_failures(facts: dict[str, Any]) -> str:
@@ -123,9 +126,8 @@ def _describe_failures(facts: dict[str, Any]) -> str:
 
 
 def _describe_no_worker(facts: dict[str, Any]) -> str:
-    text = ngettext("%(count)d job waits.", "%(count)d jobs wait.", facts["due"]) % {"count": facts["due"]}
     detail = _("No worker has been alive for %(age)s.") % {"age": in_words(facts["age"])}
-    return f"{detail} {text}"
+    return f"{detail} {WaitCounts(facts['reasons']).describe()}."
 
 
 def _describe_lost(facts: dict[str, Any]) -> str:

@@ -105,7 +105,9 @@ def test_number_of_open_alerts_is_bounded(alerts, monkeypatch, operator):
     for _ in range(2):
         record(
             *(
-                Condition(kind="no_worker", subject=str(number), facts={"age": 61, "due": 1})
+                Condition(
+                    kind="no_worker", subject=str(number), facts={"age": 61, "reasons": {"no_worker": 1}}
+                )
                 for number in range(5)
             )
         )

@@ -21,12 +21,14 @@ from notifications.contrib.operations.statistics import Figures
 from notifications.db import database_now
 from notifications.extension import hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
-from notifications.management import paused_queues, queue_depths
+from notifications.management import WaitCounts, paused_queues, queue_depths
 from notifications.models import ServerProcess
 from notifications.realtime import doorbell
 
 #: Paused queues that are read at most.
 MAX_PAUSED_READ = 50
+#: Values of ``WaitReason`` that a row says in words.
+REASONS_SHOWN = ("no_worker", "limited")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,12 @@ class QueueRow:
     running: int
     wait_seconds: float | None
     totals: Figures
+
+    @property
+    def reasons(self) -> list[str]:
+        """What its jobs wait for that have no column of their own: a worker, a limit."""
+        counts = WaitCounts.of([self.now])
+        return WaitCounts({name: counts[name] for name in REASONS_SHOWN if name in counts}).list_reasons()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,14 +77,19 @@ class OverviewFigures:
     run_chart: Chart | None
 
     @property
-    def due(self) -> int:
-        """How many jobs wait in the queue, also for the limit of a key."""
-        return sum(row.now.in_queue for row in self.queues)
+    def queued(self) -> int:
+        """How many jobs are queued, whatever they wait for."""
+        return sum(row.now.total for row in self.queues)
+
+    @property
+    def reasons(self) -> list[str]:
+        """What they wait for, but their turn: "3 scheduled"."""
+        return WaitCounts.of(row.now for row in self.queues).list_reasons()
 
     @property
     def is_capped(self) -> bool:
-        """Whether more jobs are due than were counted."""
-        return any(row.now.is_capped for row in self.queues)
+        """Whether more jobs are queued than were counted."""
+        return any(row.now.is_capped or row.now.is_delayed_capped for row in self.queues)
 
     @property
     def running(self) -> int:

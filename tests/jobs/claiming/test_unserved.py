@@ -1,12 +1,13 @@
 """Jobs in queues that no live worker serves are found, shown to staff and logged once."""
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from notifications.jobs.claiming import backlog
+from notifications.jobs.claiming.unserved import wait_warning, warn_of_unserved_jobs
 from notifications.management import pause_queue
 from notifications.models import Job, Worker
 from notifications.testing import connect
@@ -21,7 +22,7 @@ LONG_WAIT = timedelta(seconds=60)
 
 @pytest.fixture(autouse=True)
 def no_warning_logged_before(monkeypatch):
-    monkeypatch.setattr(backlog.wait_warning, "has_warned", False)
+    monkeypatch.setattr(wait_warning, "has_warned", False)
 
 
 @pytest.fixture
@@ -32,11 +33,20 @@ def waiting():
     return Job.objects.get(id=result.id)
 
 
-def unserved():
-    return list(backlog.unserved_jobs())
+@pytest.fixture
+def unserved(capsys):
+    """unserved() returns the jobs that wait because no process takes them."""
+
+    def find():
+        capsys.readouterr()
+        call_command("notifications", "jobs", "list", "--json")
+        items = map(json.loads, capsys.readouterr().out.splitlines())
+        return [Job.objects.get(id=item["id"]) for item in items if item["waits"] == "no_worker"]
+
+    return find
 
 
-def test_without_a_worker(waiting, live_worker):
+def test_without_a_worker(waiting, live_worker, unserved):
     live_worker(-1)
     tasks.noop.enqueue()
     assert unserved() == [waiting]
@@ -45,12 +55,12 @@ def test_without_a_worker(waiting, live_worker):
 @pytest.mark.parametrize(
     ("queue_names", "is_unserved"), [("", False), ("mail,reports", False), ("mail", True)]
 )
-def test_with_a_worker(waiting, live_worker, queue_names, is_unserved):
+def test_with_a_worker(waiting, live_worker, queue_names, is_unserved, unserved):
     Worker.objects.filter(id=live_worker()).update(queues=queue_names)
     assert unserved() == [waiting] * is_unserved
 
 
-def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
+def test_jobs_that_may_not_run_yet_are_not_unserved(waiting, unserved):
     """They wait for run_after, or for their queue to be resumed."""
     Job.objects.update(run_after=timezone.now(), due_at=timezone.now())
     assert unserved() == []
@@ -60,7 +70,7 @@ def test_jobs_that_may_not_run_yet_are_not_unserved(waiting):
     assert unserved() == []
 
 
-def test_a_queue_filled_by_a_lost_worker(waiting, live_worker, settings):
+def test_a_queue_filled_by_a_lost_worker(waiting, live_worker, settings, unserved):
     """The queue is at its limit, and no live worker requeues the jobs of the lost one."""
     settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"reports": 1}}}}
     running = tasks.noop.using(queue_name="reports", priority=1).enqueue()
@@ -71,12 +81,12 @@ def test_a_queue_filled_by_a_lost_worker(waiting, live_worker, settings):
 def test_one_warning_is_logged(waiting, live_worker, caplog):
     """Another one follows only after the jobs were served in between."""
     for _ in range(2):
-        backlog.warn_of_unserved_jobs()
+        warn_of_unserved_jobs()
         assert len(caplog.records) == 1
     worker = live_worker()
-    backlog.warn_of_unserved_jobs()
+    warn_of_unserved_jobs()
     Worker.objects.filter(id=worker).delete()
-    backlog.warn_of_unserved_jobs()
+    warn_of_unserved_jobs()
     text = f"No live worker takes queue reports: job {waiting.id} has waited for over 10 s."
     assert [record.message.startswith(text) for record in caplog.records] == [True, True]
 
