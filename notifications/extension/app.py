@@ -114,19 +114,19 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """Return how engines learn of jobs. Called once, when the apps are ready. One user: the app of engines."""
         return Dispatch()
 
-    def take_starts(self, wanted: Mapping[str, int], now: datetime) -> Mapping[str, tuple[int, datetime]]:
+    def allow_starts(
+        self, wanted: Mapping[str, int], now: datetime, *, counts: bool
+    ) -> Mapping[str, tuple[int, datetime]]:
         """Return how many jobs with each of these keys may start now, and when some more may, after these.
 
         A task has a key by ``notifications.jobs.limit_starts()``. At most ``wanted`` jobs of a key are to start. A key
-        that is left out has no limit. Called inside the transaction that claims the jobs, last, when all other limits
-        allow them to start; what it counts is undone with the claim. It waits for no row: a key whose row another
-        transaction has locked is closed for a moment. After an error these jobs wait for some seconds, and no others.
-        One user: the app of rates.
-        """
-        return {}
+        that is left out has no limit. It waits for no row: a key whose row another transaction has locked is closed for
+        a moment. After an error these jobs wait for some seconds, and no others. One user: the app of rates.
 
-    def read_starts(self, keys: Collection[str], now: datetime) -> Mapping[str, tuple[int, datetime]]:
-        """Return the same of these keys without a count, for jobs that wait. It waits for no row either."""
+        ``counts``
+            Called inside the transaction that claims the jobs, last, when all other limits allow them to start: it
+            counts them, which is undone with the claim. Otherwise it is asked for jobs that wait.
+        """
         return {}
 
     def prepare(self) -> None:

@@ -52,5 +52,5 @@ def queue_jobs() -> float | None:
 
     Without an extension that has limits a duty ends the waits that are left.
     """
-    found = [queue_due_jobs(), open_limits() if hooks.take_starts else None]
+    found = [queue_due_jobs(), open_limits() if hooks.allow_starts else None]
     return min((seconds for seconds in found if seconds is not None), default=None)

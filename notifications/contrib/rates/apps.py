@@ -44,8 +44,7 @@ class Rates(Extension):
     }
     job_sections = (RateSection(),)
 
-    take_starts = import_later("starts.take")
-    read_starts = import_later("starts.read")
+    allow_starts = import_later("starts.allow")
 
     def ready(self) -> None:
         from notifications.contrib.rates import checks  # noqa: F401  (the import registers it)

@@ -38,8 +38,12 @@ class _Row:
 _COLUMNS = ("key", "busy_until", "token_interval", "closed_until", "used")
 
 
-def take(wanted: Mapping[str, int], now: datetime) -> Mapping[str, State]:
-    """Count the starts of jobs with these keys. See ``Extension.take_starts()``."""
+def allow(wanted: Mapping[str, int], now: datetime, *, counts: bool) -> Mapping[str, State]:
+    """Return how many jobs with these keys may start now: see ``Extension.allow_starts()``."""
+    return (_take if counts else _read)(wanted, now)
+
+
+def _take(wanted: Mapping[str, int], now: datetime) -> Mapping[str, State]:
     rates, moment = _rates_of(wanted), to_microseconds(now)
     rows = _read_rows(rates, lock=True)
     if missing := rates.keys() - rows.keys() - _existing(rates.keys() - rows.keys()):
@@ -58,9 +62,8 @@ def take(wanted: Mapping[str, int], now: datetime) -> Mapping[str, State]:
     return states
 
 
-def read(keys: Collection[str], now: datetime) -> Mapping[str, State]:
-    """Return what the limits of keys allow. See ``Extension.read_starts()``."""
-    rates, moment = _rates_of(keys), to_microseconds(now)
+def _read(wanted: Mapping[str, int], now: datetime) -> Mapping[str, State]:
+    rates, moment = _rates_of(wanted), to_microseconds(now)
     rows = _read_rows(rates)
     if changed := [key for key, row in rows.items() if _is_changed(row, rates[key])]:
         # From now on the rate counts that is declared now.
@@ -68,7 +71,7 @@ def read(keys: Collection[str], now: datetime) -> Mapping[str, State]:
         _save(locked.values(), rates, {}, now)
         rows |= locked
     return {
-        key: _state_of(rows.get(key, _Row(key, 0, 0, 0, 0)), rate, now, moment, rate.count)
+        key: _state_of(rows.get(key, _Row(key, 0, 0, 0, 0)), rate, now, moment, wanted[key])
         for key, rate in rates.items()
     }
 

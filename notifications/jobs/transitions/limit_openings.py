@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,6 @@ from notifications import times
 from notifications.db.bulk import instances, lock_query, lock_sql, update_rows
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import connection, database, dialect, fair_atomic, retrying_atomic
-from notifications.extension import hooks
 from notifications.jobs.claiming.sources import read_moment
 from notifications.jobs.limit_lines import IN_TURN, LimitLine, jobs_in_line, line_of
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
@@ -40,8 +39,8 @@ def _has_limit_if_imported(path: str) -> bool:
     return module not in sys.modules or has_limit(path, if_unknown=True)
 
 
-def _read(keys: Collection[str], now: datetime) -> dict[str, LimitState]:
-    return ask_limits(hooks.read_starts, keys, now)
+def _read(keys: Iterable[str], now: datetime) -> dict[str, LimitState]:
+    return ask_limits(dict.fromkeys(keys, max_rows()), now, counts=False)
 
 
 def open_limits() -> float | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -84,7 +84,8 @@ def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
         return list(jobs)
     lines = read_lines({job.limit_key for job in limited})
     opens_at = {job.id: now + MAX_WAIT for job in limited if job.limit_turn is None and line_of(job) in lines}
-    states = _take(Counter(job.limit_key for job in limited if job.id not in opens_at), now)
+    wanted = Counter(job.limit_key for job in limited if job.id not in opens_at)
+    states = ask_limits(wanted, now, counts=True)
     left = {key: state.free for key, state in states.items()}
     for job in limited:
         if job.id in opens_at or job.limit_key not in states:
@@ -96,10 +97,6 @@ def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
     return [job for job in jobs if job.id not in opens_at]
 
 
-def _take(wanted: Mapping[str, int], now: datetime) -> dict[str, LimitState]:
-    return ask_limits(hooks.take_starts, wanted, now)
-
-
 def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
     """Have those of these locked jobs wait in whose lines others wait already. Return how many."""
     limited = [job for job in jobs if job.limit_turn is None and is_limited(job)]
@@ -109,23 +106,21 @@ def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
     return len(behind)
 
 
-def ask_limits(
-    limit_hooks: Iterable[Callable[..., Mapping[str, tuple[int, datetime]]]], keys: Any, now: datetime
-) -> dict[str, LimitState]:
+def ask_limits(wanted: Mapping[str, int], now: datetime, *, counts: bool) -> dict[str, LimitState]:
     """Return what extensions say of keys. If one fails, the jobs with these keys wait a moment, and no others."""
     states: dict[str, LimitState] = {}
-    for hook in limit_hooks if keys else ():
+    for hook in hooks.allow_starts if wanted else ():
         try:
             with transaction.atomic(using=database()):
-                states |= {key: LimitState(*state) for key, state in hook(keys, now).items()}
+                states |= {key: LimitState(*state) for key, state in hook(wanted, now, counts=counts).items()}
         except Exception as exc:
             # A table of the extension may be missing, which does not stop other jobs.
             if is_unavailable(exc) and not is_missing(exc):
                 raise
-            named = ", ".join(sorted(keys)[:10])
+            named = ", ".join(sorted(wanted)[:10])
             logger.exception("Could not read the limits of keys, whose jobs wait: %s", named)
             failed = LimitState(0, now + timedelta(seconds=FAILURE_PAUSE_SECONDS))
-            states |= dict.fromkeys(keys - states.keys(), failed)
+            states |= dict.fromkeys(wanted.keys() - states.keys(), failed)
     return states
 
 
