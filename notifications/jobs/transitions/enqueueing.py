@@ -204,7 +204,7 @@ def job_with_key(user: Any, key: str) -> Job | None:
     if job is None:
         return None
     now, expires_at = times.now(), job.idempotency_expires_at
-    if expires_at is None or not now < expires_at <= times.latest_possible(now, KEY_LIFETIME):
+    if not times.is_in_force(expires_at, now, KEY_LIFETIME):
         _clear_key(job)
         return None
     return job
