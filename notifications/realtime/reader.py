@@ -94,6 +94,7 @@ class ReadResult:
         self.job_frames.update(other.job_frames)
         self.active_items.update(other.active_items)
         self.versions.update(other.versions)
+        self.failed_users |= other.failed_users
 
 
 def read_changes(request: ReadRequest) -> ReadResult:
