@@ -9,6 +9,7 @@ from collections import defaultdict
 from datetime import timedelta
 
 from django.apps import apps
+from django.core.management import call_command
 from django.utils import timezone
 
 from bench.app_queue import enqueue_in_bulk  # noqa: F401
@@ -128,9 +129,7 @@ def _make_due(due_at: float) -> None:
 
 
 def _enqueue_paused(number: int) -> None:
-    from notifications.api import pause_queue
-
-    pause_queue("reports")
+    call_command("notifications", "jobs", "pause", "reports", verbosity=0)
     _enqueue_for_later(number, queue_name="reports")
 
 

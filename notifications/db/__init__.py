@@ -7,7 +7,8 @@ imports                    modules of the project, imported before a transaction
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 pools, async_twins         pools of connections; calls of sync code from async code
-threads, supervised        threads with connections, and one that is started again when it is needed
+threads, thread_connections, supervised  threads with connections, and one that is started when it is needed
+job_threads, job_sessions  the calls of async jobs in threads, and what they set in their sessions
 deadlines, unusable        connections that do not answer, and those that answer and are of no use
 sqlstates, unavailable     what errors mean, and those that pass
 outages                    errors for which a request is answered with 503
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from notifications.db.clock import database_now as database_now
     from notifications.db.clock import database_now_sql as database_now_sql
     from notifications.db.clock import is_lease_valid as is_lease_valid
+    from notifications.db.job_sessions import app_sync_to_async as app_sync_to_async
     from notifications.db.transactions import chunks as chunks
     from notifications.db.transactions import connection as connection
     from notifications.db.transactions import database as database
@@ -52,6 +54,7 @@ else:
             "notifications.db.adapters": "user_from_db user_keys_of user_to_db",
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
+            "notifications.db.job_sessions": "app_sync_to_async",
             "notifications.db.transactions": (
                 "chunks connection database dialect execute_one fair_atomic retrying_atomic"
             ),

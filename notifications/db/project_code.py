@@ -20,8 +20,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
 
+from notifications.db import job_sessions
 from notifications.db.dialects import find_dialect
-from notifications.db.threads import NoThread, in_transaction
+from notifications.db.thread_connections import in_transaction
+from notifications.db.threads import NoThread
 from notifications.db.unavailable import is_unavailable
 
 logger = logging.getLogger("notifications.jobs")
@@ -60,6 +62,7 @@ def call(role: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T 
     A transaction that it leaves open is rolled back. ``role`` says in the log what the function is.
     """
     name = name_of(function)
+    job_sessions.note_project_code()
     thread = threading.get_ident()
     # Calls may be nested: a receiver may cancel a job, whose signals are then sent inside the receiver.
     outer = running_calls.get(thread)

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from weakref import WeakSet
 
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import close_connections, start_thread
+from notifications.db.thread_connections import close_connections
+from notifications.db.threads import start_thread
 from notifications.db.unavailable import log_retried
 
 logger = logging.getLogger("notifications.jobs")

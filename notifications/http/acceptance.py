@@ -16,7 +16,8 @@ from notifications import paths
 from notifications.compat import Task
 from notifications.db.outages import is_own_outage
 from notifications.db.project_code import name_of
-from notifications.db.threads import NoThread, close_idle_connections
+from notifications.db.thread_connections import close_idle_connections
+from notifications.db.threads import NoThread
 from notifications.db.transactions import database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs

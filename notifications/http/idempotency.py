@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +15,7 @@ from django.http.request import RawPostDataException
 
 from notifications.compat import TaskResult
 from notifications.context import owner_from_request
+from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import begin_with_write, connection, database, dialect
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
@@ -233,20 +233,15 @@ def _find_job_of_other_request(key: IdempotencyKey, owner: Any, exc: Exception) 
     try:
         job = key.find_job(owner)
         if job is None and dialect().has_fixed_snapshot(connection()):
-            with ThreadPoolExecutor(1) as executor:
-                if executor.submit(_exists_for_new_connection, key, owner).result():
-                    raise _concurrent_request()
+            threads = DaemonExecutor(1, "notifications-idempotency")  # with a connection of its own
+            found = threads.submit(key.find_job, owner)
+            threads.shutdown()
+            if found.result():
+                raise _concurrent_request()
         return job
     except UNAVAILABLE as error:
         log_database_error(error)
         return None
-
-
-def _exists_for_new_connection(key: IdempotencyKey, owner: Any) -> bool:
-    try:
-        return key.find_job(owner) is not None
-    finally:
-        connections.close_all()
 
 
 def _is_retryable(exc: Exception) -> bool:

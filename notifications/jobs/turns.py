@@ -65,13 +65,6 @@ _LAST = (
     "AND share_name = {} ORDER BY turn DESC LIMIT 1), 0)"
 )
 
-#: SQL that tells jobs of different shares apart, as ``share_of()`` does.
-SHARE = (
-    "CASE WHEN share_name <> '' THEN share_name "
-    f"WHEN concurrency_key <> '' AND executor IN ({', '.join(map(repr, SENDER_EXECUTORS))}) THEN concurrency_key "
-    "WHEN user_id IS NULL THEN task_path ELSE CAST(user_id AS text) END"
-)
-
 _lock = threading.Lock()
 #: The last turn that this process has given to a share under a clock, and until when (monotonic) it is known.
 _last_turns: dict[tuple[str, Clock, str], tuple[int, float]] = {}
@@ -96,7 +89,7 @@ def share_of(job: Any) -> str:
 def take_turn(job: Job) -> Computed | None:
     """Set the share of a new job, and its turn if that is known; else return the turn for its INSERT.
 
-    A scheduled job gets only the time at which it is due.
+    A scheduled job gets its share and the time at which it is due.
     """
     set_due_time(job)
     if not _has_turn(job):
@@ -143,9 +136,10 @@ def assign_places(jobs: Iterable[Job]) -> None:
 
 
 def set_due_time(job: Job) -> None:
-    """Set when a new job joins the queue: at its ``run_after``, or now."""
+    """Set when a new job joins the queue: at its ``run_after``, or now. A scheduled job has its share already."""
     if job.run_after is not None and job.state == Job.State.QUEUED and job.run_after > times.now():
         job.due_at = job.run_after
+        job.share_name = share_of(job)
 
 
 def next_places(jobs: Sequence[Any], executors: Sequence[str]) -> list[tuple[str, int]]:

@@ -634,6 +634,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("origin", models.BigIntegerField(null=True)),
+                ("rung_at", models.BigIntegerField(db_default=0, default=0)),
+                ("change", models.TextField(null=True)),
                 (
                     "user",
                     user(null=True, verbose_name="user"),

@@ -27,6 +27,7 @@ from notifications.realtime.fanout import Fanout
 from notifications.realtime.feeds import Feeds
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, HubClock, ThreadPool
 from notifications.realtime.subscriber import Subscriber
+from notifications.streams.carrying import Changes
 from notifications.streams.positions import NO_STREAM
 from notifications.upkeep import Upkeep
 
@@ -142,15 +143,18 @@ class Hub:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._upkeep.project_threads.end(max(0.0, deadline - time.monotonic()))
 
-    def _handle_ring(self, users: Iterable[Any], queue: bool = False) -> None:
-        """Have changes of users read. Runs on any thread."""
+    def _handle_ring(self, users: Changes, queue: bool = False) -> None:
+        """Have changes of users sent that the ring carries, and the others read. Runs on any thread."""
         watched = {key: user for key in users if (user := self.users.get(key))}
-        if any(user.guard is None or key in self.feeds for key, user in watched.items()):
-            # The loop may have been closed without close(); the next hub of this process then ends this one.
-            with contextlib.suppress(RuntimeError):
+        carried = {key: users[key] for key in watched if users[key]}
+        # The loop may have been closed without close(); the next hub of this process then ends this one.
+        with contextlib.suppress(RuntimeError):
+            if any(user.guard is None or key in self.feeds for key, user in watched.items()):
                 self.loop.call_soon_threadsafe(self._handle_ring_on_loop, list(watched))
-        if watched:
-            self._fanout.read_users(watched)
+            if carried:
+                self.loop.call_soon_threadsafe(self._fanout.send_carried, carried)
+        if len(carried) < len(watched):
+            self._fanout.read_users(watched.keys() - carried.keys())
 
     def _handle_ring_on_loop(self, keys: list[Any]) -> None:
         # Without a known guard, a ring is the only sign that sessions may have ended.
@@ -266,7 +270,7 @@ class Hub:
             )
             if has_missed_ring:
                 user.active_sums = active_sums
-                self._handle_ring([key])
+                self._handle_ring({key: ()})
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

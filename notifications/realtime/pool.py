@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor
 from notifications.db.unavailable import log_retried
 
@@ -44,7 +43,7 @@ class ThreadPool:
         """
         future = asyncio.get_running_loop().create_future()
         try:
-            call = self._executor.submit(_run_with_deadlines, function, *args)
+            call = self._executor.submit(function, *args)
         except RuntimeError as exc:
             future.set_exception(exc)
         else:
@@ -53,7 +52,7 @@ class ThreadPool:
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Return a future of ``function()``, from any thread. Raises ``NoThread`` if no thread can be started."""
-        return self._executor.submit(_run_with_deadlines, function)
+        return self._executor.submit(function)
 
     def close(self) -> list[threading.Thread]:
         """End the threads after their current calls, which closes their connections. Returns the threads.
@@ -64,7 +63,8 @@ class ThreadPool:
         return closing.end()
 
     def _make_executor(self) -> DaemonExecutor:
-        return DaemonExecutor(self.size, f"notifications-{self.name}", keep_connections=True)
+        name = f"notifications-{self.name}"
+        return DaemonExecutor(self.size, name, keep_connections=True, is_limited=True)
 
 
 class HubClock:
@@ -110,11 +110,6 @@ class HubClock:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._ticks += 1
         self._handle_tick(self._ticks)
-
-
-def _run_with_deadlines(function: Callable[..., Any], *args: Any) -> Any:
-    limit_this_thread()
-    return function(*args)
 
 
 def _forward_result(future: asyncio.Future[Any], call: Future[Any]) -> None:

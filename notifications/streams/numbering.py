@@ -52,14 +52,15 @@ class Row:
 
 @dataclass(slots=True, eq=False)
 class StreamState:
-    """What numbering reads and changes of a stream that is locked. It never changes ``seen``."""
+    """What numbering reads and changes of a stream that is locked. It never changes ``seen`` and ``guard``."""
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("head", "unread", "seen", "unseen")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("head", "unread", "seen", "unseen", "guard")
 
     head: int
     unread: int
     seen: int
     unseen: int
+    guard: int
 
     def advance(self) -> int:
         self.head += 1
@@ -236,13 +237,18 @@ def lock_statement(users: Sequence[Any]) -> tuple[str, list[Any]]:
     )
 
 
-def read_statement(users: Sequence[Any]) -> tuple[str, list[Any]]:
-    """Return the query for the ``StreamState`` of users, which are as the database has their keys."""
+def read_statement(users: Sequence[Any], epoch_columns: Sequence[str] = ()) -> tuple[str, list[Any]]:
+    """Return the query for the ``StreamState`` of users, which are as the database has their keys.
+
+    ``epoch_columns``
+        Columns of the epoch, which follow.
+    """
     condition, params = bulk.where_in(Stream, "user_id", users)
-    return (
-        f"SELECT user_id, {', '.join(StreamState.COLUMNS)} FROM notifications_stream WHERE {condition}",
-        params,
-    )
+    columns = ", ".join(["user_id", *StreamState.COLUMNS, *epoch_columns])
+    tables = "notifications_stream"
+    if epoch_columns:
+        tables += " LEFT JOIN notifications_epoch ON notifications_epoch.id = 1"
+    return f"SELECT {columns} FROM {tables} WHERE {condition}", params
 
 
 def write_streams(streams: Mapping[Any, StreamState]) -> None:

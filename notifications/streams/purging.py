@@ -34,6 +34,7 @@ from notifications.models import (
     Job,
     Notification,
     PendingMark,
+    Ring,
     SeenMark,
     Stream,
     Wait,
@@ -82,7 +83,7 @@ def purge_chunk(users: Sequence[Any]) -> int:
         for label, column in hooks.tables["named user"]:
             if count := clear_users(apps.get_model(label), column, keys):
                 return count
-        for model in (InboxViews, PendingMark, Stream):
+        for model in (InboxViews, PendingMark, Ring, Stream):
             _delete(cursor, model, "user_id", keys)
     ring(users)
     return 0

@@ -7,7 +7,7 @@ import contextvars
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any
@@ -26,7 +26,9 @@ from notifications.context import (
     set_current_execution,
 )
 from notifications.db import project_code, signal_queue
-from notifications.db.threads import DaemonExecutor, NoThread, check_connections
+from notifications.db.job_threads import JobThreads
+from notifications.db.thread_connections import check_connections
+from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
@@ -97,7 +99,6 @@ class Execution(CurrentExecution):
     __slots__ = (
         "asyncio_task",
         "claimed",
-        "database_thread",
         "has_begun",
         "is_cancelling",
         "is_interruptible",
@@ -105,6 +106,7 @@ class Execution(CurrentExecution):
         "is_stopping",
         "is_waiting_for_thread",
         "job",
+        "job_threads",
         "joined_jobs",
         "on_join",
         "on_progress",
@@ -138,7 +140,7 @@ class Execution(CurrentExecution):
         #: The call of a sync task on its thread.
         self.thread_call: Future[Any] | None = None
         self.sync_threads: DaemonExecutor | None = None
-        self.database_thread: Executor | None = None
+        self.job_threads: JobThreads | None = None
         self.asyncio_task: asyncio.Task[None] | None = None
         #: The task was called.
         self.has_begun = False
@@ -153,10 +155,10 @@ class Execution(CurrentExecution):
         #: A sync task is in line for a thread. Its timeout counts from when it gets one.
         self.is_waiting_for_thread = False
 
-    async def run(self, database_thread: Executor | None, sync_threads: DaemonExecutor | None) -> Outcome:
+    async def run(self, job_threads: JobThreads | None, sync_threads: DaemonExecutor | None) -> Outcome:
         """Call the task and return the outcome. Without threads a sync task runs on the caller's thread.
 
-        ``database_thread`` is that of the context, on which thread-sensitive calls run.
+        ``job_threads`` are those of the context, on which thread-sensitive calls run.
 
         Raises ImportError if the task cannot be imported, ``WrongArguments`` if it does not take the arguments of the
         job, ``NoThread`` if there is no thread for it, and ``asyncio.CancelledError`` if the worker stops.
@@ -169,7 +171,7 @@ class Execution(CurrentExecution):
         task = results.find_task(job.task_path)
         policy = policy_of(task.func)
         set_current_execution(self)
-        self.sync_threads, self.database_thread = sync_threads, database_thread
+        self.sync_threads, self.job_threads = sync_threads, job_threads
         self.running_attempt = attempt = enter_attempt(self.claimed.owner, job.id)
         if attempt and executor_of(task.func) in SENDER_EXECUTORS:
             attempt.sender_key = job.concurrency_key

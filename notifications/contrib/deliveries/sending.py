@@ -14,7 +14,6 @@ from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, router
 from django.db.models import Exists, OuterRef, QuerySet
@@ -37,6 +36,7 @@ from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db import (
+    app_sync_to_async,
     database,
     database_now,
     database_now_sql,
@@ -298,5 +298,5 @@ def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
 @policy(title="Deliver a digest", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
 async def deliver_digest_async(context: Any, user: str, is_joined: bool = False) -> str:
     """Do what ``deliver_digest()`` does, by a channel whose ``send()`` is async: no thread for e-mails waits for it."""
-    await sync_to_async(digests.close)(UUID(context.task_result.id))
+    await app_sync_to_async(digests.close)(UUID(context.task_result.id))
     return await asend_open(context, is_digest=True, is_joined=is_joined)

@@ -189,10 +189,13 @@ class DueTicks:
     def __init__(self, row: Schedule, declaration: ScheduleDeclaration, now: datetime) -> None:
         timing = declaration.timing
         assert row.next_tick is not None
-        before = row.next_tick - INSTANT
         self.first, self.timing, self.now = row.next_tick, row.timing, now
+        before, self.first_missed = row.next_tick - INSTANT, row.next_tick
+        # ``next_tick`` was set back by hand: what is recorded was not missed. A last tick to come is of a wrong clock.
+        if row.last_tick and before < row.last_tick <= now:
+            before, self.first_missed = row.last_tick, timing.next_tick(row.last_tick) or now
         self.task_path = declaration.task_path
-        self.newest = timing.newest_tick(before, now) or row.next_tick
+        self.newest = timing.newest_tick(before, now) or max(row.next_tick, before)
         self.next = timing.next_tick(self.newest)
         is_run = now - self.newest <= declaration.grace
         self.missed_until = timing.newest_tick(before, self.newest - INSTANT) if is_run else self.newest
@@ -214,7 +217,7 @@ class DueTicks:
                     Tick.Outcome.MISSED,
                     self.now,
                     count=self.missed,
-                    first_due_at=self.first if self.missed > 1 else None,
+                    first_due_at=self.first_missed if self.missed > 1 else None,
                 )
                 runs.note_missed(row, self.missed, self.missed_until, self.now)
             if self.call:

@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from notifications.db import new_row
 from notifications.extension import WrongDeclaration, hooks
 from notifications.jobs import find_project_task, stores_jobs
 from notifications.models import Job
-from notifications.worker import NoThread, close_connections, start_thread
+from notifications.worker import NoThread, start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -176,18 +175,10 @@ def load_handlers() -> Handlers:
     if time.monotonic() >= _retry_at:
         _retry_at = math.inf
         try:
-            start_thread(_load_again, "notifications-handlers", _loaded)
+            start_thread(_load, "notifications-handlers", _loaded)
         except NoThread:
             _retry_at = time.monotonic() + RETRY_SECONDS
     return _loaded
-
-
-def _load_again(previous: Handlers) -> None:
-    try:
-        _load(previous)
-    finally:
-        with suppress(Exception):
-            close_connections()
 
 
 def _load(previous: Handlers | None) -> Handlers:

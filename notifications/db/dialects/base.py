@@ -21,6 +21,8 @@ class Dialect(ABC):
         Whether transactions lock rows, and pass over those that others have locked.
     ``has_one_writer``
         Whether one transaction writes at a time, for which all others wait.
+    ``stores_rings``
+        Whether other processes read rings from a table, as the database does not notify them.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Dialect(ABC):
     runs_in_process: bool
     locks_rows: bool
     has_one_writer: bool
+    stores_rings: bool
 
     # Expressions
 
@@ -224,14 +227,6 @@ class Dialect(ABC):
         """Call a function that writes nothing, to see whether the database takes writes, if that needs no wait."""
 
     # Rings
-
-    @abstractmethod
-    def store_rings(self, db: Any, users: Sequence[Any], origin: int) -> None:
-        """Store rows that other processes read, if these are not notified otherwise. None rings for the job queue."""
-
-    @abstractmethod
-    def delete_rings(self, most: int) -> str:
-        """Return the statement that deletes all but the last rings that are stored, "" if none are stored."""
 
     # Connections
 

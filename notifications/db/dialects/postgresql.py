@@ -17,6 +17,7 @@ class PostgreSQL(Dialect):
     runs_in_process = False
     locks_rows = True
     has_one_writer = False
+    stores_rings = False
 
     def greatest(self, *expressions: str) -> str:
         return f"greatest({', '.join(expressions)})"
@@ -190,12 +191,6 @@ class PostgreSQL(Dialect):
 
     def try_write(self, write: Callable[[], object]) -> None:
         write()
-
-    def store_rings(self, db: Any, users: Sequence[Any], origin: int) -> None:
-        """Do nothing: other processes are notified."""
-
-    def delete_rings(self, most: int) -> str:
-        return ""
 
     def can_listen(self) -> bool:
         from django.db.backends.postgresql.psycopg_any import is_psycopg3

@@ -17,6 +17,7 @@ class SQLite(Dialect):
     runs_in_process = True
     locks_rows = False
     has_one_writer = True
+    stores_rings = True
 
     def greatest(self, *expressions: str) -> str:
         return f"max({', '.join(expressions)})"
@@ -163,17 +164,6 @@ class SQLite(Dialect):
 
     def try_write(self, write: Callable[[], object]) -> None:
         """Do nothing: its lock may be taken for longer than a probe waits."""
-
-    def store_rings(self, db: Any, users: Sequence[Any], origin: int) -> None:
-        row = f"(%s, {origin})"
-        with db.cursor() as cursor:
-            cursor.execute(
-                f"INSERT INTO notifications_ring (user_id, origin) VALUES {', '.join([row] * len(users))}",
-                users,
-            )
-
-    def delete_rings(self, most: int) -> str:
-        return f"DELETE FROM notifications_ring WHERE id <= (SELECT max(id) FROM notifications_ring) - {most}"
 
     def can_listen(self) -> bool:
         return False

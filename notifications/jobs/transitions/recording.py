@@ -262,12 +262,13 @@ class Recording:
     is_alone: bool = False
     is_written: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
+    numbered: streams.Numbered | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     asked: set[Any] = field(default_factory=set)
 
     def write(self) -> bool:
         """Write all of it, perhaps once more. Returns whether there is more to number than this transaction did."""
-        self.is_written = False
+        self.is_written, self.numbered = False, None
         self.tx, self.asked = RecordedTransaction(has_run=Job.State.RUNNING in self.states), set()
         outcomes, self.tx.now = self.lock_rows(self.tx)
         self.outcomes = list(outcomes)
@@ -278,6 +279,10 @@ class Recording:
         has_more_to_number = number(self.asked | owners_of(o for o in ended if o.job.seq is None))
         with streams.uncounting_deleted([o.notification for o in ended if o.notification]):
             call_last(self.tx)
+        if self.numbered:
+            # Jobs that have not run were read before they were locked.
+            changes = self.numbered.changes() if self.tx.has_run else {}
+            streams.ring(self.numbered.users, changes=changes)
         self.is_written = True
         return has_more_to_number
 
@@ -302,7 +307,8 @@ class Recording:
         with bulk.one_round_trip(is_used=not self.is_alone):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
-                streams.number_new([*(job for job in jobs if job.user_id is not None), *notifications])
+                rows = [*(job for job in jobs if job.user_id is not None), *notifications]
+                self.numbered = streams.number_new(rows)
             returned = self._call_on_ends()
             update_locked_rows(
                 columns,

@@ -30,7 +30,9 @@ def people(db):
 
 
 @pytest.fixture(autouse=True)
-def own_clock():
+def own_clock(monkeypatch):
+    monkeypatch.setattr(queueing, "READ_PAUSE_FACTOR", 0)
+    monkeypatch.setattr(queueing, "_next_read_at", 0.0)
     yield
     clock.reset()
 

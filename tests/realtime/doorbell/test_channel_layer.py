@@ -10,6 +10,7 @@ from channels.layers import get_channel_layer
 
 from notifications.realtime.doorbell import Doorbell, channel_layer
 from notifications.realtime.doorbell.channel_layer import LayerListener, LayerPublisher
+from notifications.streams.carrying import CarriedChange
 from tests.realtime import layers
 from tests.support.network import Listener
 from tests.support.redis_server import Redis
@@ -117,6 +118,18 @@ def test_a_burst_is_not_lost(configure_layer, start_listener, publisher, empty_r
     for user in range(1000):
         publisher.publish([user], False)
     wait_until(lambda: set(listener.users) == set(range(1000)))
+
+
+def test_nothing_is_carried(configure_layer, publisher, empty_redis):
+    """Texts of users do not go through the broker."""
+    configure_layer(PUBSUB, hosts=[empty_redis.url])
+    received = []
+    listener = LayerListener("me", lambda users, queue: received.append(dict(users)))
+    wait_until(lambda: listener.is_listening)
+    change = CarriedChange(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items="{}")
+    publisher.publish([7], False, {7: (change,)})
+    wait_until(lambda: received == [{7: ()}])
+    listener.stop()
 
 
 def test_rings_within_5_ms_are_combined(configure_layer, start_listener, publisher, empty_redis, monkeypatch):

@@ -18,6 +18,7 @@ from notifications.models import Ring
 from notifications.realtime import listen
 from notifications.realtime.doorbell import doorbell, sqlite
 from notifications.realtime.doorbell.sqlite import Inotify
+from notifications.streams.carrying import CarriedChange
 from tests.support.waiting import wait_until
 
 on_sqlite = pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file")
@@ -41,6 +42,24 @@ def rung(transactional_db):
 
 def ring_as_other_process(user):
     Ring.objects.create(user_id=user.pk, origin=-1)
+
+
+@on_sqlite
+def test_changes_are_carried(transactional_db, user, other_user):
+    """Those of other processes; of a user whose ring carries nothing in another row, nothing is."""
+    received = {}
+    stop = listen(lambda users, queue: received.update(users))
+    wait_until(lambda: doorbell._listener.is_listening)
+    first = CarriedChange(
+        epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉"}'
+    )
+    later = first._replace(prev=2, seq=3)
+    rings = [(user, first), (other_user, first), (user, later), (other_user, None)]
+    Ring.objects.bulk_create(
+        Ring(user=owner, origin=-1, change=change and change.to_text()) for owner, change in rings
+    )
+    wait_until(lambda: received == {user.pk: (first, later), other_user.pk: ()})
+    stop()
 
 
 @on_sqlite

@@ -41,6 +41,7 @@ from notifications.http import BACKGROUND_MARK, background_view
 from notifications.jobs import can_view
 from notifications.models import Job
 from notifications.realtime import listen
+from notifications.worker import start_thread
 
 DEFAULT_PERIOD = "hour"
 #: The page on which staff write a notification. Its address takes the recipients.
@@ -250,7 +251,7 @@ class RingCounter:
             if time.monotonic() - self._requested_at < IDLE_SECONDS or self._stop is None:
                 return
         # In a thread, because it waits for the thread that this is called from.
-        threading.Thread(target=self.close, name="notifications-overview", daemon=True).start()
+        start_thread(self.close, "notifications-overview")
 
 
 ring_counter = RingCounter()
