@@ -32,7 +32,6 @@ from notifications import times
 from notifications.db.dialects import Dialect
 from notifications.db.insertion import Computed
 from notifications.db.transactions import connection, database, dialect, retrying_atomic
-from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
 from notifications.jobs.declaring.policies import owner_share, storable_key
@@ -246,10 +245,7 @@ def note_begun(jobs: Collection[Job], kinds: Iterable[str]) -> bool:
         _stored_at = now
         begun = sorted(_begun.items())
         _begun.clear()
-    try:
-        retrying_atomic(lambda: _store_clocks(begun))
-    except UNAVAILABLE as exc:
-        logger.warning("Could not store which turns have begun, which the next claim does: %s", exc)
+    retrying_atomic(lambda: _store_clocks(begun))
     return True
 
 

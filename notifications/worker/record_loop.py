@@ -140,16 +140,17 @@ class RecordLoop:
         in between, because the database may have become well in the meantime.
         """
         claim = claim_of(outcome.job)
-        for is_plain, record in (
+        tries: tuple[tuple[bool, Callable[..., set[Claim] | None]], ...] = (
             (False, finish_jobs),
             (True, try_to_record),
             (False, finish_jobs),
             (True, finish_jobs),
-        ):
+        )
+        for is_plain, record in tries:
             try:
                 attempted = _without_values(outcome) if is_plain else outcome
                 settled = await self._state.writer.run(partial(record, [attempted], is_alone=True))
-                if record is finish_jobs:
+                if settled is not None:
                     return settled
             except Exception as exc:
                 if hook := hook_of(exc):

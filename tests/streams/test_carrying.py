@@ -21,7 +21,9 @@ from tests.support.outcomes import failed, record, schedule_retries, succeeded
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite stores rings")
-CHANGE = CarriedChange(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"a, b\\nc"},{}')
+CHANGE = CarriedChange(
+    epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"a, b\\nc"},{}'
+)
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,9 @@ def test_changes_are_carried(transactional_db, user, other_user):
     received = {}
     stop = listen(lambda users, queue: received.update(users))
     wait_until(lambda: doorbell._listener.is_listening)
-    first = CarriedChange(epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉"}')
+    first = CarriedChange(
+        epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉"}'
+    )
     later = first._replace(prev=2, seq=3)
     rings = [(user, first), (other_user, first), (user, later), (other_user, None)]
     Ring.objects.bulk_create(
