@@ -57,6 +57,8 @@ REPLACED_COLUMNS = (
     "turn",
     "max_attempts",
     "concurrency_key",
+    "limit_key",
+    "limit_turn",
     "language",
     "trace",
     "executor",
@@ -174,6 +176,8 @@ def _replace_queued_job(job: Job) -> Job | None:
         job.share_name, job.turn = existing.share_name, existing.turn
     elif job.due_at is None:
         [(job.share_name, job.turn)] = turns.next_places([job], [job.executor])
+    if job.due_at is None and job.limit_key == existing.limit_key:
+        job.limit_turn = existing.limit_turn
     columns = bulk.column_values(Job, REPLACED_COLUMNS, [job])[0]
     with db.cursor() as cursor:
         if existing.state == Job.State.QUEUED and existing.started_at is None:

@@ -25,7 +25,7 @@ from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import is_log_due
 from notifications.jobs.outcome_texts import succeeded_text
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.models import Notification
 from notifications.streams.building import build_notification
 
