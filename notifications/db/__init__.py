@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from notifications.db.unavailable import QUERY_ERRORS as QUERY_ERRORS
     from notifications.db.unavailable import RETRIED_ERRORS as RETRIED_ERRORS
     from notifications.db.unavailable import UNAVAILABLE as UNAVAILABLE
-    from notifications.db.unavailable import is_query_error as is_query_error
     from notifications.db.unavailable import is_unavailable as is_unavailable
     from notifications.db.unavailable import retry_while_unavailable as retry_while_unavailable
     from notifications.db.updates import update_rows_by_id as update_rows_by_id
@@ -59,8 +58,7 @@ else:
                 "chunks connection database dialect execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
-                "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_query_error is_unavailable "
-                "retry_while_unavailable"
+                "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_unavailable retry_while_unavailable"
             ),
             "notifications.db.updates": "update_rows_by_id",
         },
