@@ -45,6 +45,7 @@ class Rates(Extension):
     }
     job_sections = (RateSection(),)
 
+    checks = import_later("findings.make_checks")
     duties = import_later("releasing.make_duties")
 
     def ready(self) -> None:

@@ -17,7 +17,7 @@ from notifications.db.transactions import begins_with_lock, connection, database
 from notifications.db.unavailable import is_query_error
 from notifications.jobs.claiming.backlog import queue_depths
 from notifications.jobs.claiming.waiting_reasons import describe_depths
-from notifications.management.diagnosis.checking import explain, register
+from notifications.management.diagnosis.checking import Examination, explain, register
 from notifications.readiness import Missing, find_missing, pending_migrations, worker_advice
 from notifications.streams import rebuilding
 
@@ -30,7 +30,7 @@ MAX_USERS_NAMED = 10
 
 
 @register(Tags.database, "database")
-def check_connection(**options: Any) -> Iterator[CheckMessage]:
+def check_connection(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database answers, and its options on SQLite."""
     db = connection()
     figures: dict[str, Any] = {"vendor": db.vendor, "alias": db.alias}
@@ -55,7 +55,7 @@ def check_connection(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register(Tags.database, "tables", "The tables and indexes are those of this version, and clocks agree.")
-def check_tables(**options: Any) -> list[CheckMessage]:
+def check_tables(examination: Examination) -> list[CheckMessage]:
     """Run Django's checks of the database, and check that all migrations are applied, which ``migrate`` may not ask."""
     found = run_checks(tags=[Tags.database], databases=[database()])
     for message in found:
@@ -68,7 +68,7 @@ def check_tables(**options: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database, "writes", "The database takes writes.")
-def check_writes(**options: Any) -> Iterator[CheckMessage]:
+def check_writes(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database takes a write: one that is read-only answers all the same."""
     try:
         with limit_answers():
@@ -84,7 +84,7 @@ def check_writes(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "numbering", "All changes are numbered.")
-def check_numbering(**options: Any) -> Iterator[CheckMessage]:
+def check_numbering(examination: Examination) -> Iterator[CheckMessage]:
     """Check that pending changes are numbered, which each web process and each worker does once a second."""
     pending = streams.find_pending(MAX_PENDING_ROWS)
     until = time.monotonic() + NUMBERING_SECONDS
@@ -103,7 +103,7 @@ def check_numbering(**options: Any) -> Iterator[CheckMessage]:
     "positions",
     f"Streams agree with their rows, by at most {MAX_POSITIONED_ROWS:,} streams and new rows of each kind.",
 )
-def check_positions(**options: Any) -> Iterator[CheckMessage]:
+def check_positions(examination: Examination) -> Iterator[CheckMessage]:
     """Check streams against their rows, as far as a bounded read shows: none above the head, no two at one position."""
     if wrong := rebuilding.find_wrong_streams(MAX_POSITIONED_ROWS):
         yield Error(
@@ -125,7 +125,7 @@ def name_users(users: Iterable[Any]) -> str:
     "unread",
     f"No unread or unseen count is wrong, by at most {MAX_COUNTED_ROWS:,} unread notifications.",
 )
-def check_unread_counts(**options: Any) -> Iterator[CheckMessage]:
+def check_unread_counts(examination: Examination) -> Iterator[CheckMessage]:
     """Check the unread and unseen counts of users against their notifications, as far as a bounded read shows."""
     if wrong := rebuilding.find_wrong_counts(MAX_COUNTED_ROWS):
         yield Error(
@@ -155,7 +155,7 @@ REMEDIES = {
     "ready",
     "The database answers, the migrations are applied, and no worker is known to be missing.",
 )
-def check_readiness(**options: Any) -> Iterator[CheckMessage]:
+def check_readiness(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database answers, that the migrations are applied, and that a worker is alive."""
     try:
         with limit_answers():
