@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 from django.core.checks import ERROR, WARNING, CheckMessage, Error, Info
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.utils import translation
 
 from notifications import times
 from notifications.db.clock import database_now
+from notifications.db.deadlines import limit_answers
+from notifications.db.transactions import connection
 from notifications.db.unavailable import is_query_error
 from notifications.extension import Check, hooks
 from notifications.jobs.claiming.backlog import QueueDepths, queue_depths
@@ -128,16 +132,22 @@ def _import_checks(*names: str) -> Iterator[Check]:
 
 
 def ask(check: Check, examination: Examination) -> Iterator[CheckMessage]:
-    """Yield what a check finds: that it is ok if that is nothing, and an error of the database as the last one."""
+    """Yield what a check finds: that it is ok if that is nothing, and an error of the database as the last one.
+
+    That PostgreSQL does not answer in time is such an error: see ``db/deadlines.py``.
+    """
     found = []
     try:
-        for message in getattr(check, "of", check).find(examination):
-            found.append(message)
-            if not message.is_silenced():
-                yield message
+        with limit_answers():
+            for message in getattr(check, "of", check).find(examination):
+                found.append(message)
+                if not message.is_silenced():
+                    yield message
     except Exception as exc:
         if not is_query_error(exc):
             raise
+        with suppress(DatabaseError, ImproperlyConfigured):
+            connection().close_if_unusable_or_obsolete()  # the next check goes on with another one
         problem = "The database raised an error"
         remedy = "Check DATABASES, the log of the database server, and free space on its disk."
         if not isinstance(exc, DatabaseError):

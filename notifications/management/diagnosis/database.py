@@ -11,14 +11,13 @@ from django.core.checks import ERROR, CheckMessage, Error, Info, Tags, Warning, 
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db import missing_tables
-from notifications.db.deadlines import limit_answers
 from notifications.db.schema import find_mismatch
 from notifications.db.transactions import begins_with_lock, connection, database, try_write
 from notifications.db.unavailable import is_query_error
 from notifications.jobs.claiming.backlog import queue_depths
 from notifications.jobs.claiming.waiting_reasons import describe_depths
 from notifications.management.diagnosis.checking import Examination, explain, register
-from notifications.readiness import Missing, find_missing, pending_migrations, worker_advice
+from notifications.readiness import Missing, find_missing, pending_migrations
 from notifications.streams import rebuilding
 
 #: Seconds within which some process must number pending changes.
@@ -71,8 +70,7 @@ def check_tables(examination: Examination) -> list[CheckMessage]:
 def check_writes(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database takes a write: one that is read-only answers all the same."""
     try:
-        with limit_answers():
-            try_write()
+        try_write()
     except Exception as exc:
         if not is_query_error(exc):
             raise
@@ -144,12 +142,6 @@ def check_unread_counts(examination: Examination) -> Iterator[CheckMessage]:
         )
 
 
-REMEDIES = {
-    Missing.DATABASE: "Check DATABASES, and whether the database server runs and takes writes.",
-    Missing.SETTINGS: "Correct TASKS or NOTIFICATIONS, then run manage.py check.",
-}
-
-
 @register(
     "live",
     "ready",
@@ -157,22 +149,13 @@ REMEDIES = {
 )
 def check_readiness(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database answers, that the migrations are applied, and that a worker is alive."""
-    try:
-        with limit_answers():
-            mismatch = find_mismatch()
-            found = find_missing()
-    except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
-        if is_query_error(exc):
-            raise
-        found, mismatch = (Missing.SETTINGS, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]), None
-    if mismatch and not mismatch.is_unmigrated:
-        problem, remedy, missing = mismatch.problem, mismatch.remedy, Missing.MIGRATIONS
+    found = find_missing()
+    if found and found.obj["missing"] is Missing.SETTINGS:
+        yield found
+    elif (mismatch := find_mismatch()) and not mismatch.is_unmigrated:
+        message = f"Not ready because of the migrations: {mismatch.problem}"
+        yield Error(message, hint=mismatch.remedy, obj={"missing": Missing.MIGRATIONS})
     elif found:
-        missing, reason = found
-        describe = {Missing.WORKER: worker_advice, Missing.MIGRATIONS: missing_tables.describe_remedy}
-        if missing is Missing.WORKER:
-            reason += f"; {describe_depths(queue_depths())}"
-        problem, remedy = f"{reason}.", REMEDIES[missing] if missing in REMEDIES else describe[missing]()
-    else:
-        return
-    yield Error(f"Not ready because of the {missing}: {problem}", hint=remedy, obj={"missing": missing})
+        if found.obj["missing"] is Missing.WORKER:
+            found.msg = f"{found.msg.removesuffix('.')}; {describe_depths(queue_depths())}."
+        yield found

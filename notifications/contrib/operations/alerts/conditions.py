@@ -196,13 +196,16 @@ class Failing(JobCheck):
 
 
 class NoWorker(JobCheck):
-    """No worker is alive. Where engines run all jobs, jobs that wait too long show the same."""
+    """No worker is alive, which ``doctor`` says beside ``workers``.
+
+    Where engines run all jobs, jobs that wait too long show the same.
+    """
 
     id, label, jobs = "no_worker", gettext_lazy("No worker"), {"state__exact": "queued"}
 
     def find(self, examination: Any) -> Iterator[Finding]:
         limit, since = read_limits().no_worker, AlertState.read().no_worker_since
-        if limit is None or since is None or not _needs_worker() or has_live_worker(examination.now):
+        if limit is None or since is None or not examination.is_for_alerts or not _needs_worker():
             return
         absent = (examination.now - since).total_seconds()
         if absent >= limit:
