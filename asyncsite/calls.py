@@ -33,7 +33,7 @@ async def call_url(url):
     """
     try:
         async with outbound.stream(
-            "GET", url, deadline=DEADLINE_SECONDS, max_bytes=MAX_BODY_BYTES
+            "GET", url, deadline=DEADLINE_SECONDS, max_bytes=MAX_BODY_BYTES, is_user_url=True
         ) as response:
             size = 0
             async for chunk in response:

@@ -23,8 +23,8 @@ def measure(enqueue: Callable[[int], None], number: int) -> list[float]:
     return latencies
 
 
-def report_start(port: int) -> None:
-    """Report the start of a job. The job calls it first."""
-    now = str(time.time()).encode()
+def report_start(port: int, kind: str = "", since: float = 0.0) -> None:
+    """Report the start of a job, as seconds since a time, and its kind. The job calls it first."""
+    now = f"{time.time() - since} {kind}".strip().encode()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(now, ("127.0.0.1", port))

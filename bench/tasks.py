@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from bench.pickups import report_start
-from notifications.api import task
+from notifications.api import policy, task
 
 
 @task
@@ -83,3 +83,16 @@ async def pickup(port: int) -> None:
 def pickup_sync(port: int) -> None:
     """The same, for workers that run one job at a time."""
     report_start(port)
+
+
+@task
+async def pickup_since(port: int, kind: str, since: float) -> None:
+    """Report to ``port`` for how long the job has waited."""
+    report_start(port, kind, since)
+
+
+@task
+@policy(max_attempts=20, retry_on=(ConnectionError,), backoff=1, notify=False)
+async def unreachable(number: int) -> None:
+    """Fail, like a call of an upstream that is away, and be retried after a pause."""
+    raise ConnectionError("The upstream is away.")

@@ -11,13 +11,13 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
 from notifications.context import requester
 from notifications.db import unavailable
 from notifications.db.async_twins import names_async_twin
+from notifications.db.job_sessions import app_sync_to_async
 from notifications.http import waiting_requests
 from notifications.jobs import job_context
 from notifications.jobs.declaring.policies import FinishedJob, NotifyOption, policy
@@ -166,7 +166,7 @@ def _awaitable(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
     @wraps(function)
     async def call(*args: P.args, **options: P.kwargs) -> R:
-        return await sync_to_async(function)(*args, **options)
+        return await app_sync_to_async(function)(*args, **options)
 
     call.__name__, call.__doc__ = f"a{function.__name__}", f"See {function.__name__}()."
     return call

@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, reverse
 
 from notifications import conf, readiness
 from notifications.db import missing_tables, pools, schema
-from notifications.db.transactions import MANUAL_COMMITS, begins_with_lock, connection, database
+from notifications.db.transactions import MANUAL_COMMITS, connection, database, dialect
 from notifications.extension import Dispatch, hooks, shipped
 from notifications.extension.installed import list_apps
 from notifications.http.authentication import read_authenticators
@@ -291,7 +291,7 @@ def check_declarations(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 @register("notifications", deploy=True)  # not printed by each command; doctor reports it too
 def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """I001: with SQLite's default options transactions of the project may fail while a worker writes."""
-    if begins_with_lock(connection()):
+    if dialect().begins_with_lock(connection()):
         return []
     problem = (
         "SQLite begins transactions without a lock, so one that reads first may fail with 'database is locked' "

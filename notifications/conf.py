@@ -104,6 +104,7 @@ class Settings:
     OUTBOUND_PER_HOST: int
     OUTBOUND_PORTS: list[int]
     RETENTION: timedelta
+    RINGS_CARRY_CHANGES: bool
     SITE_URL: str
     SOCKETS_PER_USER: int
     USER_LANGUAGE: str
@@ -167,6 +168,7 @@ CORE_SETTINGS = {
         [80, 443], is_valid=lambda value: all(map(_is_port, value)), rule="a list of port numbers"
     ),
     "RETENTION": Setting(timedelta(days=30)),
+    "RINGS_CARRY_CHANGES": Setting(True),
     "SITE_URL": Setting(
         "",
         is_valid=lambda value: not value or _is_origin(value),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
@@ -128,7 +128,7 @@ class CurrentExecution:
     steps: ExecutionSteps | None
     waits: Sequence[Wait]
     run_inline: Callable[[Any], None] | None
-    database_thread: Executor | None
+    job_threads: Any
 
 
 _execution: ContextVar[CurrentExecution | None] = ContextVar("notifications_execution", default=None)

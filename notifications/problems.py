@@ -17,11 +17,11 @@ from django.utils.cache import patch_vary_headers
 from django.utils.html import format_html
 from django.utils.translation import get_language, get_language_bidi, gettext
 
+from notifications.db.outages import is_own_outage
 from notifications.db.unavailable import (
     count_for_log,
     is_log_due,
     is_no_thread,
-    is_unavailable,
     log_if_not_migrated,
 )
 
@@ -134,7 +134,7 @@ def error_response(exc: Exception) -> HttpResponse:
     """Return the problem document for an exception. Raises it again if there is none."""
     if isinstance(exc, Problem):
         return exc.response()
-    if is_unavailable(exc):
+    if is_own_outage(exc):
         return refuse_for_database(exc)
     if isinstance(exc, SuspiciousOperation | BadRequest):  # for which Django would return an HTML page
         return Problem(400, "The request cannot be read. Send fewer and simpler parameters.").response()

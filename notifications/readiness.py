@@ -14,7 +14,7 @@ from notifications import times
 from notifications.compat import task_backends
 from notifications.db import missing_tables
 from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.transactions import connection, database, try_write
+from notifications.db.transactions import connection, database, dialect, try_write
 from notifications.db.unavailable import is_query_error
 from notifications.extension import Finding, hooks
 from notifications.extension.installed import list_apps
@@ -45,8 +45,7 @@ def find_missing() -> Finding | None:
         if pending := pending_migrations():
             reason = f"not applied: {', '.join(pending)}"
             return _not_ready(Missing.MIGRATIONS, reason, missing_tables.describe_remedy())
-        if connection().vendor == "postgresql":  # SQLite's lock may be taken for longer than a probe waits
-            try_write()
+        dialect().try_write(try_write)
         if needs_worker() and (reason := _find_missing_worker()):
             return _not_ready(Missing.WORKER, reason, worker_advice())
     except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
@@ -104,15 +103,9 @@ def pending_migrations() -> list[str]:
 
 def missing_indexes() -> set[str]:
     """Return the names of indexes that are missing, or that PostgreSQL has not finished building."""
-    sql = "SELECT name FROM sqlite_master WHERE type = 'index'"
-    if connection().vendor == "postgresql":
-        sql = (
-            "SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid "
-            "WHERE indisvalid AND pg_table_is_visible(pg_class.oid)"
-        )
     models = [model for config in list_apps() for model in config.get_models()]
     with connection().cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(dialect().index_names())
         return {index.name for model in models for index in model._meta.indexes} - {
             name for (name,) in cursor.fetchall()
         }

@@ -27,7 +27,8 @@ outbound_started = Signal()
 outbound_retrying = Signal()
 outbound_ended = Signal()
 
-#: Private: a hint after a commit, for the doorbell. Arguments: ``users`` (list of keys), ``queue`` (bool).
+#: Private: a hint after a commit, for the doorbell. Arguments: ``users`` (list of keys), ``queue`` (bool), ``changes``
+#: (``streams.carrying.Changes``, of those users for whom it is all).
 rung = Signal()
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "format_exact",
     "format_short",
     "format_time",
+    "is_in_force",
     "latest_possible",
     "now",
 ]
@@ -48,6 +49,11 @@ def latest_possible(now: datetime, longest: timedelta = timedelta(0)) -> datetim
     A later one was stored while a clock was wrong, and must not stop anything until then.
     """
     return now + longest + CLOCK_TOLERANCE
+
+
+def is_in_force(until: datetime | None, now: datetime, longest: timedelta) -> bool:
+    """Return whether what ends at a stored time still lasts: not if it is over, or longer than it can be."""
+    return until is not None and now < until <= latest_possible(now, longest)
 
 
 def as_utc(moment: datetime) -> datetime:
@@ -92,11 +98,16 @@ def format_time(moment: datetime | None) -> str | None:
     return as_utc(moment).isoformat().replace("+00:00", "Z")
 
 
+def stores_text(db: Any) -> bool:
+    """Return whether a database stores times as text in UTC."""
+    return bool(db.vendor == "sqlite")
+
+
 def to_db(moment: datetime, db: Any) -> Any:
     """Return an aware time as a parameter for the database."""
-    if db.vendor == "sqlite" and moment.tzinfo is UTC and db.timezone is UTC:
+    if stores_text(db) and moment.tzinfo is UTC and db.timezone is UTC:
         return str(moment.replace(tzinfo=None))  # as adapt_datetimefield_value() does, in a fifth of its time
-    if settings.USE_TZ or db.vendor != "sqlite":
+    if settings.USE_TZ or not stores_text(db):
         return db.ops.adapt_datetimefield_value(moment)
     return str(moment.astimezone(UTC).replace(tzinfo=None))
 
@@ -106,7 +117,7 @@ def from_db(moment: datetime, db: Any) -> datetime:
     if moment.tzinfo is not None:
         return moment
     # PostgreSQL returns the time of the session's time zone, with ``fold`` set in the repeated hour.
-    zone = UTC if db.vendor == "sqlite" else ZoneInfo(db.timezone_name)
+    zone = UTC if stores_text(db) else ZoneInfo(db.timezone_name)
     return moment.replace(tzinfo=zone).astimezone(UTC)
 
 

@@ -10,13 +10,13 @@ from notifications.http import (
     stream_views,
 )
 from notifications.http.openapi import openapi
-from notifications.inbox import confirming, forms, pages
+from notifications.inbox import confirming, forms, inbox_page, pages
 from notifications.streams.marking import VERBS
 
 app_name = "notifications"
 
 urlpatterns = [
-    path("", pages.inbox, name="inbox"),
+    path("", inbox_page.inbox, name="inbox"),
     path("mark/", forms.mark, name="inbox-mark"),
     path("mark/filter/", forms.mark, name="inbox-mark-filter"),
     path("undo/", forms.undo, name="inbox-undo"),

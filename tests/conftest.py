@@ -248,6 +248,14 @@ def default_language():
 
 
 @pytest.fixture(autouse=True)
+def first_log_lines():
+    """Have each test log the lines that a process logs once a minute."""
+    from notifications.db.unavailable import forget_logged
+
+    forget_logged()
+
+
+@pytest.fixture(autouse=True)
 def unknown_turns():
     """Forget the turns of shares that a test has rolled back."""
     yield

@@ -20,6 +20,8 @@ if "notifications.contrib.celery" not in INSTALLED_APPS:
 SITE_SCHEDULES, NOTIFICATIONS["SCHEDULES"] = NOTIFICATIONS["SCHEDULES"], {}
 # Tests of deliveries configure their own.
 NOTIFICATIONS |= {"SITE_URL": "", "DELIVERY": {}, "CATEGORIES": {}}
+# By night tests of delivery run without it too. Tests of what is carried need it.
+NOTIFICATIONS["RINGS_CARRY_CHANGES"] = os.environ.get("RINGS_CARRY_CHANGES") != "0"
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, because threads and processes share it.

@@ -33,6 +33,7 @@ INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne" or "runserver
 NOTIFICATIONS["SCHEDULES"] = {}  # no test expects a job at night
 NOTIFICATIONS["ALERTS"] = {"interval": None}  # the tests of alerts set their own; others count notifications
 NOTIFICATIONS |= {"DELIVERY": {}, "CATEGORIES": {}}  # those of the site: tests/asyncsite/test_away.py
+NOTIFICATIONS["RINGS_CARRY_CHANGES"] = os.environ.get("RINGS_CARRY_CHANGES") != "0"  # as in tests/settings.py
 NOTIFICATIONS |= json.loads(os.environ.get("TEST_NOTIFICATIONS", "{}"))
 CHANNEL_LAYERS |= json.loads(os.environ.get("TEST_CHANNEL_LAYERS", "{}"))
 options = DATABASES["default"].setdefault("OPTIONS", {})

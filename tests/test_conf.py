@@ -23,6 +23,7 @@ def test_defaults(settings):
         "OUTBOUND_PORTS": [80, 443],
         "SOCKETS_PER_USER": 20,
         "RETENTION": timedelta(days=30),
+        "RINGS_CARRY_CHANGES": True,
     }
     assert {key: getattr(conf.settings, key) for key in expected} == expected
     assert set(expected) | {"EMBEDDED_WORKER"} <= (set(conf.SETTINGS))

@@ -8,7 +8,7 @@ from tests.support.site import ROOT
 MUTANTS = tomllib.loads((ROOT / "tools/mutants.toml").read_text())["mutant"]
 PACKAGE = ROOT / "notifications"
 #: Folders without one: `make test` has no tests of them, or they have no code.
-EXCEPT = {"contrib", "contrib/hq", "contrib/jazzmin", "contrib/unfold", "contrib/wagtail", "migrations"}
+EXCEPT = {"contrib", "contrib/jazzmin", "contrib/unfold", "contrib/wagtail", "migrations"}
 
 
 def test_each_text_is_in_its_file_once():

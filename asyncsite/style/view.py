@@ -24,13 +24,15 @@ def style(request):
         "bell_rows": [{"notification": samples.build_group()}, *samples.build_inbox_rows()[:6]],
         **samples.build_preferences(),
         "notifications_position": {"unread": 4},
-        "selected_url": "#inbox",
-        "unselected_url": "#inbox",
-        "views": [
-            ("inbox", "Inbox", "#inbox", "99+"),
-            ("unread", "Unread", "#inbox", "4"),
-            ("done", "Done", "#inbox", ""),
-        ],
+        "page": {
+            "urls": {"selected": "#inbox", "unselected": "#inbox", "unfiltered": "#inbox"},
+            "views": [
+                ("inbox", "Inbox", "#inbox", "99+"),
+                ("unread", "Unread", "#inbox", "4"),
+                ("done", "Done", "#inbox", ""),
+            ],
+            "levels": [("info", "Info"), ("success", "Success"), ("warning", "Warning"), ("error", "Error")],
+        },
         "inbox_query": {"view": "inbox", "is_filtered": False},
         "empty_queries": [
             {"view": "unread"},
@@ -38,7 +40,6 @@ def style(request):
             {"view": "inbox", "is_filtered": True},
             {"view": "inbox", "after": 1},
         ],
-        "levels": [("info", "Info"), ("success", "Success"), ("warning", "Warning"), ("error", "Error")],
         "jobs": samples.build_jobs(),
         "app_pages": render_pages(request),
         "report_states": samples.build_report_states(),

@@ -1,14 +1,17 @@
 """The two databases, SQLite and PostgreSQL.
 
+dialects                   what the two databases do in another way: others call its verbs
 transactions               the app's own transactions, and callbacks after the commit of a caller's
 bulk, updates, insertion, adapters  many rows, one row, values and keys of users in raw SQL
 imports                    modules of the project, imported before a transaction
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 pools, async_twins         pools of connections; calls of sync code from async code
-threads, supervised        threads with connections, and one that is started again when it is needed
+threads, thread_connections, supervised  threads with connections, and one that is started when it is needed
+job_threads, job_sessions  the calls of async jobs in threads, and what they set in their sessions
 deadlines, unusable        connections that do not answer, and those that answer and are of no use
 sqlstates, unavailable     what errors mean, and those that pass
+outages                    errors for which a request is answered with 503
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads
 schema, missing_tables     whether the tables are those of the installed models
 """
@@ -29,9 +32,11 @@ if TYPE_CHECKING:
     from notifications.db.clock import database_now as database_now
     from notifications.db.clock import database_now_sql as database_now_sql
     from notifications.db.clock import is_lease_valid as is_lease_valid
+    from notifications.db.job_sessions import app_sync_to_async as app_sync_to_async
     from notifications.db.transactions import chunks as chunks
     from notifications.db.transactions import connection as connection
     from notifications.db.transactions import database as database
+    from notifications.db.transactions import dialect as dialect
     from notifications.db.transactions import execute_one as execute_one
     from notifications.db.transactions import fair_atomic as fair_atomic
     from notifications.db.transactions import retrying_atomic as retrying_atomic
@@ -49,8 +54,9 @@ else:
             "notifications.db.adapters": "user_from_db user_keys_of user_to_db",
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
+            "notifications.db.job_sessions": "app_sync_to_async",
             "notifications.db.transactions": (
-                "chunks connection database execute_one fair_atomic retrying_atomic"
+                "chunks connection database dialect execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
                 "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_query_error is_unavailable "

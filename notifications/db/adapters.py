@@ -27,6 +27,7 @@ from django.db.models import (
 )
 
 from notifications import times
+from notifications.db.dialects import dialect_of
 from notifications.db.transactions import connection
 from notifications.times import MomentField
 
@@ -57,7 +58,7 @@ def adapter(field: Any, db: Any) -> Callable[[Any], Any] | None:
     if type(field) is UUIDField:
         return None if db.features.has_native_uuid_field else _hex
     if type(field) is MomentField:
-        return None if db.vendor == "postgresql" else partial(times.to_db, db=db)
+        return None if dialect_of(db).takes_times else partial(times.to_db, db=db)
     return lambda value: field.get_db_prep_save(value, db)
 
 

@@ -17,7 +17,7 @@ from django.db.models import Model
 from django.db.models.base import ModelState
 
 from notifications.db.adapters import adapters, array, converters, type_of
-from notifications.db.transactions import connection, execute_many
+from notifications.db.transactions import connection, dialect, execute_many
 
 M = TypeVar("M", bound=Model)
 
@@ -308,13 +308,15 @@ def lock_name(kind: str, name: object) -> None:
     For rows that are counted before one is inserted: there may be none that could be locked. On SQLite the lock of the
     database, which the app's own transactions take first, does it.
     """
-    db = connection()
-    if db.vendor == "postgresql":
-        with db.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [lock_number(kind, str(name))])
+    dialect().lock_number(connection(), _lock_number(kind, str(name)))
 
 
-def lock_number(kind: str, name: str) -> int:
+def try_lock_names(names: Sequence[tuple[str, str]]) -> list[bool]:
+    """Lock names, each of a kind, until the end of the transaction; return of each whether no other one holds it."""
+    return list(dialect().try_lock_numbers(connection(), [_lock_number(*name) for name in names]))
+
+
+def _lock_number(kind: str, name: str) -> int:
     """Return the 64 bits of a name's advisory lock: a hash, because other users of the database have locks too."""
     text = f"notifications {kind} {name}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)

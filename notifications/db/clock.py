@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,9 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.conf import settings
-from notifications.db.transactions import connection
+from notifications.db.dialects import dialect_of
+from notifications.db.transactions import connection, dialect, execute_many
 
-#: The query for the time of PostgreSQL.
-NOW_SQL = "SELECT clock_timestamp()"
 #: How far a test has moved the clock: see ``notifications.testing.clock``.
 clock_offset = timedelta()
 #: Leases for which one may last at most.
@@ -32,7 +32,7 @@ def database_now(*, is_estimate: bool = False) -> datetime:
         what one query takes, and by what a clock was set within that minute.
     """
     db = connection()
-    if db.vendor != "postgresql":
+    if not (query := dialect_of(db).clock_query()):
         return times.now() + clock_offset
     if is_estimate:
         difference, valid_until = _differences.get(db.alias, (timedelta(), 0.0))
@@ -41,12 +41,30 @@ def database_now(*, is_estimate: bool = False) -> datetime:
             _differences[db.alias] = difference, time.monotonic() + DIFFERENCE_VALID_SECONDS
         return times.now() + difference + clock_offset
     with db.cursor() as cursor:
-        cursor.execute(NOW_SQL)
-        return from_row(cursor.fetchone()[0])
+        cursor.execute(query)
+        return _from_db(cursor.fetchone()[0])
 
 
-def from_row(moment: datetime) -> datetime:
-    """Return the database's time from the result of ``NOW_SQL``."""
+def execute_with_now(sql: str, params: Sequence[Any]) -> tuple[list[tuple[Any, ...]], datetime]:
+    """Return the rows of a statement, and the database's time after it, in one round trip."""
+    if not (query := dialect().clock_query()):
+        [rows] = execute_many([(sql, params)])
+        return rows, database_now()
+    rows, [(moment,)] = execute_many([(sql, params), (query, ())])
+    return rows, _from_db(moment)
+
+
+def now_column() -> str:
+    """Return SQL of a column whose value ``now_from_column()`` converts."""
+    return f"({dialect().clock_query() or 'NULL'})"
+
+
+def now_from_column(moment: datetime | None) -> datetime:
+    """Return the database's time from the value of ``now_column()``."""
+    return _from_db(moment) if moment else database_now()
+
+
+def _from_db(moment: datetime) -> datetime:
     return times.from_db(moment, connection()) + clock_offset
 
 
@@ -76,7 +94,7 @@ def longest_lease(lease_seconds: float | None = None) -> timedelta:
 def database_now_sql(ahead: timedelta = timedelta(0)) -> tuple[str, Any]:
     """Return SQL for the database's time, or one ahead of it, and its parameter. It needs no extra round trip."""
     db = connection()
-    if db.vendor != "postgresql":
+    if not (query := dialect_of(db).clock_query()):
         return "%s", times.to_db(database_now() + ahead, db)
     # A subquery is evaluated once. A volatile function in a condition is evaluated for each row, and no index is used.
-    return "(SELECT clock_timestamp() + %s)", clock_offset + ahead
+    return f"({query} + %s)", clock_offset + ahead

@@ -65,7 +65,7 @@ def limit_this_thread(seconds: float | None = None) -> None:
     trip before each job and each message, and what the app's own threads do is tried again after an error.
     """
     if not _thread.is_own:
-        for db in _usable_connections():
+        for db in usable_connections():
             options = {name: value for name, value in db.settings_dict["OPTIONS"].items() if name != "pool"}
             db.settings_dict = {**db.settings_dict, "OPTIONS": options, "CONN_HEALTH_CHECKS": False}
             set_options(db)
@@ -81,7 +81,7 @@ def limit_answers(seconds: float | None = None) -> Iterator[None]:
     """
     before = _thread.seconds
     _thread.seconds = ANSWER_SECONDS if seconds is None else seconds
-    for db in _usable_connections():
+    for db in usable_connections():
         _limit(db)
     try:
         yield
@@ -92,12 +92,13 @@ def limit_answers(seconds: float | None = None) -> Iterator[None]:
 def set_options_of_this_thread() -> None:
     """Set ``OPTIONS`` for the connections to all databases that this thread opens from now on."""
     if not _thread.has_options:
-        for db in _usable_connections():
+        for db in usable_connections():
             set_options(db)
         _thread.has_options = True
 
 
-def _usable_connections() -> Iterator[BaseDatabaseWrapper]:
+def usable_connections() -> Iterator[BaseDatabaseWrapper]:
+    """Yield the connections of this thread whose driver is installed, opened or not."""
     for alias in connections:
         with contextlib.suppress(ImproperlyConfigured):  # its driver is not installed: the alias is not used
             yield connections[alias]

@@ -21,6 +21,7 @@ from django.db.models.sql.datastructures import BaseTable
 from django.utils import timezone
 
 from notifications import times
+from notifications.db.dialects import dialect_of
 
 #: Rows of one slice, and of all slices of one page.
 ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 7_500
@@ -264,11 +265,7 @@ def estimate_rows(model: Any, connection: Any) -> int:
     """Return about how many rows a table has: PostgreSQL's statistics, or the range of SQLite's row numbers."""
     table = connection.ops.quote_name(model._meta.db_table)
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [table])
-        else:
-            # Two subqueries: SQLite scans the whole table for min and max in one.
-            cursor.execute(f"SELECT (SELECT max(rowid) FROM {table}) - (SELECT min(rowid) FROM {table}) + 1")
+        cursor.execute(*dialect_of(connection).count_approximately(table))
         return max(cursor.fetchone()[0] or 0, 0)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from notifications.db.threads import DaemonExecutor, NoThread
-from notifications.db.unavailable import is_query_error, log_if_not_migrated
+from notifications.db.unavailable import log_retried
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -29,8 +29,6 @@ T = TypeVar("T")
 THREADS = 8
 #: Seconds after which a call of a function that may be called beside it is stuck: its code may never return.
 STUCK_SECONDS = 10.0
-#: Calls of this process that were stuck.
-_stuck_calls: list[Future[Any]] = []
 
 
 @dataclass(slots=True)
@@ -91,14 +89,13 @@ class ProjectThreads:
             return
 
         def log_error(call: Future[Any]) -> None:
-            if not call.cancelled() and (exc := call.exception()) and not log_if_not_migrated(exc):
-                trace = None if is_query_error(exc) else exc
-                logger.warning("%s, which is tried again: %s", error_message, exc, exc_info=trace)
+            if not call.cancelled() and (exc := call.exception()):
+                log_retried(logger, f"{error_message}, which is tried again", exc)
 
         try:
             self._submit(_Call(function, is_repeated=True), may_be_stuck).add_done_callback(log_error)
         except NoThread as exc:
-            logger.warning("%s, which is tried again: %s", error_message, exc)
+            log_retried(logger, f"{error_message}, which is tried again", exc)
         except RuntimeError:
             if not self._is_closed:  # by a process that ends while its last duty runs
                 raise
@@ -123,7 +120,6 @@ class ProjectThreads:
         del self._calls[function]
         frame = sys._current_frames().get(call.thread)
         if self._executor.detach(call.future):
-            _stuck_calls.append(call.future)
             logger.error(
                 "Code of the project has not returned for %.0f s, and is called again on another thread. Its "
                 "stack:\n%s",
@@ -131,9 +127,3 @@ class ProjectThreads:
                 "".join(traceback.format_stack(frame)) if frame else "",
             )
         return False
-
-
-def count_stuck_calls() -> int:
-    """Return how many calls of this process are stuck now."""
-    _stuck_calls[:] = [call for call in _stuck_calls if not call.done()]
-    return len(_stuck_calls)

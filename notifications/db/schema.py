@@ -16,29 +16,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
 from notifications.db import missing_tables
+from notifications.db.dialects import dialect_of, find_dialect
 from notifications.db.threads import NoThread, start_thread
 from notifications.db.transactions import connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, errors_of_missing_tables
-from notifications.extension import shipped
 from notifications.extension.installed import list_apps
 
 logger = logging.getLogger("notifications")
 
 #: Seconds for which the start of a process waits for the comparison.
 MAX_START_WAIT_SECONDS = 2.0
-
-#: All columns of some tables, and whether an INSERT must give them a value.
-READ_COLUMNS = {
-    "sqlite": """
-        SELECT tables.name, columns.name, columns."notnull" AND columns.dflt_value IS NULL
-        FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns WHERE tables.name IN ({})
-    """,
-    "postgresql": """
-        SELECT relname, attname, attnotnull AND NOT atthasdef AND attidentity = ''
-        FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-        WHERE relname IN ({}) AND pg_table_is_visible(pg_class.oid) AND attnum > 0 AND NOT attisdropped
-    """,
-}
 
 
 class Mismatch(NamedTuple):
@@ -57,18 +44,18 @@ class Mismatch(NamedTuple):
 
 def tables_of_other_app() -> Mismatch:
     """Return the difference of a database with the tables of another app, such as django-notifications-hq."""
-    importer = shipped.find_app_of_subcommand("import_hq")
     return Mismatch(
         "This database holds the tables of another app with the label 'notifications' (django-notifications-hq?).",
-        f"Set them aside, to be imported afterwards: add {importer!r} to INSTALLED_APPS, and run manage.py "
-        "notifications import_hq --set-aside.",
+        "Set them aside: ALTER TABLE notifications_notification RENAME TO hq_notification; "
+        "UPDATE django_migrations SET app = 'hq_notifications' WHERE app = 'notifications'. "
+        'Then run manage.py migrate. The page "From django-notifications-hq" of the documentation has the import.',
         is_of_other_app=True,
     )
 
 
 def is_supported() -> bool:
     """Return whether the app can use its database, without a connection to it."""
-    return connection().vendor in ("sqlite", "postgresql")
+    return find_dialect(connection()) is not None
 
 
 def find_mismatch() -> Mismatch | None:
@@ -193,7 +180,7 @@ def refuse(mismatch: Mismatch | None) -> None:
 def _read_columns(db: BaseDatabaseWrapper, tables: list[str]) -> dict[str, dict[str, bool]]:
     found: dict[str, dict[str, bool]] = {}
     with db.cursor() as cursor:
-        cursor.execute(READ_COLUMNS[db.vendor].format(", ".join(["%s"] * len(tables))), tables)
+        cursor.execute(dialect_of(db).columns_of(len(tables)), tables)
         for table, column, is_required in cursor.fetchall():
             found.setdefault(table, {})[column] = is_required
     return found

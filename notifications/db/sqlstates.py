@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from django.apps import AppConfig, apps
-from django.db import Error
+from django.db import DataError, Error, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 
 class Meaning(NamedTuple):
@@ -33,11 +33,22 @@ class Meaning(NamedTuple):
 
 BUSY = Meaning(True, is_busy=True)
 UNUSABLE_CONNECTION = Meaning(True, closes_connection=True)
+#: An error that no table lists. Usually the server is not well, and some poolers report all of their errors so. A value
+#: that causes one is found by writing without it: see ``RecordLoop``.
+UNKNOWN = Meaning(True, closes_connection=True)
+#: Classes that say what an error that is not listed means: the database is away, or a value or a statement is wrong.
+TELLING_CLASSES = (OperationalError, InterfaceError, DataError, IntegrityError, ProgrammingError)
+
+
+class UnlistedError(OperationalError):
+    """An error of the database that no table lists: see ``UNKNOWN``."""
+
 
 #: By SQLSTATE of PostgreSQL, or by its first two characters. For a code that is not listed the class of the exception
 #: decides. A missing table or column is temporary if it is one of an installed app of ours: see ``is_not_migrated()``.
 SQLSTATES: dict[str, Meaning] = {
     "08": UNUSABLE_CONNECTION,  # connection failures, also those that a pooler reports
+    "25": Meaning(False),  # a statement in a transaction that does not allow it, or has failed
     "25006": UNUSABLE_CONNECTION,  # read-only: a demoted server, a standby, the full disk of a provider
     "25P03": Meaning(
         True, closes_connection=True, is_busy=True
@@ -46,6 +57,7 @@ SQLSTATES: dict[str, Meaning] = {
     "26000": UNUSABLE_CONNECTION,  # a prepared statement that a pooler has on another connection
     "40001": BUSY,  # serialization failure
     "40P01": BUSY,  # deadlock
+    "42P05": UNUSABLE_CONNECTION,  # a prepared statement whose name another client of a pooler has taken
     "42501": Meaning(True),  # no right to write: a provider revokes it where the disk is full
     "54": Meaning(False),  # a limit of the server that the value exceeds, such as the size of an index row
     "55P03": BUSY,  # lock_timeout
@@ -75,12 +87,16 @@ def sqlstate_of(exc: BaseException) -> str:
 
 
 def meaning_of(exc: BaseException) -> Meaning | None:
-    """Return what the code of an error of Django's means, None if it has none that is listed."""
+    """Return what the code of an error of Django's means, None if it has none, or its class says it."""
+    if isinstance(exc, UnlistedError):
+        return UNKNOWN
     if code := sqlstate_of(exc):
-        return SQLSTATES.get(code) or SQLSTATES.get(code[:2])
-    if number := getattr(exc.__cause__, "sqlite_errorcode", None):
-        return SQLITE_CODES.get(number & 0xFF)
-    return None
+        meaning = SQLSTATES.get(code) or SQLSTATES.get(code[:2])
+    elif number := getattr(exc.__cause__, "sqlite_errorcode", None):
+        meaning = SQLITE_CODES.get(number & 0xFF)
+    else:
+        return None
+    return meaning or (None if isinstance(exc, TELLING_CLASSES) else UNKNOWN)
 
 
 def closes_connection(exc: BaseException | None) -> bool:

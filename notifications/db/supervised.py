@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from weakref import WeakSet
 
 from notifications.db.deadlines import limit_this_thread
-from notifications.db.threads import close_connections, start_thread
+from notifications.db.thread_connections import close_connections
+from notifications.db.threads import start_thread
+from notifications.db.unavailable import log_retried
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -107,8 +109,10 @@ class SupervisedThread:
                     with self._session():
                         self._work_until_idle()
                         return
-                except BaseException:  # SystemExit of a library too: nothing else would go on with the work
-                    logger.exception("A thread failed, and goes on: %s", self._name)
+                except (
+                    BaseException
+                ) as exc:  # SystemExit of a library too: nothing else would go on with the work
+                    log_retried(logger, f"A thread failed, and goes on: {self._name}", exc)
                 finally:
                     close_connections()
                 if self._thread is not threading.current_thread():

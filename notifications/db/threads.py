@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, InvalidStateError
 from typing import Any
+from weakref import WeakSet
 
-from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import transaction
 
-from notifications.db.deadlines import set_options_of_this_thread
-from notifications.db.unusable import discard
+from notifications.db import job_sessions
+from notifications.db.deadlines import limit_this_thread, set_options_of_this_thread
+from notifications.db.thread_connections import check_connections, close_connections
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -28,6 +30,8 @@ IDLE_SECONDS = 5.0
 MAX_CONNECTION_SECONDS = 30.0
 
 _thread_local = threading.local()
+#: A call that waits for a thread: its future, what to call, and what to call after that.
+_Call = tuple[Future[Any], Callable[[], Any], Callable[[], object] | None]
 
 
 class NoThread(RuntimeError):
@@ -37,19 +41,21 @@ class NoThread(RuntimeError):
 def start_thread(target: Callable[..., object], name: str, *args: Any) -> threading.Thread:
     """Start and return a daemon thread that calls ``target(*args)``. Raises ``NoThread`` if the process cannot.
 
-    Use the return value as the mark that the thread is running, so that the mark is never set without a thread.
+    It closes its connections at the end. Use the return value as the mark that the thread is running.
     """
-    thread = threading.Thread(target=target, args=args, name=name, daemon=True)
-    start(thread)
-    return thread
-
-
-def start(thread: threading.Thread) -> None:
-    """Start a thread. Raises ``NoThread`` if the process cannot start more; the thread can be started later."""
+    thread = threading.Thread(target=_run_and_close, args=(target, *args), name=name, daemon=True)
     try:
         thread.start()
     except RuntimeError as exc:
-        raise NoThread(f"{exc}: the thread {thread.name} was not started.") from exc
+        raise NoThread(f"{exc}: the thread {name} was not started.") from exc
+    return thread
+
+
+def _run_and_close(target: Callable[..., object], *args: Any) -> None:
+    try:
+        target(*args)
+    finally:
+        close_connections()
 
 
 class DaemonExecutor(Executor):
@@ -62,16 +68,33 @@ class DaemonExecutor(Executor):
         ``idle_seconds``: for threads on which a call is one query, not a job or a request.
     ``idle_seconds``
         How long a thread is idle before it closes what it keeps: see ``close_when_idle()``.
+    ``close_kept``
+        Closes the connections that a thread keeps; all of them by default.
+    ``renews_sessions``
+        Each call is a job: what it sets in its session reaches no other one. See ``job_sessions.py``.
+    ``is_limited``
+        Give up connections that do not answer: for calls of the app's own. See ``deadlines.py``.
     """
 
     def __init__(
-        self, size: int, name: str, *, keep_connections: bool = False, idle_seconds: float = IDLE_SECONDS
+        self,
+        size: int,
+        name: str,
+        *,
+        keep_connections: bool = False,
+        idle_seconds: float = IDLE_SECONDS,
+        close_kept: Callable[[], object] | None = None,
+        renews_sessions: bool = False,
+        is_limited: bool = False,
     ) -> None:
         self._size = size
         self._name = name
         self._keep_connections = keep_connections
         self._idle_seconds = idle_seconds
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._close_kept = (close_kept or close_connections) if keep_connections else None
+        self._renews_sessions = renews_sessions
+        self._prepare = limit_this_thread if is_limited else set_options_of_this_thread
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
         #: Number of calls that are not done, without those detached.
@@ -80,11 +103,23 @@ class DaemonExecutor(Executor):
         self._released: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._ended = False
+        _executors.add(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Return a future of the call, which is queued while all threads are busy.
 
         Raises ``NoThread``, and never runs it, if no thread can be started now, or all are in calls that were detached.
+        """
+        future: Future[Any] = Future()
+        self.run(future, lambda: fn(*args, **kwargs))
+        return future
+
+    def run(
+        self, future: Future[Any], work: Callable[[], Any], after: Callable[[], object] | None = None
+    ) -> None:
+        """Do what ``submit()`` does, for a future of the caller.
+
+        ``after``, which raises nothing, is called on the thread after the call, also if the future was cancelled.
         """
         with self._lock:
             if self._ended:
@@ -96,9 +131,12 @@ class DaemonExecutor(Executor):
             except NoThread:
                 self._open -= 1
                 raise
-            future: Future[Any] = Future()
-            self._calls.put((future, lambda: fn(*args, **kwargs)))
-        return future
+            self._calls.put((future, work, after))
+
+    def start_thread(self) -> None:
+        """Start a thread before there are calls for it. Raises ``NoThread``."""
+        with self._lock:
+            self._add_thread()
 
     def detach(self, future: Future[Any]) -> bool:
         """Replace the thread that is in this call, whose result is not needed. Returns False if the call does not run.
@@ -116,6 +154,11 @@ class DaemonExecutor(Executor):
             except NoThread as exc:
                 self._fail_queued_calls(exc)
         return True
+
+    @property
+    def stuck_calls(self) -> int:
+        """The number of calls that were detached and have not returned."""
+        return len(self._detached)
 
     @contextlib.contextmanager
     def release_thread(self, future: Future[Any]) -> Iterator[None]:
@@ -160,7 +203,7 @@ class DaemonExecutor(Executor):
         at_work = len(self._threads) - busy
         if at_work < needed and len(self._threads) < self._size * MAX_THREADS_PER_SLOT + len(self._released):
             try:
-                self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
+                self._add_thread()
                 return
             except NoThread as exc:
                 error = exc
@@ -169,20 +212,28 @@ class DaemonExecutor(Executor):
                 f"All {len(self._threads)} threads of {self._name} are in calls that do not end."
             )
 
+    def _add_thread(self) -> None:
+        self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
+
     def _start_missing_thread(self) -> None:
         with contextlib.suppress(NoThread):  # queued calls wait, and the next submit raises
             self._ensure_thread()
 
-    def _fail_queued_calls(self, error: BaseException) -> None:
+    def _fail_queued_calls(self, error: BaseException) -> list[Callable[[], object]]:
+        """Fail the calls that wait, and return what is to be called after them, without the lock."""
+        afters = []
         while not self._calls.empty():
             if call := self._calls.get():
                 self._open -= 1
                 if call[0].set_running_or_notify_cancel():
                     call[0].set_exception(error)
+                if call[2]:
+                    afters.append(call[2])
+        return afters
 
     def _run(self) -> None:
         _thread_local.executor = self
-        _thread_local.close_kept = close_connections if self._keep_connections else None
+        _thread_local.close_kept = self._close_kept
         try:
             self._take_calls()
         except BaseException as exc:  # no memory, between two calls
@@ -190,25 +241,27 @@ class DaemonExecutor(Executor):
         finally:
             if close_kept := _thread_local.close_kept:
                 close_kept()
-            close_connections()
 
     def _replace_this_thread(self, error: BaseException) -> None:
         """Start another thread in place of this one, which fails. Without one, queued calls would wait for ever."""
+        afters: list[Callable[[], object]] = []
         with self._lock:
             self._threads.discard(threading.current_thread())
             try:
                 self._ensure_thread()
             except NoThread:
-                self._fail_queued_calls(error)
+                afters = self._fail_queued_calls(error)
+        for after in afters:
+            after()
         logger.error("A thread failed, and was replaced: %s", self._name, exc_info=error)
 
     def _take_calls(self) -> None:
         opened = time.monotonic()
         while call := self._next():
-            if self._keep_connections and time.monotonic() - opened > MAX_CONNECTION_SECONDS:
-                close_connections()
+            if self._close_kept and time.monotonic() - opened > MAX_CONNECTION_SECONDS:
+                self._close_kept()
                 opened = time.monotonic()
-            future, work = call
+            future, work, after = call
             try:
                 if future.set_running_or_notify_cancel():
                     self._call(future, work)
@@ -218,11 +271,13 @@ class DaemonExecutor(Executor):
                 raise
             finally:
                 is_surplus = self._is_surplus(future)
+                if after:
+                    after()
             if is_surplus:
                 break
-            del call, future, work
+            del call, future, work, after
 
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+    def _next(self) -> _Call | None:
         if close_kept := _thread_local.close_kept:
             try:
                 return self._calls.get(timeout=self._idle_seconds)
@@ -249,10 +304,10 @@ class DaemonExecutor(Executor):
         result: Any = None
         error: BaseException | None = None
         try:
-            set_options_of_this_thread()
+            self._prepare()
             if not self._keep_connections:  # what is kept was checked after the last call, some seconds ago
                 check_connections()
-            result = work()
+            result = job_sessions.call(work) if self._renews_sessions else work()
         except StopIteration as exc:  # asyncio's futures refuse it: a waiting coroutine would never resume
             error = RuntimeError(f"The call raised {exc!r}.")
             error.__cause__ = exc
@@ -263,6 +318,8 @@ class DaemonExecutor(Executor):
                 error = transaction.TransactionManagementError(
                     "The call left a transaction open, which was rolled back. Use `with transaction.atomic():`."
                 )
+            if self._renews_sessions:
+                job_sessions.renew()
         except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
         # After the connections are returned, so that a waiting thread finds one in the pool.
@@ -271,6 +328,15 @@ class DaemonExecutor(Executor):
         else:
             future.set_exception(error)
         del error  # a reference cycle with this frame otherwise
+
+
+_executors: WeakSet[DaemonExecutor] = WeakSet()
+os.register_at_fork(after_in_child=_executors.clear)  # a child has none of these threads
+
+
+def count_stuck_calls() -> int:
+    """Return how many calls of this process, on whatever threads, were given up and have not returned."""
+    return sum(executor.stuck_calls for executor in list(_executors))
 
 
 def close_when_idle(close: Callable[[], object]) -> bool:
@@ -282,64 +348,3 @@ def close_when_idle(close: Callable[[], object]) -> bool:
         return False
     _thread_local.close_kept = close
     return True
-
-
-def check_connections(*, keep: bool = False) -> bool:
-    """Close connections of this thread that are too old, had an error, or are inside a transaction.
-
-    Returns whether one was inside a transaction. The call may have caught the error, and Django tries a connection by a
-    query only: see ``unusable.py``. ``keep`` leaves them open whatever ``CONN_MAX_AGE`` says, but those of a pool of
-    Django's.
-    """
-    had_transaction = False
-    for connection in connections.all(initialized_only=True):
-        settings = connection.settings_dict
-        if keep and not settings["CONN_MAX_AGE"] and not settings["OPTIONS"].get("pool"):
-            connection.close_at = None
-        is_in_transaction = in_transaction(connection)
-        if connection.in_atomic_block:
-            # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
-            connection.in_atomic_block = False
-            connection.savepoint_ids.clear()
-            connection.atomic_blocks.clear()
-            connection.run_on_commit.clear()
-        if is_in_transaction or connection.errors_occurred:
-            had_transaction |= is_in_transaction
-            discard(connection)
-        else:
-            connection.close_if_unusable_or_obsolete()
-    return had_transaction
-
-
-def in_transaction(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether a transaction is open: by ``atomic()``, with autocommit off, or by BEGIN."""
-    if (raw := connection.connection) is None or connection.in_atomic_block:
-        return connection.in_atomic_block
-    try:
-        if connection.vendor == "sqlite":
-            return raw.in_transaction
-        if connection.vendor == "postgresql":
-            # Active, in a transaction, in a failed one (libpq). A connection of psycopg 2 has only ``info``.
-            return (getattr(raw, "pgconn", None) or raw.info).transaction_status in (1, 2, 3)
-    except connection.Database.Error:
-        return False  # it is broken, and with it any transaction
-    return not connection.autocommit
-
-
-def is_in_use(db: BaseDatabaseWrapper) -> bool:
-    """Return whether a connection is in an atomic block, or open without autocommit: to close it would lose work."""
-    return db.in_atomic_block or (db.connection is not None and not db.autocommit)
-
-
-def close_idle_connections() -> None:
-    """Close the connections of this thread, except those in use."""
-    for db in connections.all(initialized_only=True):
-        if not is_in_use(db):
-            db.close()
-
-
-def close_connections() -> None:
-    """Close all connections of Django on this thread, broken ones too."""
-    for connection in connections.all(initialized_only=True):
-        with contextlib.suppress(Exception):  # the connection is broken
-            connection.close()

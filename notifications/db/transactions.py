@@ -21,6 +21,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db import imports
+from notifications.db.dialects import Dialect, dialect_of
 from notifications.db.sqlstates import is_busy
 from notifications.db.unavailable import classify
 from notifications.db.unusable import discard_unusable
@@ -85,6 +86,11 @@ def connection() -> BaseDatabaseWrapper:
     return connections[database() if router.routers else DEFAULT_DB_ALIAS]
 
 
+def dialect() -> Dialect:
+    """Return the SQL, and the ways, of the database of ``connection()``."""
+    return dialect_of(connection())
+
+
 def in_callers_transaction(db: BaseDatabaseWrapper | None = None) -> bool:
     """Return whether this thread is in a caller's transaction. It always is while autocommit is turned off.
 
@@ -120,7 +126,9 @@ def retrying_atomic(
 
     def run() -> T:
         with transaction.atomic(using=db.alias):
-            begin = None if nested else _begin(db, idle_seconds)
+            begin = (
+                None if nested else dialect_of(db).begin(db, [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)])
+            )
             started = time.monotonic()
             try:
                 imports.thread.may_repeat |= not nested
@@ -169,14 +177,13 @@ def execute_one(
     returns, and all others, as they are once PostgreSQL has locked these. Unless ``is_durable``, its commit does not
     wait for PostgreSQL's disk, and is lost if the server crashes before the next commit that does.
     """
-    db, statements = connection(), [(sql, params)]
-    if lock and db.vendor == "postgresql":
-        statements.insert(0, (f"{lock[0]} FOR NO KEY UPDATE", lock[1]))
+    db = connection()
+    dialect = dialect_of(db)
+    statements = [*(dialect.lock_statements(*lock) if lock else ()), (sql, params)]
     # Statements sent together are one implicit transaction, in which the process cannot be frozen: it needs no timeout.
-    if in_callers_transaction(db) or not (db.vendor == "sqlite" or _accepts_multiple_statements(db)):
+    if in_callers_transaction(db) or not (dialect.has_one_writer or dialect.accepts_multiple_statements(db)):
         return retrying_atomic(lambda: execute_many(statements)[-1])
-    if db.vendor == "postgresql":
-        statements.insert(0, (ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}", ()))
+    statements[:0] = dialect.begin_statements(ISOLATION if is_durable else f"{ISOLATION}; {NOT_DURABLE}")
     return retrying(lambda: execute_many(statements)[-1], db)
 
 
@@ -187,7 +194,7 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
     """
     db = connection()
     with db.cursor() as cursor:
-        if not _accepts_multiple_statements(db):
+        if not dialect_of(db).accepts_multiple_statements(db):
             found = []
             for sql, params in statements:
                 cursor.execute(sql, params)
@@ -211,7 +218,7 @@ def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
     prepared meanwhile.
     """
     db = connection()
-    if db.vendor != "sqlite" or in_callers_transaction(db):
+    if not dialect_of(db).has_one_writer or in_callers_transaction(db):
         return retrying_atomic(work, db=db)
     if (pause := lock_time.free_until - time.monotonic()) > 0:
         time.sleep(pause)
@@ -289,18 +296,10 @@ class _MergedCall:
     arguments: list[Any]
 
 
-def begins_with_lock(db: BaseDatabaseWrapper) -> bool:
-    """Return whether a transaction waits for locks whatever it does first; on SQLite not by default."""
-    mode = db.settings_dict["OPTIONS"].get("transaction_mode") or ""
-    return db.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE")
-
-
 def begin_with_write(db: BaseDatabaseWrapper | None = None) -> None:
     """Take SQLite's lock now. A deferred transaction that reads first may fail at its first write."""
     db = db or connection()
-    if not begins_with_lock(db):
-        with db.cursor() as cursor:
-            cursor.execute("DELETE FROM notifications_stream WHERE 0")
+    dialect_of(db).take_lock(db)
 
 
 def try_write() -> None:
@@ -309,38 +308,6 @@ def try_write() -> None:
     A server that was demoted, or a role that may not write, answers queries all the same.
     """
     retrying_atomic(lambda: execute_many([("DELETE FROM notifications_ring WHERE 1 = 0", ())]))
-
-
-def _begin(db: BaseDatabaseWrapper, idle_seconds: int) -> Callable[..., Any] | None:
-    """Take SQLite's lock, or have the next statement sent with ``ISOLATION`` and ``IDLE_TIMEOUT`` before it.
-
-    Returns the wrapper of statements that does so, and removes itself then.
-    """
-    if db.vendor != "postgresql":
-        begin_with_write(db)
-        return None
-    statements = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)]
-
-    def begin(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        db.execute_wrappers.remove(begin)
-        # A cursor with a name is one of the server, as of QuerySet.iterator().
-        if many or getattr(context["cursor"].cursor, "name", None) or not _accepts_multiple_statements(db):
-            with db.connection.cursor() as cursor:
-                for statement in statements:
-                    cursor.execute(statement)
-            return execute(sql, params, many, context)
-        result = execute("; ".join([*statements, sql]), params, many, context)
-        for _ in statements:
-            context["cursor"].nextset()
-        return result
-
-    db.execute_wrappers.append(begin)
-    return begin
-
-
-def _accepts_multiple_statements(db: BaseDatabaseWrapper) -> bool:
-    """Return whether several statements can be sent at once; a host with server-side binding prepares each one."""
-    return db.vendor == "postgresql" and not db.settings_dict["OPTIONS"].get("server_side_binding")
 
 
 def chunks(values: Iterable[T], size: int = MAX_ROWS_PER_TRANSACTION) -> Iterator[list[T]]:

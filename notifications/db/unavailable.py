@@ -17,7 +17,7 @@ from typing import TypeVar
 from django.db import DataError, Error, InterfaceError, OperationalError
 
 from notifications.db import missing_tables
-from notifications.db.sqlstates import is_missing, is_not_migrated, meaning_of
+from notifications.db.sqlstates import UNKNOWN, UnlistedError, is_missing, is_not_migrated, meaning_of
 from notifications.db.threads import NoThread
 
 logger = logging.getLogger("notifications")
@@ -76,6 +76,11 @@ def is_unavailable(exc: BaseException) -> bool:
     return isinstance(exc, UNAVAILABLE) or is_no_thread(exc)
 
 
+def is_away(exc: BaseException) -> bool:
+    """Return whether an error certainly means that: one of those that no table lists may be about a value too."""
+    return is_unavailable(exc) and not (isinstance(exc, Error) and meaning_of(exc) is UNKNOWN)
+
+
 def classify(exc: Exception) -> Exception:
     """Return an error of the app's own work, one of the database with a class that says what its code means.
 
@@ -86,7 +91,8 @@ def classify(exc: Exception) -> Exception:
         errors_of_missing_tables.add()
     if not isinstance(exc, Error) or isinstance(exc, UNAVAILABLE) == is_unavailable(exc):
         return exc
-    classified = (OperationalError if is_unavailable(exc) else DataError)(*exc.args)
+    kind = UnlistedError if meaning_of(exc) is UNKNOWN else OperationalError
+    classified: Error = (kind if is_unavailable(exc) else DataError)(*exc.args)
     vars(classified).update(vars(exc))  # its notes, and the hook that raised it
     return classified
 
@@ -160,3 +166,37 @@ def count_for_log(what: str) -> int:
             return 0
         _logged_at[what] = now
         return _counts.pop(what)
+
+
+def log_retried(
+    logger: logging.Logger,
+    what: str,
+    exc: BaseException,
+    *,
+    level: int = logging.WARNING,
+    has_trace: bool = True,
+) -> None:
+    """Log that something has failed which is tried again, once in ``LOG_INTERVAL_SECONDS``, with how often it has.
+
+    ``what``
+        The constant phrase of the line, such as ``"Could not read changes"``.
+    ``has_trace``
+        Whether an error that is not about the database has its traceback, and a line of its own.
+    """
+    if log_if_not_migrated(exc):
+        return
+    is_expected = not has_trace or is_query_error(exc)
+    if count := count_for_log(what if is_expected else f"{what}: {type(exc).__name__}"):
+        times = f" ({count} times since the last such line)" if count > 1 else ""
+        error = " ".join(str(exc).split()) or type(exc).__name__
+        logger.log(
+            level, "%s%s: %s", what, times, error, exc_info=None if is_expected or not has_trace else exc
+        )
+
+
+def forget_logged(what: str = "") -> None:
+    """Have the next line of this phrase logged, of any if it is empty: what has failed has worked again."""
+    with _lock:
+        for logged in (_logged_at, _counts):
+            for key in [what] if what else list(logged):
+                logged.pop(key, None)

@@ -6,11 +6,11 @@ Django keeps such a connection, because it tries it by ``SELECT 1``.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from notifications.db.dialects import find_dialect
 from notifications.db.sqlstates import closes_connection
 
 
@@ -26,9 +26,8 @@ def discard_unusable(exc: BaseException | None, connections: Iterable[BaseDataba
 
 def discard(db: BaseDatabaseWrapper) -> None:
     """Close a connection of this thread. In a transaction it raises errors until the end of that."""
-    if db.vendor == "postgresql" and db.connection is not None:
-        with contextlib.suppress(Exception):  # it may be broken
-            db.connection.close()  # a pool of Django's would give it to the next request
+    if found := find_dialect(db):
+        found.close_raw(db)
     if db.in_atomic_block:
         db.close_at = 0
     else:

@@ -35,6 +35,9 @@ class Dispatch:
         They may be of any backends. Those with a ``due_at`` are scheduled, and looked for when they are due.
         """
 
+    def wake_for_queue(self, name: str) -> None:
+        """Have processes of engines look for the jobs of a queue that is not paused any more."""
+
     def label_of(self, alias: str) -> str:
         """Return what to call the engine of a backend, even if it cannot be set up or is not in ``TASKS`` any more."""
         return str(getattr(settings, "TASKS", {}).get(alias, {}).get("OPTIONS", {}).get("engine") or alias)

@@ -14,10 +14,12 @@ from django.utils.encoding import iri_to_uri
 
 from notifications import paths
 from notifications.compat import Task
+from notifications.db.outages import is_own_outage
 from notifications.db.project_code import name_of
-from notifications.db.threads import NoThread, close_idle_connections
+from notifications.db.thread_connections import close_idle_connections
+from notifications.db.threads import NoThread
 from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE, is_unavailable
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.extension import hooks
 from notifications.extension.calls import call_of
@@ -117,7 +119,7 @@ def _enqueue_or_refuse(
     except IdempotencyKeyConflict as exc:
         return Problem(422, str(exc)).response()
     except Exception as exc:
-        if not is_unavailable(exc):
+        if not is_own_outage(exc):
             raise
         return leave_session_unsaved(request, refuse_for_database(exc))
     if request.method in SAFE_METHODS and not is_replay:

@@ -20,7 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from notifications import paths, serializers
-from notifications.db.unavailable import is_unavailable
+from notifications.db.outages import is_own_outage
 from notifications.http.authentication import authenticate, needs_csrf_token
 from notifications.http.negotiation import preferred_media_type
 from notifications.http.parsing import body_errors_as_problems, check_content_length
@@ -161,7 +161,7 @@ def page_view(view: View) -> View:
             headers = {"Content-Type": "text/plain; charset=utf-8", **problem.headers}
             return HttpResponse(problem.detail, status=problem.status, headers=headers)
         except Exception as exc:
-            if not is_unavailable(exc):
+            if not is_own_outage(exc):
                 raise
             log_database_error(exc)
             return database_unavailable_page()
@@ -184,7 +184,7 @@ def signed_view(view: View) -> Any:
         try:
             response = view(request, *args, **kwargs)
         except Exception as exc:
-            if not is_unavailable(exc):
+            if not is_own_outage(exc):
                 raise
             log_database_error(exc)
             response = database_unavailable_page()

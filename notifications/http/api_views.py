@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from notifications import serializers, streams, times
 from notifications.db.keyset import NEWEST_FIRST, RowPosition
-from notifications.db.threads import close_idle_connections
+from notifications.db.thread_connections import close_idle_connections
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.http.access import (

@@ -10,7 +10,6 @@ from concurrent.futures import Future
 
 from django.http import HttpRequest, HttpResponse
 
-from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.extension import Finding
 from notifications.http.access import async_api_view, json_response
@@ -33,7 +32,7 @@ class ReadinessCheck:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._executor = DaemonExecutor(1, "notifications-health", keep_connections=True)
+        self._executor = DaemonExecutor(1, "notifications-health", keep_connections=True, is_limited=True)
         self._finding: Future[Finding | None] | None = None
         self._begun = 0.0
         self._logged: Finding | None = None
@@ -51,7 +50,6 @@ class ReadinessCheck:
             return finding
 
     def _find(self) -> Finding | None:
-        limit_this_thread()
         finding = find_missing()
         if finding and finding != self._logged:
             logger.warning(finding.msg)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +15,8 @@ from django.http.request import RawPostDataException
 
 from notifications.compat import TaskResult
 from notifications.context import owner_from_request
-from notifications.db.transactions import begin_with_write, connection, database
+from notifications.db.threads import DaemonExecutor
+from notifications.db.transactions import begin_with_write, connection, database, dialect
 from notifications.db.unavailable import UNAVAILABLE, is_unavailable
 from notifications.http.job_responses import RETRY_AFTER_SECONDS
 from notifications.http.parsing import body_errors_as_problems
@@ -218,7 +218,8 @@ def _atomic_on_default_database() -> AbstractContextManager[Any]:
     It is committed first, so that no worker runs a job before the project's rows for it are visible. A project whose
     routers name a database for each model may have no default one.
     """
-    has_other = database() != DEFAULT_DB_ALIAS and connections[DEFAULT_DB_ALIAS].vendor != "unknown"
+    has_default = connections.settings[DEFAULT_DB_ALIAS]["ENGINE"] != "django.db.backends.dummy"
+    has_other = database() != DEFAULT_DB_ALIAS and has_default
     return transaction.atomic() if has_other else nullcontext()
 
 
@@ -231,21 +232,16 @@ def _find_job_of_other_request(key: IdempotencyKey, owner: Any, exc: Exception) 
         return None
     try:
         job = key.find_job(owner)
-        if job is None and connection().in_atomic_block and connection().vendor == "postgresql":
-            with ThreadPoolExecutor(1) as executor:
-                if executor.submit(_exists_for_new_connection, key, owner).result():
-                    raise _concurrent_request()
+        if job is None and dialect().has_fixed_snapshot(connection()):
+            threads = DaemonExecutor(1, "notifications-idempotency")  # with a connection of its own
+            found = threads.submit(key.find_job, owner)
+            threads.shutdown()
+            if found.result():
+                raise _concurrent_request()
         return job
     except UNAVAILABLE as error:
         log_database_error(error)
         return None
-
-
-def _exists_for_new_connection(key: IdempotencyKey, owner: Any) -> bool:
-    try:
-        return key.find_job(owner) is not None
-    finally:
-        connections.close_all()
 
 
 def _is_retryable(exc: Exception) -> bool:

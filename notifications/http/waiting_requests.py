@@ -14,7 +14,7 @@ from weakref import WeakSet, WeakValueDictionary, ref
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 
-from notifications.db.threads import close_idle_connections, is_in_use
+from notifications.db.thread_connections import close_idle_connections, is_in_use
 from notifications.problems import Problem
 
 #: Waiting requests (long polls and event streams) of one user in one process.

@@ -1,8 +1,10 @@
 """The pages on which users read notifications, and what the bell in other pages shows. They work without JavaScript.
 
-pages, forms   the inbox, the page of one notification and that of a job; forms, which change notifications
-query          what their URLs say: which list is shown, and what a form has changed
-lists, rows    what they list, and what is shown of each notification and group
+inbox_page     the inbox as one value, which templates ask
+pages          the page of one notification and that of a job
+query, rows    which list a URL names, and what is shown of each notification and group
+forms          what changes notifications
+changes        what a form has changed, and what undoes it
 saved_views    lists with filters that a user has saved as views
 messages       what messages, such as e-mails, show of notifications
 actions        what a notification offers to do, and what was done of it

@@ -23,34 +23,35 @@ from notifications import times
 from notifications.extension import PageButton, hooks
 from notifications.http.access import page_view
 from notifications.http.parsing import describe_browser, read_header
-from notifications.inbox.lists import find_other_categories
-from notifications.inbox.pages import SNOOZE_TIMES
-from notifications.inbox.query import (
+from notifications.inbox.changes import (
     CHANGED,
     MAX_IDS,
     NOTHING_SELECTED,
-    PART,
     SAID,
     SNOOZE,
+    SNOOZE_TIMES,
     TOO_MANY_VIEWS,
     UNDONE,
-    VIEWS,
     WRONG_TIME,
     AllChanged,
     Change,
-    InboxQuery,
     RowsChanged,
-    add_parameter,
     describe_wrong_time,
-    encode,
     parse_change,
-    parse_position,
-    parse_query,
     said_salt,
 )
-from notifications.inbox.saved_views import MAX_VIEWS, TooManyViews, key_of, put_view
+from notifications.inbox.query import (
+    PART,
+    VIEWS,
+    InboxQuery,
+    add_parameter,
+    parse_position,
+    parse_query,
+)
+from notifications.inbox.saved_views import MAX_VIEWS, TooManyViews, put_view
 from notifications.problems import Problem
 from notifications.streams import snoozing
+from notifications.streams.listing import find_categories
 from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, change_rows
 from notifications.streams.marking_all import TooManyPendingMarks, mark_all, undo_mark
 from notifications.streams.marking_seen import mark_seen
@@ -85,7 +86,7 @@ def mark(request: HttpRequest) -> HttpResponse:
     all_verb, listed = request.POST.get("all"), query
     if group := request.POST.get("group"):
         all_verb, _, key = group.partition(".")
-        listed = parse_query(QueryDict(encode(replace(query, view="inbox", group=key))))
+        listed = parse_query(QueryDict(replace(query, view="inbox", group=key).encode()))
         if not listed.group:
             raise BadRequest("group must be a verb and a group of the inbox.")
     if all_verb:
@@ -143,7 +144,7 @@ def save_view(request: HttpRequest) -> HttpResponse:
         if stored := request.POST.get("undo"):
             put_view(user, *_parse_view(stored))
             return redirect(request, query, UNDONE)
-        before, place = put_view(user, key_of(query), name)
+        before, place = put_view(user, query.key, name)
     except TooManyViews:
         return redirect(request, query, TOO_MANY_VIEWS)
     if not name and not before:  # It was deleted in another tab.
@@ -154,7 +155,7 @@ def save_view(request: HttpRequest) -> HttpResponse:
         text = gettext("The view is renamed to “%(name)s”.") % {"name": name}
     else:
         text = gettext("The view “%(name)s” is saved.") % {"name": name}
-    value = json.dumps([key_of(query), before, place])
+    value = json.dumps([query.key, before, place])
     undo = PageButton(gettext("Undo"), "", reverse("notifications:inbox-views"), "undo", value)
     return redirect(request, query, (text, undo))
 
@@ -242,7 +243,8 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
         )
     categories: Sequence[str] = query.categories
     if query.is_except:
-        categories = find_other_categories(user, categories, up_to=up_to, filters=VIEWS[query.view])
+        found = find_categories(user, up_to=up_to, filters=VIEWS[query.view])
+        categories = sorted(found - set(categories))
         if not categories:
             return AllChanged(verb=verb, count=0, moment=times.now(), after=0, up_to=up_to, is_pending=False)
     marked = mark_all(user, verb, up_to, group=query.group or None, categories=categories, level=query.level)

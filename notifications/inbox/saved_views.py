@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from django.core.exceptions import BadRequest
@@ -12,7 +11,7 @@ from django.http import QueryDict
 
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import database, retrying_atomic
-from notifications.inbox.query import InboxQuery, encode, parse_query
+from notifications.inbox.query import InboxQuery, parse_query
 from notifications.models import InboxViews
 from notifications.validators import encodable
 
@@ -35,13 +34,6 @@ class TooManyViews(Exception):
     """The user has saved ``MAX_VIEWS`` views."""
 
 
-def key_of(query: InboxQuery) -> str:
-    """Return the query string of the list that can be saved under a name, "" for one without filters or of a group."""
-    if not query.has_fields or query.group:
-        return ""
-    return encode(replace(query, after=None, before=None, categories=tuple(sorted(query.categories))))
-
-
 def put_view(user: Any, query: str, name: str, place: int | None = None) -> tuple[str, int]:
     """Name the view with this query string, and save it if it is new: at this place, or as the last one.
 
@@ -50,7 +42,7 @@ def put_view(user: Any, query: str, name: str, place: int | None = None) -> tupl
     """
     if len(name) > MAX_NAME_LENGTH or "\0" in name or not encodable(name):
         raise BadRequest(f"name must be text of 1 to {MAX_NAME_LENGTH} characters.")
-    if not query or key_of(parse_query(QueryDict(query))) != query:
+    if not query or parse_query(QueryDict(query)).key != query:
         raise BadRequest("query must be that of a list of the inbox with filters.")
 
     def put(views: list[SavedView]) -> tuple[str, int]:

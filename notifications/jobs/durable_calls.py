@@ -17,14 +17,13 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 from django.views.decorators.debug import sensitive_variables
 
 from notifications import validators
 from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
-from notifications.db.threads import DaemonExecutor
+from notifications.db.job_sessions import app_sync_to_async
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import is_unavailable
 from notifications.exceptions import AttemptEnded, JobSuspended
@@ -177,9 +176,9 @@ class DurableCall:
         """See read(). ``func`` is called in a thread."""
         while True:
             try:
-                return await sync_to_async(func)(*args, **kwargs)
+                return await app_sync_to_async(func)(*args, **kwargs)
             except Exception as exc:
-                if not await sync_to_async(_may_try_again)(self.execution, exc):
+                if not await app_sync_to_async(_may_try_again)(self.execution, exc):
                     raise
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
@@ -256,10 +255,9 @@ def refuse_on_event_loop(name: str) -> None:
     else:
         raise SynchronousOnlyOperation(f"{name}() would block the event loop. Use await a{name}().")
     execution = current_execution()
-    thread = execution.database_thread if execution else None
-    if isinstance(thread, DaemonExecutor) and thread.runs_this_thread():
+    if execution and execution.job_threads and execution.job_threads.runs_this_thread():
         raise SynchronousOnlyOperation(
-            f"{name}() would block the database thread that this async task shares with others. Use await a{name}()."
+            f"{name}() would block a thread that this async task shares with others. Use await a{name}()."
         )
 
 

@@ -19,7 +19,8 @@ from typing import Any
 from uuid import UUID
 
 from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import NoThread, check_connections, close_connections
+from notifications.db.thread_connections import check_connections, close_connections
+from notifications.db.threads import NoThread
 from notifications.db.transactions import chunks, database
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed

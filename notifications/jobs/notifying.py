@@ -147,9 +147,12 @@ def create_chunk(
             return False
         building.prepare(rows)
         # Numbering in place holds SQLite's lock for a third of the time.
-        is_numbered = streams.number_new(rows)
+        numbered = streams.number_new(rows)
         wake_workers(insert_notifications(rows, tx))
-        return not is_numbered and streams.number_in_transaction(users)
+        if numbered is None:
+            return streams.number_in_transaction(users)
+        streams.ring(numbered.users, changes=numbered.changes())
+        return False
 
     has_more_to_number = fair_atomic(insert, more_follows=more_follows)
     hooks.call_after_commit(tx)

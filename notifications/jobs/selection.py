@@ -15,7 +15,7 @@ from django.db.models.lookups import Exact
 
 from notifications import times
 from notifications.db.keyset import MAX_IDS_READ, NEWEST_FIRST, count_rows
-from notifications.db.transactions import connection, database
+from notifications.db.transactions import connection, database, dialect
 from notifications.extension import hooks
 from notifications.ids import parse_id
 from notifications.jobs import changing
@@ -270,8 +270,7 @@ def _read_ids(querysets: list[Any]) -> list[UUID] | None:
 
 def _read_failed_ids(since: datetime) -> list[UUID] | None:
     """Return the ids of all jobs that failed since a time, None if they are more than ``MAX_IDS_READ``."""
-    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
-    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    by_index = dialect().by_index("notifications_job_failed")
     sql = (
         f"SELECT id FROM notifications_job{by_index} WHERE state = 'failed' AND finished_at >= %s "
         f"ORDER BY finished_at DESC LIMIT {MAX_IDS_READ + 1}"

@@ -13,11 +13,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-
 from notifications import validators
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now
+from notifications.db.job_sessions import app_sync_to_async
 from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
 from notifications.exceptions import WaitDoesNotExist, WaitEnded
 from notifications.extension import WaitKind, hooks
@@ -155,7 +154,7 @@ async def aend_wait(
     via: str = "",
 ) -> EndedWait:
     """See end_wait()."""
-    return await sync_to_async(end_wait)(kind, job, name, how=how, value=value, user=user, via=via)
+    return await app_sync_to_async(end_wait)(kind, job, name, how=how, value=value, user=user, via=via)
 
 
 def end_stored(

@@ -74,6 +74,10 @@ class Ring(models.Model):
     user = user_key(null=True)
     #: The process that rang (``ids.process_number``), which does not read its own rings.
     origin = models.BigIntegerField(null=True)
+    #: Seconds since 1970.
+    rung_at = models.BigIntegerField(default=0, db_default=0)
+    #: What has changed (``streams.carrying``). NULL: it must be read.
+    change = models.TextField(null=True)  # noqa: DJ001
 
     class Meta:
         default_permissions = ()

@@ -48,6 +48,7 @@ class Call:
         "history",
         "host",
         "id",
+        "is_user_url",
         "max_bytes",
         "method",
         "retries",
@@ -67,6 +68,7 @@ class Call:
         retries: int,
         guard: bool,
         follows_redirects: bool,
+        is_user_url: bool,
     ) -> None:
         self.method = method
         self.host = host
@@ -75,6 +77,7 @@ class Call:
         self.retries = retries
         self.guard = guard
         self.follows_redirects = follows_redirects
+        self.is_user_url = is_user_url
         self.id = next(_ids)
         self.stage = "slot"
         self.status = 0

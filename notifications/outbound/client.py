@@ -32,6 +32,7 @@ async def request(
     guard: bool = True,
     idempotency_key: str | bool = False,
     follow_redirects: bool = True,
+    is_user_url: bool = False,
 ) -> Response:
     """Send a request to ``url`` and return the complete response, whatever its status.
 
@@ -51,6 +52,8 @@ async def request(
     attempt of this call and of the job that makes it. In a step of a job all requests but GET, HEAD and OPTIONS have a
     generated one by default, for which they are not retried.
     ``follow_redirects``: False returns a redirect as the response.
+    ``is_user_url``: True if a user has chosen the URL. Then the call neither uses nor closes a limit of the project's
+    own calls (``notifications.contrib.rates``): those to URLs of users have a limit of their own, of the same rate.
 
     Raises ``Refused``, ``TimedOut``, ``Unreachable``, ``TooLarge``, ``CircuitOpen`` or ``BadResponse``, all
     ``OutboundError``; ``ValueError`` or ``TypeError`` for invalid arguments.
@@ -62,6 +65,7 @@ async def request(
     call, built = build_request(
         *(method, url, json, data, headers, params, deadline, max_bytes, retries, guard, idempotency_key),
         follow_redirects=follow_redirects,
+        is_user_url=is_user_url,
     )
     with reported(call), call:
         return (await send_with_redirects(call, built, read_body=True)).to_response()

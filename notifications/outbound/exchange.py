@@ -101,7 +101,7 @@ class Exchange:
         call.status = client_response.status
         for gate in read_gates():
             head = client_response.headers
-            gate.learn(request.target, client_response.status, head, parse_retry_after(head))
+            gate.learn(call, request.target, client_response.status, head, parse_retry_after(head))
         if client_response.status < 200:  # 101, although no request asks for another protocol
             raise BadResponse(gettext("The response from {server} is not HTTP.").format(server=call.server))
         if self.is_redirect:
@@ -186,7 +186,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         origin_circuits.check(caller)
         call.stage = "slot"
         for gate in read_gates():
-            gate.refuse_hopeless(request.target, call.seconds_left)
+            gate.refuse_hopeless(call, request.target)
         half = call.seconds_left / 2
         if is_sender or slots.try_acquire(origin, per_host):
             pass
@@ -228,7 +228,7 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
 async def _pass_gates(call: Call, request: Request, *, has_slot: bool) -> None:
     try:
         for gate in read_gates():
-            await gate.wait(request.target, call.seconds_left)
+            await gate.wait(call, request.target)
     except BaseException:
         if has_slot:
             slots.release(request.target.origin)

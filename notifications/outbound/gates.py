@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from notifications.compat import is_test_runner
 from notifications.extension import hooks
 
+from .call import Call
 from .guard import Target
 
 #: Whether gates are asked under a test runner too, where transactions of test cases hide rows from other threads.
@@ -20,20 +21,25 @@ enabled_in_tests = False
 class Gate:
     """Lets requests to some servers pass only when it allows them. Its methods do nothing for all others.
 
-    They are called on the event loop of the call, and wait for nothing else. ``target`` has ``host`` and ``port``.
+    They are called on the event loop of the call, and wait for nothing else.
+
+    ``call``
+        Has ``seconds_left`` until its deadline, and ``is_user_url``: whether a user has chosen the URL.
+    ``target``
+        Has ``host`` and ``port``.
     """
 
-    def refuse_hopeless(self, target: Target, seconds_left: float) -> None:
+    def refuse_hopeless(self, call: Call, target: Target) -> None:
         """Raise an ``OutboundError`` if it is known that the deadline will pass before. Called before the slot."""
 
-    async def wait(self, target: Target, seconds_left: float) -> None:
+    async def wait(self, call: Call, target: Target) -> None:
         """Return when the request may be sent, which it is then. Called with a slot of the server.
 
-        Raises an ``OutboundError`` as soon as it is known that ``seconds_left`` are not enough.
+        Raises an ``OutboundError`` as soon as it is known that the deadline will pass before.
         """
 
     def learn(
-        self, target: Target, status: int, headers: Mapping[str, str], retry_after: float | None
+        self, call: Call, target: Target, status: int, headers: Mapping[str, str], retry_after: float | None
     ) -> None:
         """Take note of a response, with the seconds of its ``Retry-After``. Called when its head has arrived."""
 

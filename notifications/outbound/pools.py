@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from aiohttp import (
     ServerDisconnectedError,
 )
 from aiohttp.http_exceptions import BadHttpMessage
+
+from notifications.db.threads import start_thread
 
 from .connector import make_connector
 from .request import Request
@@ -135,6 +136,4 @@ def _run_close(loop: asyncio.AbstractEventLoop, pool: ConnectionPool) -> None:
         loop.run_until_complete(pool.close())
         return
     # Another loop runs in this thread, where a second one cannot.
-    thread = threading.Thread(target=lambda: loop.run_until_complete(pool.close()))
-    thread.start()
-    thread.join()
+    start_thread(lambda: loop.run_until_complete(pool.close()), "notifications-outbound").join()

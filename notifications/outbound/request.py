@@ -65,6 +65,7 @@ class RequestOptions(TypedDict, total=False):
     guard: bool
     idempotency_key: str | bool
     follow_redirects: bool
+    is_user_url: bool
 
 
 class Request(NamedTuple):
@@ -103,6 +104,7 @@ def build_request(
     guard: bool = True,
     idempotency_key: str | bool = False,
     follow_redirects: bool = True,
+    is_user_url: bool = False,
 ) -> tuple[Call, Request]:
     """Validate the arguments of ``outbound.request`` and return the call and its first request.
 
@@ -121,6 +123,7 @@ def build_request(
         retries=retries,
         guard=guard,
         follows_redirects=follow_redirects,
+        is_user_url=is_user_url,
     )
     body, content_type = encode(json, data)
     target = _parse_url(call, url, params)

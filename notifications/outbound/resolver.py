@@ -9,6 +9,8 @@ import threading
 from concurrent.futures import Future
 from functools import lru_cache
 
+from notifications.db.threads import NoThread, start_thread
+
 MAX_THREADS = 128
 MAX_THREADS_PER_DOMAIN = (
     8  # Names below one domain have the same name servers, and can be invented in any number.
@@ -54,9 +56,9 @@ class Lookups:
                 return None
             lookup: Future[list[str]] = Future()
             lookup.set_running_or_notify_cancel()  # A call that is cancelled does not cancel it for others.
-            try:  # A daemon, because the interpreter and asyncio.run() wait for the threads of an executor.
-                threading.Thread(target=self._resolve, args=(host, lookup), daemon=True).start()
-            except RuntimeError as exc:  # The process may start no more threads now.
+            try:
+                start_thread(self._resolve, "notifications-resolver", host, lookup)
+            except NoThread as exc:
                 raise socket.gaierror(socket.EAI_AGAIN, str(exc)) from exc
             self.running[host] = lookup
             return lookup

@@ -4,7 +4,8 @@ Changed users and subscribers that are behind are collected, read together in a 
 is one read at a time, and its result is delivered before the next begins. So a subscriber that one read has caught up
 is followed live from the next one on, and misses nothing in between.
 
-A ring submits the read itself. By way of the loop, each message would need two more thread switches.
+A ring submits the read itself. By way of the loop, each message would need two more thread switches. What it carries is
+sent without a read to the subscribers whose position it follows.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from notifications import streams
-from notifications.db.unavailable import is_query_error
-from notifications.realtime.connections import WatchedUsers
+from notifications.db.unavailable import log_retried
+from notifications.realtime.connections import WatchedUser, WatchedUsers
 from notifications.realtime.frames import Frame
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import (
@@ -29,6 +30,7 @@ from notifications.realtime.reader import (
     read_changes,
 )
 from notifications.realtime.subscriber import Subscriber
+from notifications.streams.carrying import CarriedChange, Changes
 from notifications.tracing import spans
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,14 @@ class Fanout:
         with self._lock:
             self._changed_users.update(users)
         self._read()
+
+    def send_carried(self, changes: Changes) -> None:
+        """Send changes that rings carry to the subscribers that they follow, and have them read for the others."""
+        started, sent = spans.start_time(), self._sent_frames
+        users = {key: user for key in changes if (user := self._users.get(key))}
+        if unsent := [key for key, user in users.items() if not self._send_carried(user, changes[key])]:
+            self.read_users(unsent)
+        spans.record_push(started, frames=self._sent_frames - sent, users=len(users))
 
     def catch_up(self, subscriber: Subscriber) -> None:
         """Send a subscriber sync frames with what followed its position, if there is room for them."""
@@ -151,7 +161,7 @@ class Fanout:
             self._behind |= {subscriber for subscriber in behind if not subscriber.is_closed}
             self._is_reading = False
         self._loop.call_later(RETRY_SECONDS, self._read)
-        logger.warning("Could not read changes: %s", error, exc_info=None if is_query_error(error) else error)
+        log_retried(logger, "Could not read changes", error)
 
     def _build_request(self, keys: set[Any], behind: set[Subscriber]) -> ReadRequest:
         """Return what to read. Runs in the reading thread.
@@ -176,6 +186,21 @@ class Fanout:
                 request.cursors[key] = cursors
         return request
 
+    def _send_carried(self, user: WatchedUser, changes: Sequence[CarriedChange]) -> bool:
+        """Return whether all subscribers that are followed live have these changes."""
+        are_sent = True
+        for epoch, guard, prev, seq, unread, unseen, items in changes:
+            if guard != user.guard:  # sessions may have ended
+                return False
+            change_range = ChangeRange(prev=prev, seq=seq, unread=unread, unseen=unseen, items=[items])
+            for subscriber in tuple(user.subscribers):
+                if subscriber.is_synced and not subscriber.needs_sync:
+                    if subscriber.position == prev and subscriber.epoch == epoch:
+                        self._send_live(subscriber, change_range, [])
+                    else:
+                        are_sent = False
+        return are_sent
+
     def _deliver(self, result: ReadResult, behind: set[Subscriber]) -> None:
         self._handle_session_guards({key: position.guard for key, position in result.positions.items()})
         for key, versions in result.versions.items():
@@ -183,6 +208,7 @@ class Fanout:
             if user is None:
                 continue
             job_frames = result.job_frames.get(key, [])
+            head = result.positions[key].head
             position: int | None = None
             change_range: ChangeRange | None = None
             for subscriber in tuple(user.subscribers):
@@ -192,15 +218,20 @@ class Fanout:
                     if subscriber.position != position:
                         position = subscriber.position
                         change_range = result.ranges.get((key, position))
-                    if change_range is not None:
-                        self._send_live(subscriber, change_range, job_frames)
+                        if change_range is None and position < head:
+                            # It was sent what a ring carried during the read. What follows is read next.
+                            with self._lock:
+                                self._changed_users.add(key)
+                    self._send_live(subscriber, change_range, job_frames)
             user.versions = versions
 
-    def _send_live(self, subscriber: Subscriber, change_range: ChangeRange, job_frames: list[Frame]) -> None:
+    def _send_live(
+        self, subscriber: Subscriber, change_range: ChangeRange | None, job_frames: list[Frame]
+    ) -> None:
         """Send the changes after a live subscriber's position and the jobs that changed, while there is room."""
-        if change_range.reset or change_range.more:
+        if change_range and (change_range.reset or change_range.more):
             return self.restart(subscriber)
-        if change_range.seq != change_range.prev:
+        if change_range and change_range.seq != change_range.prev:
             if not subscriber.deliver(change_range.change_frame()):
                 return subscriber.stop_following()
             self._sent_frames += 1
@@ -244,7 +275,7 @@ class Fanout:
         def on_done(future: asyncio.Future[Any]) -> None:
             self._is_numbering = False
             if exc := future.exception():
-                logger.info("Could not number changes before a snapshot: %s", exc)
+                log_retried(logger, "Could not number changes before a snapshot", exc, level=logging.INFO)
             with self._lock:
                 self._behind.update(subscriber for subscriber in subscribers if not subscriber.is_closed)
             self._read()

@@ -27,6 +27,7 @@ from notifications.realtime.fanout import Fanout
 from notifications.realtime.feeds import Feeds
 from notifications.realtime.pool import SHUTDOWN_TIMEOUT_SECONDS, HubClock, ThreadPool
 from notifications.realtime.subscriber import Subscriber
+from notifications.streams.carrying import Changes
 from notifications.streams.positions import NO_STREAM
 from notifications.upkeep import Upkeep
 
@@ -142,15 +143,18 @@ class Hub:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._upkeep.project_threads.end(max(0.0, deadline - time.monotonic()))
 
-    def _handle_ring(self, users: Iterable[Any], queue: bool = False) -> None:
-        """Have changes of users read. Runs on any thread."""
+    def _handle_ring(self, users: Changes, queue: bool = False) -> None:
+        """Have changes of users sent that the ring carries, and the others read. Runs on any thread."""
         watched = {key: user for key in users if (user := self.users.get(key))}
-        if any(user.guard is None or key in self.feeds for key, user in watched.items()):
-            # The loop may have been closed without close(); the next hub of this process then ends this one.
-            with contextlib.suppress(RuntimeError):
+        carried = {key: users[key] for key in watched if users[key]}
+        # The loop may have been closed without close(); the next hub of this process then ends this one.
+        with contextlib.suppress(RuntimeError):
+            if any(user.guard is None or key in self.feeds for key, user in watched.items()):
                 self.loop.call_soon_threadsafe(self._handle_ring_on_loop, list(watched))
-        if watched:
-            self._fanout.read_users(watched)
+            if carried:
+                self.loop.call_soon_threadsafe(self._fanout.send_carried, carried)
+        if len(carried) < len(watched):
+            self._fanout.read_users(watched.keys() - carried.keys())
 
     def _handle_ring_on_loop(self, keys: list[Any]) -> None:
         # Without a known guard, a ring is the only sign that sessions may have ended.
@@ -188,7 +192,7 @@ class Hub:
         doorbell.restart_missing()
         self._session_checker.run_scheduled()
         run_in = self._clock.run_in
-        message = "Could not maintain jobs and streams, which is tried again: %s"
+        message = "Could not maintain jobs and streams, which is tried again"
         run_in(self.write_pool, self._upkeep.run_round, error_message=message)
         if users := list(self._maybe_deleted):
             run_in(
@@ -196,7 +200,7 @@ class Hub:
                 find_deleted,
                 users,
                 on_result=partial(self._handle_deleted, users),
-                error_message="Could not find deleted users: %s",
+                error_message="Could not find deleted users",
                 level=logging.WARNING,
             )
         if ticks % POSITION_CHECK_TICKS == 1:
@@ -205,14 +209,14 @@ class Hub:
                 self._server_row.renew,
                 len(subscribers),
                 len(self.users),
-                error_message="Could not store the number of sockets: %s",
+                error_message="Could not store the number of sockets",
             )
         if ticks % POSITION_CHECK_TICKS == 0:
             self.feeds.read_all()
             run_in(
                 self.auth_pool,
                 unserved.warn_of_unserved_jobs,
-                error_message="Could not look for unserved jobs: %s",
+                error_message="Could not look for unserved jobs",
             )
             if self.users:
                 run_in(
@@ -220,7 +224,7 @@ class Hub:
                     check_positions,
                     list(self.users),
                     on_result=self._handle_positions,
-                    error_message="Could not check positions: %s",
+                    error_message="Could not check positions",
                     level=logging.WARNING,
                 )
         if ticks % ACTIVE_CHECK_TICKS == 0 and self.users:
@@ -229,11 +233,11 @@ class Hub:
                 find_deactivated,
                 list(self.users),
                 on_result=self._close_users,
-                error_message="Could not find deactivated users: %s",
+                error_message="Could not find deactivated users",
                 level=logging.WARNING,
             )
         if self._freed_memory.is_due(len(subscribers)):
-            message = "Could not give free memory back: %s"
+            message = "Could not give free memory back"
             run_in(self.query_pool, freed_memory.give_back, error_message=message)
         if ticks % SESSION_CHECK_TICKS == 0:
             self._session_checker.check(self.subscribers())
@@ -266,7 +270,7 @@ class Hub:
             )
             if has_missed_ring:
                 user.active_sums = active_sums
-                self._handle_ring([key])
+                self._handle_ring({key: ()})
 
 
 _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}

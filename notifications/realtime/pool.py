@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-from notifications.db.deadlines import limit_this_thread
 from notifications.db.threads import DaemonExecutor
+from notifications.db.unavailable import log_retried
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ThreadPool:
         """
         future = asyncio.get_running_loop().create_future()
         try:
-            call = self._executor.submit(_run_with_deadlines, function, *args)
+            call = self._executor.submit(function, *args)
         except RuntimeError as exc:
             future.set_exception(exc)
         else:
@@ -52,7 +52,7 @@ class ThreadPool:
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Return a future of ``function()``, from any thread. Raises ``NoThread`` if no thread can be started."""
-        return self._executor.submit(_run_with_deadlines, function)
+        return self._executor.submit(function)
 
     def close(self) -> list[threading.Thread]:
         """End the threads after their current calls, which closes their connections. Returns the threads.
@@ -63,7 +63,8 @@ class ThreadPool:
         return closing.end()
 
     def _make_executor(self) -> DaemonExecutor:
-        return DaemonExecutor(self.size, f"notifications-{self.name}", keep_connections=True)
+        name = f"notifications-{self.name}"
+        return DaemonExecutor(self.size, name, keep_connections=True, is_limited=True)
 
 
 class HubClock:
@@ -90,7 +91,7 @@ class HubClock:
     ) -> None:
         """Call a function in a thread, unless its previous call is still running.
 
-        An error is logged with ``error_message``, which has a ``%s`` for it; else ``on_result`` gets the result.
+        An error is logged with ``error_message``; else ``on_result`` gets the result.
         """
         if function in self._running:
             return
@@ -99,7 +100,7 @@ class HubClock:
         def on_done(future: asyncio.Future[Any]) -> None:
             self._running.discard(function)
             if exc := future.exception():
-                logger.log(level, error_message, exc)
+                log_retried(logger, error_message, exc, level=level)
             elif on_result:
                 on_result(future.result())
 
@@ -109,11 +110,6 @@ class HubClock:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._ticks += 1
         self._handle_tick(self._ticks)
-
-
-def _run_with_deadlines(function: Callable[..., Any], *args: Any) -> Any:
-    limit_this_thread()
-    return function(*args)
 
 
 def _forward_result(future: asyncio.Future[Any], call: Future[Any]) -> None:

@@ -12,7 +12,7 @@ positions, changes                      read: positions and the epoch, what foll
 listing, grouping                       read lists, and groups as one row each
 marking, marking_all, marking_seen      change what is read, archived, seen
 snoozing                                archives until a time
-rings                                   hints after a commit that a stream has changed
+rings, carrying                         hints after a commit that a stream has changed, and what changed
 retention, purging                      delete old rows, and those of deleted users
 rebuilding                              finds and corrects streams that do not agree with their rows
 icons                                   the icons of notifications
@@ -43,6 +43,7 @@ from notifications.db.transactions import (
 from notifications.db.unavailable import UNAVAILABLE
 from notifications.lazy_names import export_lazily
 from notifications.models import Notification, Stream
+from notifications.streams.carrying import Numbered
 from notifications.streams.numbering import (
     HAS_OPEN_KEY,
     KEY_OWNER,
@@ -53,8 +54,8 @@ from notifications.streams.numbering import (
     unnumbered_index,
     write_streams,
 )
-from notifications.streams.positions import find_unnumbered_users
-from notifications.streams.rings import prune_rings, ring, too_many_rings
+from notifications.streams.positions import epoch_columns, find_unnumbered_users, parse_epoch
+from notifications.streams.rings import has_old_rings, prune_rings, ring
 
 if TYPE_CHECKING:
     from notifications.streams.building import build_notification as build_notification
@@ -82,7 +83,7 @@ logger = logging.getLogger("notifications")
 MAX_STREAMS_LOCKED = 100
 #: Users whose pending rows one call of ``number_pending`` numbers at most.
 MAX_PENDING_USERS = 1_000
-_DELETION = re.compile(r"DELETE\s+FROM\s+\W?notifications_notification\b", re.IGNORECASE)
+_CHANGE = re.compile(r"(DELETE\s+FROM|UPDATE)\s+\W?notifications_notification\b", re.IGNORECASE)
 
 
 def number(users: Iterable[Any], *, more_follows: bool = False) -> None:
@@ -130,26 +131,29 @@ def number_in_transaction(users: Iterable[Any]) -> bool:
     return is_full
 
 
-def number_new(rows: Iterable[Any]) -> bool:
+def number_new(rows: Iterable[Any]) -> Numbered | None:
     """Set ``seq``, in this order, on jobs and notifications that are about to be written for the first time.
 
-    The transaction, one of the app's own, writes them next and then ends without waiting for anything, because it holds
-    the streams. Returns False, and sets none, where a notification has the key of an unread one: that one must be
-    archived, which only a pass of numbering does.
+    The transaction, one of the app's own, writes them next, rings for what is returned, and ends without waiting for
+    anything, because it holds the streams. Returns None, and sets none, where a notification has the key of an
+    unread one: that one must be archived, which only a pass of numbering does.
     """
     rows = list(rows)
     if not rows:
-        return True
+        return Numbered([])
     keys = {user: user_to_db(user) for user in sorted({row.user_id for row in rows})}
     in_database = list(keys.values())
     # Several statements: one that locked and read would read from a snapshot older than its lock.
-    statements = [lock_statement(in_database), read_statement(in_database)]
+    statements = [lock_statement(in_database), read_statement(in_database, epoch_columns())]
     if keyed := [row for row in rows if isinstance(row, Notification) and row.key]:
         statements.append(_find_unread(keyed))
     _, found, *replaced = execute_many(statements)
     if any(replaced):
-        return False
-    streams = {user_from_db(user): StreamState(*columns) for user, *columns in found}
+        return None
+    size = 1 + len(StreamState.COLUMNS)
+    streams = {user_from_db(row[0]): StreamState(*row[1:size]) for row in found}
+    heads = {user: stream.head for user, stream in streams.items()}
+    epoch = parse_epoch(*found[0][size:]) if found[0][size] is not None else None
     for row in rows:
         stream = streams[row.user_id]
         row.seq = stream.advance()
@@ -157,32 +161,35 @@ def number_new(rows: Iterable[Any]) -> bool:
             row.raised, row.counted = row.seq, False  # also after an attempt that was rolled back
             stream.count(row, row.read_at is None)
     write_streams({key: streams[user] for user, key in keys.items()})
-    ring(keys)
-    return True
+    return Numbered(rows, epoch, heads, streams)
 
 
 @contextmanager
 def uncounting_deleted(rows: Sequence[Notification]) -> Iterator[None]:
     """Count those of these new rows no longer that hooks delete in the block, if ``number_new`` has numbered them.
 
-    Inside the transaction that has inserted the rows, and holds their streams.
+    Inside the transaction that has inserted the rows, and holds their streams. If hooks have deleted or changed rows,
+    the ``seq`` of all of them is None afterwards, because they are not known any more, and their ring carries nothing.
     """
     db = connection()
-    counted = [row for row in rows if row.counted]
+    numbered = [row for row in rows if row.seq is not None]
     # In one round trip rows are inserted after the block.
-    if not counted or bulk.is_one_round_trip():
+    if not numbered or bulk.is_one_round_trip():
         yield
         return
-    has_deleted = False
+    has_changed = False
 
     def watch(execute: Any, sql: str, *args: Any) -> Any:
-        nonlocal has_deleted
-        has_deleted = has_deleted or _DELETION.search(sql) is not None
+        nonlocal has_changed
+        has_changed = has_changed or _CHANGE.search(sql) is not None
         return execute(sql, *args)
 
     with db.execute_wrapper(watch):
         yield
-    if has_deleted:
+    if has_changed:
+        for row in numbered:
+            row.seq = None
+        counted = [row for row in numbered if row.counted]
         ids = [row.pk for row in counted]
         left = set(Notification.objects.using(db.alias).filter(pk__in=ids).values_list("pk", flat=True))
         users = Counter(row.user_id for row in counted if row.pk not in left)
@@ -212,7 +219,8 @@ def pending_condition() -> tuple[str, Sequence[Any]]:
         f"EXISTS (SELECT 1 FROM notifications_{table}{unnumbered_index(index)} WHERE seq IS NULL)"
         for table, index in (("notification", "n"), ("job", "job"))
     )
-    return f"{pending} OR {too_many_rings()}", ()
+    has_old, params = has_old_rings()
+    return f"{pending} OR {has_old}", params
 
 
 def number_pending() -> None:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from notifications.db.adapters import converters, user_to_db
-from notifications.db.transactions import chunks, connection
+from notifications.db.dialects import Dialect, dialect_of
+from notifications.db.transactions import chunks, connection, dialect
 from notifications.db.unavailable import is_damage
 from notifications.models import Job, Notification
 from notifications.streams import listing
@@ -228,7 +229,7 @@ def _read_near(
     ranges = [part for user, low in lows.items() for part in (user_to_db(user), low, heads[user])]
     condition = "r.user_id = ranges.user_key AND r.seq > ranges.low AND r.seq <= ranges.high"
     for model, columns in kinds if lows else ():
-        rows = join_by_index(f"{model._meta.db_table} AS r", condition, connection().vendor)
+        rows = dialect().join_by_index(f"{model._meta.db_table} AS r", condition)
         sql = (
             f"WITH ranges (user_key, low, high) AS (VALUES {values}) "
             f"SELECT {', '.join(f'r.{column}' for column in columns)} FROM ranges {rows}"
@@ -261,7 +262,7 @@ def read_streams(cursors: Mapping[Any, int | None]) -> dict[Any, StreamRead]:
     size = len(NotificationRow._fields)
     with db.cursor() as cursor:
         cursor.execute(
-            _streams_sql(db.vendor, len(users)),
+            _streams_sql(dialect_of(db), len(users)),
             [*(value for key, user in users.items() for value in (key, cursors[user])), MAX_ROWS_PER_READ],
         )
         for key, *columns, versions in cursor.fetchall():
@@ -282,12 +283,12 @@ def read_streams(cursors: Mapping[Any, int | None]) -> dict[Any, StreamRead]:
 
 
 @cache
-def _streams_sql(vendor: str, number: int) -> str:
+def _streams_sql(dialect: Dialect, number: int) -> str:
     """Return the statement of ``read_streams`` for a number of users: a row for each notification and each stream."""
-    concat = {"sqlite": "group_concat", "postgresql": "string_agg"}[vendor]
-    streams = join_by_index("notifications_stream AS s", "s.user_id = user_key", vendor, is_outer=True)
+    versions = dialect.join_texts("CAST(id AS text) || ':' || version")
+    streams = dialect.join_by_index("notifications_stream AS s", "s.user_id = user_key", is_outer=True)
     condition = "n.user_id = user_key AND n.seq > low AND n.seq <= head AND head - low <= %s"
-    notifications = join_by_index("notifications_notification AS n", condition, vendor)
+    notifications = dialect.join_by_index("notifications_notification AS n", condition)
     columns = NotificationRow._fields
     return (
         f"WITH ranges (user_key, low) AS (VALUES {', '.join(['(%s, CAST(%s AS bigint))'] * number)}), "
@@ -295,23 +296,10 @@ def _streams_sql(vendor: str, number: int) -> str:
         f"SELECT user_key, {', '.join(f'n.{column}' for column in columns)}, "
         f"{', '.join(['NULL'] * len(Position._fields))}, NULL FROM positions {notifications} "
         f"UNION ALL SELECT user_key, {', '.join(['NULL'] * len(columns))}, {POSITION_COLUMNS}, "
-        f"(SELECT {concat}(CAST(id AS text) || ':' || version, ',') FROM ("
+        f"(SELECT {versions} FROM ("
         "SELECT id, version FROM notifications_job WHERE user_id = user_key AND seq = 0 "
         f"ORDER BY queued_at DESC, id DESC LIMIT {MAX_ACTIVE_JOBS}) AS active) FROM positions"
     )
-
-
-def join_by_index(table: str, condition: str, vendor: str, *, is_outer: bool = False) -> str:
-    """Return SQL that joins a table, with its alias, to the rows before it, which finds its rows by an index for each.
-
-    SQLite joins in the order of the text. PostgreSQL reads the whole table instead from about 50 rows before it on,
-    unless ``OFFSET 0`` keeps the subquery as it is.
-    """
-    if vendor == "sqlite":
-        return f"{'LEFT' if is_outer else 'CROSS'} JOIN {table} ON {condition}"
-    alias = table.rsplit(maxsplit=1)[-1]
-    kind = "LEFT" if is_outer else "INNER"
-    return f"{kind} JOIN LATERAL (SELECT * FROM {table} WHERE {condition} OFFSET 0) AS {alias} ON TRUE"
 
 
 def find_unreadable_rows(user: Any) -> list[str]:

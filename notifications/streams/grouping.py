@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -97,10 +97,68 @@ class GroupedRows:
     end: int | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupedPage:
+    """A page of a list: its rows, newest first, of which those in ``groups`` stand for all of a group.
+
+    ``after``
+        Where the next page of older ones starts, None on the last page.
+    ``before``
+        Where the page of newer ones ends, None on the first page.
+    ``is_partial``
+        Whether the page is not full, because ``listing.MAX_ROWS_SEARCHED`` notifications were searched for it, or
+        ``MAX_SCANS`` scans have found groups that other pages show.
+    """
+
+    rows: list[Notification]
+    groups: Mapping[UUID, Group]
+    after: int | None
+    before: int | None
+    is_partial: bool
+
+
 def group_name(key: str) -> str:
     """Return what the project calls a group, ``""`` if it does not, or by a UUID, which is no name for people."""
     name = key.removeprefix(NAMED) if key.startswith(NAMED) else ""
     return "" if UUID_TEXT.fullmatch(name) else name
+
+
+def read_list_page(
+    user: Any, size: int, *, head: int, after: int | None, before: int | None, filters: Filters
+) -> GroupedPage:
+    """Return a page of a user's (key) notifications, as they are up to ``head``. Groups are one row where lists do so.
+
+    ``after``
+        The notifications were raised below this position: the page after the one that ends there.
+    ``before``
+        They were raised above this position, and are the oldest ones that were.
+    """
+    read = read_grouped if filters.has_groups else _read_ungrouped
+
+    def make_page(
+        found: GroupedRows, rows: list[Notification], after: int | None, before: int | None
+    ) -> GroupedPage:
+        # A group may have many notifications, so that a page is not full though nothing was searched.
+        is_short = not rows if filters.has_groups else len(rows) < size
+        is_partial = is_short and found.end is not None
+        return GroupedPage(rows=rows, groups=found.groups, after=after, before=before, is_partial=is_partial)
+
+    if before is not None:
+        found = read(user, size, head=head, above=before, below=head + 1, filters=filters, oldest_first=True)
+        if found.end not in (None, head):
+            rows = found.rows[::-1]
+            return make_page(found, rows, rows[-1].raised if rows else before + 1, found.end)
+        after = None  # The page of the newest notifications, which is full.
+    # One bound: of two upper bounds SQLite uses only one, and reads everything above the other.
+    below = head + 1 if after is None else min(after, head + 1)
+    found = read(user, size, head=head, below=below, filters=filters)
+    newest = found.rows[0].raised if found.rows else below - 1
+    return make_page(found, found.rows, found.end, None if after is None else newest)
+
+
+def _read_ungrouped(user: Any, size: int, *, head: int, **bounds: Any) -> GroupedRows:
+    page = listing.read_page(user, size, **bounds)
+    return GroupedRows(rows=page.rows, groups={}, end=page.end)
 
 
 def read_grouped(

@@ -16,7 +16,7 @@ from django.db.models import Model, Q
 
 from notifications import streams
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, dialect
 from notifications.models import Notification
 from notifications.streams.positions import StreamPosition, read_position_with
 
@@ -117,18 +117,16 @@ class Filters:
             params = [*params, *self.categories]
         if self.level:
             sql, params = f"{sql} AND level = %s", [*params, self.level]
-        like = LIKE[connection().vendor]
+        title, body = dialect().contains("title"), dialect().contains("body")
         for word in self.words:
             pattern = f"%{connection().ops.prep_for_like_query(word)}%"
-            sql, params = f"{sql} AND (title {like} OR body {like})", [*params, pattern, pattern]
+            sql, params = f"{sql} AND ({title} OR {body})", [*params, pattern, pattern]
         return sql, params
 
 
 INBOX = Filters()
 #: Notifications that are read to find those of one page that narrow filters select.
 MAX_ROWS_SEARCHED = 5_000
-#: Compares text without regard to case; SQLite does so for ASCII only.
-LIKE = {"sqlite": "LIKE %s ESCAPE '\\'", "postgresql": "ILIKE %s"}
 
 
 def read_numbered_position(user: Any) -> StreamPosition:
@@ -259,6 +257,32 @@ def find_window(
         )
         row = cursor.fetchone()
     return None if row is None else row[0]
+
+
+def count(user: Any, limit: int, *, head: int, filters: Filters) -> tuple[int, bool]:
+    """Return how many notifications of a user (key) up to ``head`` filters select, at most ``limit``.
+
+    The second value is whether all of them were searched: narrow filters look at ``MAX_ROWS_SEARCHED`` only.
+    """
+    below, window = head + 1, None
+    if filters.is_narrow:
+        window = find_window(user, MAX_ROWS_SEARCHED, above=0, below=below, filters=filters)
+    above = None if window is None else window - 1
+    sql, params = select(["raised"], user, limit, above=above, below=below, filters=filters)
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM ({sql}) AS counted", params)
+        return cursor.fetchone()[0], window is None
+
+
+def find_categories(user: Any, *, up_to: int, filters: Filters) -> set[str]:
+    """Return all categories of a list up to a position, with ``""`` where notifications have none."""
+    selects = filters.select_each("category", "raised <= %s", "")
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT category FROM ({' UNION ALL '.join(selects)}) AS listed",
+            [user_to_db(user), up_to] * len(selects),
+        )
+        return {category for (category,) in cursor.fetchall()}
 
 
 def partitions(*, read: bool | None = None, archived: bool | None = None) -> list[Q]:

@@ -21,10 +21,12 @@ from django.db.models.functions import Coalesce
 
 from notifications import streams, times
 from notifications.db.bulk import lock_query
+from notifications.db.dialects import dialect_of
 from notifications.db.transactions import (
     MAX_ROWS_PER_TRANSACTION,
     connection,
     database,
+    dialect,
     fair_atomic,
     in_callers_transaction,
     on_commit,
@@ -43,6 +45,8 @@ VERBS = {
 INVERSE_VERBS = {"read": "unread", "unread": "read", "archive": "unarchive", "unarchive": "archive"}
 #: Rows that one call of ``mark`` changes at most, and rows of each partition that are read at once for filters.
 MAX_MARKED_ROWS, MAX_ROWS_EXAMINED = 1_000, 5_000
+#: Seconds to wait for a row that another transaction holds.
+LOCK_WAIT_SECONDS = 5
 #: Seconds for which a request changes rows if a duty changes the rest.
 REQUEST_SECONDS = 1.0
 
@@ -157,9 +161,8 @@ def change_rows(mark: Mark, save_remaining: Callable[[Mark], object] | None = No
     """
     waits = save_remaining is None
     max_rows, seconds = (MAX_MARKED_ROWS, math.inf) if waits else (math.inf, REQUEST_SECONDS)
-    # SQLite has one lock for all writers; PostgreSQL locks only these rows.
-    has_one_chunk = waits and connection().vendor == "postgresql"
-    chunk_rows = MAX_MARKED_ROWS if has_one_chunk else MAX_ROWS_PER_TRANSACTION
+    most = MAX_MARKED_ROWS if waits else MAX_ROWS_PER_TRANSACTION
+    chunk_rows = dialect().rows_per_transaction(most, one_writer=MAX_ROWS_PER_TRANSACTION)
     bounded = replace(mark, up_to=_find_window_end(mark)) if waits else mark
     stop_at = time.monotonic() + seconds
     position, may_be_unnumbered = mark.after, False
@@ -210,8 +213,8 @@ class Chunk:
     def change(self) -> bool:
         """Change the rows, as the last act of a transaction of the app's own. Returns True: others may follow."""
         db, mark = connection(), self.mark
-        if self.waits and db.vendor == "postgresql":
-            db.cursor().execute("SET LOCAL lock_timeout = '5s'")
+        if self.waits:
+            dialect_of(db).limit_lock_wait(db, LOCK_WAIT_SECONDS)
         rows = Notification.objects.using(db.alias).filter(id__in=[id for _, id in self.rows], **mark.state)
         # An UPDATE locks in no order, so the rows are locked first, by id.
         rows = rows.select_for_update(skip_locked=not self.waits, no_key=True).order_by("id")

@@ -11,7 +11,8 @@ from django.db.backends.utils import CursorWrapper
 from notifications import times
 from notifications.db import bulk
 from notifications.db.adapters import user_from_db, user_to_db
-from notifications.db.transactions import connection
+from notifications.db.dialects import dialect_of
+from notifications.db.transactions import dialect
 from notifications.models import Job, Notification, Stream
 
 #: First column and condition of the index ``notifications_n_open_key``, worded as it is: see ``models.Notification``.
@@ -19,7 +20,9 @@ KEY_OWNER = "COALESCE(user_id, user_id)"
 HAS_OPEN_KEY = "NOT (key = '') AND COALESCE(read_at, archived_at) IS NULL"
 
 #: Rows that one pass numbers at most.
-MAX_ROWS_PER_PASS = {"sqlite": 100, "postgresql": 200}
+MAX_ROWS_PER_PASS = 200
+#: The same on SQLite, whose other writers wait meanwhile.
+MAX_ROWS_PER_PASS_OF_ONE_WRITER = 100
 
 
 class Countable(Protocol):
@@ -49,14 +52,15 @@ class Row:
 
 @dataclass(slots=True, eq=False)
 class StreamState:
-    """What numbering reads and changes of a stream that is locked. It never changes ``seen``."""
+    """What numbering reads and changes of a stream that is locked. It never changes ``seen`` and ``guard``."""
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("head", "unread", "seen", "unseen")
+    COLUMNS: ClassVar[tuple[str, ...]] = ("head", "unread", "seen", "unseen", "guard")
 
     head: int
     unread: int
     seen: int
     unseen: int
+    guard: int
 
     def advance(self) -> int:
         self.head += 1
@@ -79,7 +83,10 @@ class Pass:
         self.db = db
         self.users = [user_to_db(user) for user in users]
         self.user_condition, self.params = bulk.where_in(Stream, "user_id", self.users)
-        self.limit = MAX_ROWS_PER_PASS[db.vendor]
+        self.dialect = dialect_of(db)
+        self.limit = self.dialect.rows_per_transaction(
+            MAX_ROWS_PER_PASS, one_writer=MAX_ROWS_PER_PASS_OF_ONE_WRITER
+        )
 
     def run(self) -> tuple[list[Any], bool]:
         """Number rows; return the users (keys) whose streams moved, and whether the pass was full."""
@@ -164,11 +171,8 @@ class Pass:
             f"AND {HAS_OPEN_KEY} AND +raised IS NOT NULL"
         )
         self.cursor.execute(query, [*users, *keys])
-        visible = {row[0]: row for row in self.cursor.fetchall()}
-        locked = visible
-        if visible and self.db.features.has_select_for_update_skip_locked:
-            self.cursor.execute(f"{query} ORDER BY id{bulk.lock_sql()}", [*users, *keys])
-            locked = {row[0]: row for row in self.cursor.fetchall()}
+        visible = self.cursor.fetchall()
+        locked = {row[0]: row for row in self.dialect.lock_rows(self.cursor, query, [*users, *keys], visible)}
         pending = {row.id: row for row in rows}
         found: dict[tuple[Any, str], list[Row]] = {}
         for _, (id, user, raised, counted, key) in sorted(locked.items()):
@@ -176,7 +180,7 @@ class Pass:
                 "notifications_notification", id, user, raised, bool(counted), True, key
             )
             found.setdefault((user, key), []).append(row)
-        return found, {(user, key) for id, (_, user, _, _, key) in visible.items() if id not in locked}
+        return found, {(user, key) for id, user, _, _, key in visible if id not in locked}
 
     def supersede(self, row: Row, stream: StreamState, numbered: dict[Any, Row]) -> None:
         """Archive a row that a newer one with the same key replaces."""
@@ -233,13 +237,18 @@ def lock_statement(users: Sequence[Any]) -> tuple[str, list[Any]]:
     )
 
 
-def read_statement(users: Sequence[Any]) -> tuple[str, list[Any]]:
-    """Return the query for the ``StreamState`` of users, which are as the database has their keys."""
+def read_statement(users: Sequence[Any], epoch_columns: Sequence[str] = ()) -> tuple[str, list[Any]]:
+    """Return the query for the ``StreamState`` of users, which are as the database has their keys.
+
+    ``epoch_columns``
+        Columns of the epoch, which follow.
+    """
     condition, params = bulk.where_in(Stream, "user_id", users)
-    return (
-        f"SELECT user_id, {', '.join(StreamState.COLUMNS)} FROM notifications_stream WHERE {condition}",
-        params,
-    )
+    columns = ", ".join(["user_id", *StreamState.COLUMNS, *epoch_columns])
+    tables = "notifications_stream"
+    if epoch_columns:
+        tables += " LEFT JOIN notifications_epoch ON notifications_epoch.id = 1"
+    return f"SELECT {columns} FROM {tables} WHERE {condition}", params
 
 
 def write_streams(streams: Mapping[Any, StreamState]) -> None:
@@ -253,4 +262,4 @@ def unnumbered_index(table: str) -> str:
 
     With statistics SQLite prefers the index of all rows, in which it looks each user up: 5 ms with 1,000 users.
     """
-    return f" INDEXED BY notifications_{table}_unnumbered" if connection().vendor == "sqlite" else ""
+    return dialect().by_index(f"notifications_{table}_unnumbered")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import chunks, connection, retrying_atomic
+from notifications.db.transactions import chunks, connection, dialect, retrying_atomic
 from notifications.models import Epoch
 
 #: A client whose cursor is further behind starts from a snapshot.
@@ -66,14 +67,14 @@ def epoch() -> str:
     timeline of the WAL, so that a failover that lost commits begins a new epoch.
     """
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT {_epoch_columns()} FROM notifications_epoch WHERE id = 1")
+        cursor.execute(f"SELECT {', '.join(epoch_columns())} FROM notifications_epoch WHERE id = 1")
         row = cursor.fetchone()
         if row is None:
             cursor.execute(
                 "INSERT INTO notifications_epoch (id, value) VALUES (1, %s) ON CONFLICT (id) DO NOTHING",
                 [_new_epoch()],
             )
-    return epoch() if row is None else _parse_epoch(row)
+    return epoch() if row is None else parse_epoch(*row)
 
 
 def begin_epoch() -> str:
@@ -175,7 +176,7 @@ def _read_epoch_and_position(
 ) -> tuple[str, Position, Sequence[Any]]:
     """Return the epoch, the position of the stream of a user (key), and other columns."""
     sql = (
-        f"SELECT {', '.join([*columns, POSITION_COLUMNS, _epoch_columns()])} FROM notifications_epoch "
+        f"SELECT {', '.join([*columns, POSITION_COLUMNS, *epoch_columns()])} FROM notifications_epoch "
         "LEFT JOIN notifications_stream ON user_id = %s WHERE notifications_epoch.id = 1"
     )
     with connection().cursor() as cursor:
@@ -186,19 +187,19 @@ def _read_epoch_and_position(
         return _read_epoch_and_position(user, columns, params)
     first = len(columns)
     end = first + len(Position._fields)
-    return _parse_epoch(row[end:]), as_position(row[first:end]), row[:first]
+    return parse_epoch(*row[end:]), as_position(row[first:end]), row[:first]
 
 
-def _epoch_columns() -> str:
-    if connection().vendor != "postgresql":
-        return "value"
-    return (
-        "value, CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
-    )
+def epoch_columns() -> list[str]:
+    """Return the columns of ``notifications_epoch`` that ``parse_epoch()`` takes."""
+    return ["value", dialect().timeline()]
 
 
-def _parse_epoch(row: Sequence[Any]) -> str:
-    return "-".join(str(part).lower() for part in (uuid.UUID(str(row[0])), *row[1:]))
+@lru_cache(maxsize=10)
+def parse_epoch(value: Any, timeline: Any) -> str:
+    """Return the epoch in its columns."""
+    id = str(uuid.UUID(str(value)))
+    return id if timeline is None else f"{id}-{timeline.lower()}"
 
 
 def _new_epoch() -> Any:

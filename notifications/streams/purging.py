@@ -18,7 +18,14 @@ from django.db.models import Model, QuerySet
 
 from notifications.db import bulk
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, database, fair_atomic
+from notifications.db.transactions import (
+    MAX_ROWS_PER_TRANSACTION,
+    chunks,
+    connection,
+    database,
+    dialect,
+    fair_atomic,
+)
 from notifications.extension import hooks
 from notifications.models import (
     AnnouncedState,
@@ -27,6 +34,7 @@ from notifications.models import (
     Job,
     Notification,
     PendingMark,
+    Ring,
     SeenMark,
     Stream,
     Wait,
@@ -75,7 +83,7 @@ def purge_chunk(users: Sequence[Any]) -> int:
         for label, column in hooks.tables["named user"]:
             if count := clear_users(apps.get_model(label), column, keys):
                 return count
-        for model in (InboxViews, PendingMark, Stream):
+        for model in (InboxViews, PendingMark, Ring, Stream):
             _delete(cursor, model, "user_id", keys)
     ring(users)
     return 0
@@ -100,12 +108,9 @@ def delete_rows(model: Any, column: str, keys: Sequence[Any], limit: int = MAX_R
     """
     condition, params = bulk.where_in(model, column, keys)
     table, key = model._meta.db_table, model._meta.pk.column
-    selected = f"(SELECT {key} FROM {table} WHERE {condition} LIMIT {limit})"
-    db = connection()
-    # PostgreSQL would join the table with a subquery, and read all of it.
-    chosen = f"= ANY(ARRAY{selected})" if db.vendor == "postgresql" else f"IN {selected}"
-    with db.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {table} WHERE {key} {chosen}", params)
+    chosen = dialect().in_subquery(key, f"SELECT {key} FROM {table} WHERE {condition} LIMIT {limit}")
+    with connection().cursor() as cursor:
+        cursor.execute(f"DELETE FROM {table} WHERE {chosen}", params)
         return int(cursor.rowcount)
 
 

@@ -28,6 +28,7 @@ from notifications.streams.purging import (
     find_orphans,
     purge_chunk,
 )
+from notifications.streams.rings import forget_changes
 
 
 class Pruned(NamedTuple):
@@ -180,7 +181,9 @@ def _prune_chunk(pruned: Pruned, before: datetime) -> int:
     if not deleted:
         return purging.MAX_BELONGINGS_PER_CHUNK
     model.objects.using(database()).filter(id__in=[id for id, _, _ in deleted]).delete()
-    raise_floors(_greatest_seqs(deleted))
+    floors = _greatest_seqs(deleted)
+    raise_floors(floors)
+    forget_changes(floors)
     return len(deleted)
 
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from notifications.db.threads import start_thread
+
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
@@ -46,7 +48,7 @@ class Client:
         self._changed = threading.Condition()
         self._ended: str | None = None
         self._task: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._run, name="notifications-client", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def until(
         self, condition: Callable[[Client], T | None], *, timeout: float = DEFAULT_TIMEOUT_SECONDS
@@ -85,7 +87,7 @@ class Client:
 
     def __enter__(self) -> Client:
         self._refuse_in_transaction()
-        self._thread.start()
+        self._thread = start_thread(self._run, "notifications-client")
         try:
             self.until(lambda client: client.seq is not None)
         except BaseException:
@@ -94,10 +96,11 @@ class Client:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._task and self._thread.is_alive():
+        if self._task and self._thread and self._thread.is_alive():
             with contextlib.suppress(RuntimeError):  # Its loop was closed meanwhile.
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-        self._thread.join(DEFAULT_TIMEOUT_SECONDS)
+        if self._thread:
+            self._thread.join(DEFAULT_TIMEOUT_SECONDS)
 
     async def __aenter__(self) -> Client:
         return await asyncio.to_thread(self.__enter__)

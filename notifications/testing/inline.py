@@ -94,11 +94,11 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
 
 def _do_what_is_due() -> None:
     """End expired jobs and due waits, and queue scheduled jobs that are due. It makes one query if nothing is."""
-    from notifications.jobs.transitions import claims, expiring, waiting
+    from notifications.jobs.transitions import expiring, queueing, waiting
 
     acts: tuple[tuple[tuple[str, Sequence[Any]], Callable[[], bool]], ...] = (
         (expiring.expired_condition(), expiring.end_expired_jobs),
-        (claims.due_jobs_condition(), lambda: claims.queue_due_jobs() == 0),
+        (queueing.due_jobs_condition(), lambda: queueing.queue_due_jobs() == 0),
         (waiting.due_condition(), waiting.end_due_waits),
     )
     conditions = ", ".join(f"({sql})" for (sql, _), _ in acts)
@@ -154,15 +154,13 @@ class InlineRun:
     def run_one(self, among: Any = None) -> bool:
         """Run the next job, if there is one."""
         from notifications.jobs.claiming.sources import Source
-        from notifications.jobs.holding import held_tasks
-        from notifications.jobs.transitions import claims, queueing, releasing
+        from notifications.jobs.transitions import claims, limiting, queueing
         from notifications.jobs.transitions.recording import finish_jobs
 
-        while among is not None and claims.queue_due_jobs() == 0:
+        while among is not None and queueing.queue_due_jobs() == 0:
             pass
-        # Also the jobs of engines: a project's tests need no broker.
-        jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
-        if not jobs and held_tasks and releasing.release_all():
+        with limiting.without_limits():
+            # Also the jobs of engines: a project's tests need no broker.
             jobs = claims.claim_jobs(self.worker, 1, among=among, source=Source())
         if not jobs:
             return False

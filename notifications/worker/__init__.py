@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from notifications.context import current_execution as current_execution
     from notifications.db.signal_queue import SignalQueue as SignalQueue
     from notifications.db.supervised import SupervisedThread as SupervisedThread
+    from notifications.db.thread_connections import check_connections as check_connections
     from notifications.db.threads import DaemonExecutor as DaemonExecutor
     from notifications.db.threads import NoThread as NoThread
-    from notifications.db.threads import check_connections as check_connections
-    from notifications.db.threads import close_connections as close_connections
     from notifications.db.threads import start_thread as start_thread
     from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
     from notifications.jobs.transitions.conditional_updates import lock_claims as lock_claims
@@ -41,7 +40,8 @@ else:
             "notifications.context": "current_execution",
             "notifications.db.signal_queue": "SignalQueue",
             "notifications.db.supervised": "SupervisedThread",
-            "notifications.db.threads": "DaemonExecutor NoThread check_connections close_connections start_thread",
+            "notifications.db.thread_connections": "check_connections",
+            "notifications.db.threads": "DaemonExecutor NoThread start_thread",
             "notifications.jobs.transitions.claims": "DEADLINE_MARGIN_SECONDS",
             "notifications.jobs.transitions.conditional_updates": "lock_claims",
             "notifications.worker.execution": "Execution",

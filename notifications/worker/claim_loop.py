@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import call_after_write
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_retried
 from notifications.jobs import results
 from notifications.jobs.claiming.candidates import has_limited_jobs
 from notifications.jobs.claiming.executors import (
@@ -24,7 +24,7 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.transitions import batch_completion, claims, running
-from notifications.jobs.transitions.claims import ClaimedJob, claim_of, queue_due_jobs
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob, claim_of
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
@@ -34,6 +34,7 @@ from notifications.worker.capacity import (
     exhausted_executors,
     subtract,
 )
+from notifications.worker.due_jobs import queue_jobs
 from notifications.worker.execution import prepare_claimed_jobs
 from notifications.worker.state import WorkerState
 
@@ -99,7 +100,7 @@ class ClaimLoop:
                 if claim_of(claimed.row) not in self._state.executions:
                     self._start(claimed)
             if was_idle and not jobs and self._state.run_limit.is_reached_when_idle():
-                if await self._try_claim(queue_due_jobs, lambda: self._state.is_stopping) == 0:
+                if await self._try_claim(queue_jobs, lambda: self._state.is_stopping) == 0:
                     continue
                 self._stop()
                 return
@@ -122,7 +123,7 @@ class ClaimLoop:
                 lambda: self._state.claim_writer.run(claim), is_stopping
             )
         except Exception as exc:
-            logger.warning("Could not claim jobs: %r", exc, exc_info=not isinstance(exc, UNAVAILABLE))
+            log_retried(logger, "Could not claim jobs", exc)
             await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
             return None
 

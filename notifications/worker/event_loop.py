@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from notifications.db.threads import NoThread, close_connections, start_thread
+from notifications.db.thread_connections import close_connections
+from notifications.db.threads import NoThread, start_thread
 
 T = TypeVar("T")
 

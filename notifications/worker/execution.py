@@ -7,7 +7,7 @@ import contextvars
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any
@@ -26,7 +26,9 @@ from notifications.context import (
     set_current_execution,
 )
 from notifications.db import project_code, signal_queue
-from notifications.db.threads import DaemonExecutor, NoThread, check_connections
+from notifications.db.job_threads import JobThreads
+from notifications.db.thread_connections import check_connections
+from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
@@ -37,7 +39,7 @@ from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.tracebacks import drop_tracebacks
 from notifications.jobs.transitions import batch_completion, unrecorded_outcomes
-from notifications.jobs.transitions.claims import ClaimedJob
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob, StartTooLate
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
 from notifications.worker import subtasks
@@ -97,7 +99,6 @@ class Execution(CurrentExecution):
     __slots__ = (
         "asyncio_task",
         "claimed",
-        "database_thread",
         "has_begun",
         "is_cancelling",
         "is_interruptible",
@@ -105,6 +106,7 @@ class Execution(CurrentExecution):
         "is_stopping",
         "is_waiting_for_thread",
         "job",
+        "job_threads",
         "joined_jobs",
         "on_join",
         "on_progress",
@@ -138,7 +140,7 @@ class Execution(CurrentExecution):
         #: The call of a sync task on its thread.
         self.thread_call: Future[Any] | None = None
         self.sync_threads: DaemonExecutor | None = None
-        self.database_thread: Executor | None = None
+        self.job_threads: JobThreads | None = None
         self.asyncio_task: asyncio.Task[None] | None = None
         #: The task was called.
         self.has_begun = False
@@ -153,13 +155,13 @@ class Execution(CurrentExecution):
         #: A sync task is in line for a thread. Its timeout counts from when it gets one.
         self.is_waiting_for_thread = False
 
-    async def run(self, database_thread: Executor | None, sync_threads: DaemonExecutor | None) -> Outcome:
+    async def run(self, job_threads: JobThreads | None, sync_threads: DaemonExecutor | None) -> Outcome:
         """Call the task and return the outcome. Without threads a sync task runs on the caller's thread.
 
-        ``database_thread`` is that of the context, on which thread-sensitive calls run.
+        ``job_threads`` are those of the context, on which thread-sensitive calls run.
 
         Raises ImportError if the task cannot be imported, ``WrongArguments`` if it does not take the arguments of the
-        job, ``NoThread`` if there is no thread for it, and ``asyncio.CancelledError`` if the worker stops.
+        job, ``NoThread`` without a thread for it, ``StartTooLate``, ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
         if job.unrecorded_outcome and (outcome := unrecorded_outcomes.restore(job)):
@@ -169,7 +171,7 @@ class Execution(CurrentExecution):
         task = results.find_task(job.task_path)
         policy = policy_of(task.func)
         set_current_execution(self)
-        self.sync_threads, self.database_thread = sync_threads, database_thread
+        self.sync_threads, self.job_threads = sync_threads, job_threads
         self.running_attempt = attempt = enter_attempt(self.claimed.owner, job.id)
         if attempt and executor_of(task.func) in SENDER_EXECUTORS:
             attempt.sender_key = job.concurrency_key
@@ -214,7 +216,7 @@ class Execution(CurrentExecution):
                     self.is_waiting_for_thread = True
                     timeout.reschedule(None)
                     value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)
-        except NoThread:
+        except (NoThread, StartTooLate):
             raise
         except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
             if isinstance(exc, asyncio.CancelledError) and self.is_stopping and not self.is_cancelling:
@@ -241,7 +243,8 @@ class Execution(CurrentExecution):
         return outcomes.succeeded(job, policy, value, body=self.steps.text if self.steps else "")
 
     def _begin(self) -> None:
-        """Take note that the task is called now. Its job does not expire any more."""
+        """Take note that the task is called now. Its job does not expire any more. Raises ``StartTooLate``."""
+        self.claimed.check_start()
         self.has_begun, self.job.expires_at = True, None
 
     async def _make_outcome(self, exc: BaseException, policy: Policy, *, is_late: bool) -> Outcome:
@@ -304,7 +307,10 @@ class Execution(CurrentExecution):
         loop = asyncio.get_running_loop()
 
         def call() -> tuple[Any, BaseException | None]:
-            self._begin()
+            try:
+                self._begin()
+            except StartTooLate as exc:
+                return None, exc
             loop.call_soon_threadsafe(on_start)
             try:
                 return function(*args, **kwargs), None
@@ -325,7 +331,7 @@ class Execution(CurrentExecution):
             value, exc = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if not future.cancelled():  # the thread may be about to call it
-                self._begin()
+                self.has_begun, self.job.expires_at = True, None
             # Later: writing off frees the thread for the next call in line, and calls that are cancelled at the same
             # moment, as at a stop, must leave the line first.
             loop.call_soon(detach)

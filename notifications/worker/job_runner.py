@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.utils import translation
 
+from notifications.db.job_threads import JobThreads
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.extension import WorkerPart
 from notifications.extension.calls import HookName
@@ -21,21 +21,19 @@ from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXE
 from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
-from notifications.jobs.transitions.claims import Claim, ClaimedJob, claim_of
-from notifications.worker.capacity import MAX_EMAIL_THREADS
+from notifications.jobs.transitions.claimed_jobs import Claim, ClaimedJob, StartTooLate, claim_of
+from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
 from notifications.worker.subtasks import name_for
 
 logger = logging.getLogger("notifications.jobs")
 
-#: Threads for the database work of async tasks, each shared by many jobs: of the project's, and of the app's senders.
+#: Threads for short calls of async tasks, which many jobs share: of the project's, and of the app's senders.
 MAX_DATABASE_THREADS, MAX_SENDER_DATABASE_THREADS = 8, 4
 
 #: Seconds after which an idle thread closes its connection to the server of e-mail.
 EMAIL_IDLE_SECONDS = 10.0
-#: Contexts in which thread-sensitive calls use one of these threads, with that thread. Each job runs in a copy.
-Contexts = Iterator[tuple[contextvars.Context, DaemonExecutor]]
 
 
 class JobRunner:
@@ -68,19 +66,25 @@ class JobRunner:
             if type(part).before_outcome is not WorkerPart.before_outcome
         ]
         self._remove = remove
-        self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync")
+        self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync", renews_sessions=True)
         self.email_threads = DaemonExecutor(
             MAX_EMAIL_THREADS, "notifications-email", idle_seconds=EMAIL_IDLE_SECONDS
         )
-        self._database_threads = _database_threads(MAX_DATABASE_THREADS, "notifications-database")
-        self._sender_threads = _database_threads(MAX_SENDER_DATABASE_THREADS, "notifications-sender")
-        self._contexts: Contexts = iter(())
-        self._sender_contexts: Contexts = iter(())
+        # A job that waits for another one has given up its slot, and may keep its thread.
+        limit = (1 + MAX_WAITING_PER_SLOT) * state.concurrency
+        self._database_threads = JobThreads(MAX_DATABASE_THREADS, "notifications-database", limit=limit)
+        self._sender_threads = JobThreads(
+            MAX_SENDER_DATABASE_THREADS, "notifications-sender", limit=MAX_SENDERS
+        )
+        #: Those in which thread-sensitive calls use these threads. Each job runs in a copy.
+        self._contexts: dict[JobThreads, contextvars.Context] = {}
 
     async def open(self) -> None:
         """Prepare the contexts of jobs. Entering one for each job took a quarter of the event loop's time."""
-        self._contexts = await _open_contexts(self._database_threads)
-        self._sender_contexts = await _open_contexts(self._sender_threads)
+        for threads in (self._database_threads, self._sender_threads):
+            # A new one, so that nothing leaks into it from the worker.
+            self._contexts[threads] = context = contextvars.Context()
+            await asyncio.get_running_loop().create_task(_enter(threads), context=context)
 
     def start(self, claimed: ClaimedJob) -> None:
         """Begin to execute a job, on the event loop."""
@@ -98,11 +102,12 @@ class JobRunner:
         self._state.executions.add(execution)
         # In a context of its own, so that nothing leaks into it from another job.
         executor = executor_at(job.task_path)
-        contexts = self._sender_contexts if executor in SENDER_EXECUTORS else self._contexts
+        job_threads = self._sender_threads if executor in SENDER_EXECUTORS else self._database_threads
         threads = self.email_threads if executor == EMAIL else self.sync_threads
-        context, database_thread = next(contexts)
         execution.asyncio_task = asyncio.get_running_loop().create_task(
-            self._execute(execution, database_thread, threads), context=context.copy(), name=name_for(job)
+            self._execute(execution, job_threads, threads),
+            context=self._contexts[job_threads].copy(),
+            name=name_for(job),
         )
 
     async def stop_all(self, seconds: float) -> None:
@@ -118,29 +123,22 @@ class JobRunner:
 
     def shutdown(self) -> None:
         """End the threads when their calls are done."""
-        self._contexts = self._sender_contexts = iter(())
-        for threads in (
-            *self._database_threads,
-            *self._sender_threads,
-            self.sync_threads,
-            self.email_threads,
-        ):
+        for threads in (self._database_threads, self._sender_threads, self.sync_threads, self.email_threads):
             threads.shutdown()
 
-    async def _execute(
-        self, execution: Execution, database_thread: DaemonExecutor, threads: DaemonExecutor
-    ) -> None:
+    async def _execute(self, execution: Execution, job_threads: JobThreads, threads: DaemonExecutor) -> None:
         try:
-            await self._run_to_outcome(execution, database_thread, threads)
+            await self._run_to_outcome(execution, job_threads, threads)
         finally:
             execution.asyncio_task = None  # its context has the execution
+            job_threads.end_job(execution)
 
     async def _run_to_outcome(
-        self, execution: Execution, database_thread: DaemonExecutor, threads: DaemonExecutor
+        self, execution: Execution, job_threads: JobThreads, threads: DaemonExecutor
     ) -> None:
         outcome: Outcome | None
         try:
-            outcome = await execution.run(database_thread, threads)
+            outcome = await execution.run(job_threads, threads)
         except asyncio.CancelledError:
             if execution.is_stopping:
                 return  # the worker releases the job when it ends; or another worker has claimed it
@@ -152,6 +150,9 @@ class JobRunner:
             outcome = await self._requeue_unknown_call(execution.claimed, exc)
         except NoThread as exc:
             await self._requeue_without_thread(execution.claimed, exc)
+            return
+        except StartTooLate:
+            await self._requeue_late_start(execution.claimed)
             return
         except BaseException:  # a defect of the app: the job must have an outcome all the same
             logger.exception("Could not make the outcome of job %s", execution.job.id)
@@ -216,25 +217,17 @@ class JobRunner:
         await self._state.retry_write(queueing.requeue_without_thread, job)
         self._remove(claim_of(job))
 
-
-def _database_threads(count: int, name: str) -> list[DaemonExecutor]:
-    return [DaemonExecutor(1, f"{name}-{number}", keep_connections=True) for number in range(count)]
-
-
-async def _open_contexts(threads: Sequence[DaemonExecutor]) -> Contexts:
-    """Return, in turn and without end, a context for each thread."""
-    loop = asyncio.get_running_loop()
-    contexts = []
-    for thread in threads:
-        # A new one, so that nothing leaks into it from the worker.
-        context = contextvars.Context()
-        await loop.create_task(_enter(thread), context=context)
-        contexts.append((context, thread))
-    return itertools.cycle(contexts)
+    async def _requeue_late_start(self, claimed: ClaimedJob) -> None:
+        job = claimed.row
+        logger.warning(
+            "Requeued job %s, which its limit does not count any more: it was late to begin", job.id
+        )
+        await self._state.retry_write(queueing.requeue_late_start, job)
+        self._remove(claim_of(job))
 
 
-async def _enter(thread: DaemonExecutor) -> None:
-    """Have thread-sensitive calls of this context use a thread, until the process ends."""
-    await ThreadSensitiveContext(executor=thread).__aenter__()  # type: ignore[no-untyped-call]
+async def _enter(threads: JobThreads) -> None:
+    """Have thread-sensitive calls of this context use these threads, until the process ends."""
+    await ThreadSensitiveContext(executor=threads).__aenter__()  # type: ignore[no-untyped-call]
     # Reading the language of a context in which none is active takes several times as long.
     translation.activate(settings.LANGUAGE_CODE)

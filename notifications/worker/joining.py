@@ -10,12 +10,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-
 from notifications.compat import TaskResult
 from notifications.context import current_execution
 from notifications.db.clock import database_now, is_lease_valid
-from notifications.db.threads import close_idle_connections
+from notifications.db.job_sessions import app_sync_to_async
+from notifications.db.thread_connections import close_idle_connections
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobCancelled, JobDoesNotExist
@@ -65,10 +64,10 @@ async def ajoin(
             _refuse_in_transaction(parent)
         return end
 
-    end = await sync_to_async(read_end_or_refuse)()
+    end = await app_sync_to_async(read_end_or_refuse)()
     if end is None and parent and parent.run_inline:
-        await sync_to_async(parent.run_inline)(id)
-        end = await sync_to_async(read_end)(id)
+        await app_sync_to_async(parent.run_inline)(id)
+        end = await app_sync_to_async(read_end)(id)
     if end is None:
         if parent is None:
             await release_connections()
@@ -80,7 +79,7 @@ async def ajoin(
             except TimeoutError:
                 if not deadline.expired():
                     raise
-                raise TimeoutError(await sync_to_async(_describe_timeout)(id, seconds)) from None
+                raise TimeoutError(await app_sync_to_async(_describe_timeout)(id, seconds)) from None
     return end.value()
 
 

@@ -23,9 +23,9 @@ from notifications import times
 from notifications.conf import settings
 from notifications.db import deadlines
 from notifications.db.clock import database_now
-from notifications.db.project_threads import count_stuck_calls
-from notifications.db.threads import start
+from notifications.db.threads import count_stuck_calls, start_thread
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import log_retried
 from notifications.ids import uuid7
 from notifications.models import Worker
 
@@ -71,7 +71,7 @@ class Lease:
         self._until: datetime | None = None
         #: When the first of the renewals succeeded that have not failed since (monotonic).
         self._unbroken_since = 0.0
-        self._thread = threading.Thread(target=self._renew, name="notifications-lease", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Insert the row, and renew it from now on. After an error this can be called again.
@@ -79,7 +79,7 @@ class Lease:
         Raises ``django.db.Error`` when the database is away, and ``NoThread`` when no thread can be started.
         """
         self._insert_row()
-        start(self._thread)
+        self._thread = start_thread(self._renew, "notifications-lease")
 
     def stop(self) -> None:
         """Stop renewing. The lease then ends by itself, even if ``end()`` fails because the database is away."""
@@ -88,7 +88,7 @@ class Lease:
     def end(self) -> None:
         """Delete the row. Jobs that this worker still holds are lost from now on."""
         self.stop()
-        if self._thread.ident:
+        if self._thread:
             self._thread.join(timeout=1)
         retrying_atomic(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
 
@@ -148,9 +148,8 @@ class Lease:
                 # Without this thread other workers would take over the jobs that run here.
                 pause = 0 if self._until else settings.LEASE / RENEWALS
                 self._until = None
-                logger.warning("Could not renew the lease of worker %s: %s", self.worker, exc)
+                log_retried(logger, f"Could not renew the lease of worker {self.worker}", exc)
                 connections.close_all()
-        connections.close_all()
 
     def _extend(self) -> datetime | None:
         """Renew the lease and return its new end, or None if it is over."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from notifications.db.unavailable import QUERY_ERRORS, log_if_not_migrated
+from notifications.db.unavailable import QUERY_ERRORS, log_retried
 
 logger = logging.getLogger("notifications.jobs")
 T = TypeVar("T")
@@ -22,8 +22,7 @@ async def run_forever(step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
         except (Exception, SystemExit) as exc:
-            if not log_if_not_migrated(exc):
-                logger.exception("A loop of the worker failed and is started again")
+            log_retried(logger, "A loop of the worker failed and is started again", exc)
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 
@@ -32,16 +31,13 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
 
     While the worker stops, the error is raised.
     """
-    last_error = ""
     while True:
         try:
             return await call()
         except QUERY_ERRORS as exc:
             if is_stopping():
                 raise
-            if str(exc) != last_error:
-                logger.warning("The worker waits for the database: %s", exc)
-            last_error = str(exc)
+            log_retried(logger, "The worker waits for the database", exc)
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from notifications.db.threads import NoThread
-from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_if_not_migrated
+from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_retried
 from notifications.extension import Duty, Where
 from notifications.extension.calls import left_to_later
 from notifications.jobs.notifying import prepare_hooks
@@ -27,8 +27,6 @@ ROUND_INTERVAL_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.1
 #: Seconds at least between two rounds of an own loop.
 MIN_LOOP_PAUSE_SECONDS = 0.02
-#: Seconds between two log lines that say that the rounds of an own loop fail with the same error.
-UNAVAILABLE_LOG_INTERVAL_SECONDS = 60.0
 #: Seconds at least between two chunks of duties that have more to do.
 MIN_CHUNK_PAUSE_SECONDS = 0.02
 
@@ -81,7 +79,7 @@ class Maintenance:
             try:
                 unfinished += await self._write(self._upkeep.run_first, waiting)
             except QUERY_ERRORS as exc:
-                _log_unavailable("Could not maintain jobs and streams, which is tried again: %s", exc)
+                log_retried(logger, "Could not maintain jobs and streams, which is tried again", exc)
                 break
         return unfinished
 
@@ -91,7 +89,7 @@ class Maintenance:
 
     async def run_own_loop(self, duty: Duty) -> None:
         """Do a duty when it is due. All workers do so: it is no harm if several do it at the same time."""
-        retry_pause, logged_error, logged_at = FIRST_RETRY_SECONDS, "", 0.0
+        retry_pause = FIRST_RETRY_SECONDS
         while True:
             started = time.monotonic()
             try:
@@ -101,12 +99,10 @@ class Maintenance:
                     call.cancel()  # of the wait only
                     continue  # until it returns, or is stuck, and submit() calls it again
                 pause = call.result()
-                retry_pause, logged_error = FIRST_RETRY_SECONDS, ""
+                retry_pause = FIRST_RETRY_SECONDS
             except UNAVAILABLE as exc:
                 pause, retry_pause = retry_pause, min(2 * retry_pause, ROUND_INTERVAL_SECONDS)
-                if str(exc) != logged_error or started - logged_at >= UNAVAILABLE_LOG_INTERVAL_SECONDS:
-                    logged_error, logged_at = str(exc), started
-                    _log_unavailable(f"Could not {duty.name}, which is tried again: %s", exc)
+                log_retried(logger, f"Could not {duty.name}, which is tried again", exc)
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(pause - elapsed, MIN_LOOP_PAUSE_SECONDS))
 
@@ -121,9 +117,3 @@ class Maintenance:
     def reap_dead_neighbors(self) -> int:
         """Take over the jobs of workers on this host whose process has ended, without waiting for their leases."""
         return reaping.reap_jobs(find_dead_neighbors(), expired=False)
-
-
-def _log_unavailable(text: str, exc: BaseException) -> None:
-    # On SQLite a table that does not exist is an OperationalError.
-    if not log_if_not_migrated(exc):
-        logger.warning(text, exc)

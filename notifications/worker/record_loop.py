@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.transactions import chunks
+from notifications.db.unavailable import is_away, log_retried
 from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes, results
 from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claims import Claim, claim_of
-from notifications.jobs.transitions.recording import finish_jobs
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
+from notifications.jobs.transitions.recording import finish_jobs, try_to_record
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 
@@ -25,6 +27,10 @@ logger = logging.getLogger("notifications.jobs")
 MAX_RECORD_BATCH = 50
 #: Seconds at most between two looks at the outcomes that a hook holds up: the worker may stop meanwhile.
 HELD_POLL_SECONDS = 1.0
+#: Seconds between two tries of outcomes of which the database refuses even a failure.
+REFUSED_INTERVAL_SECONDS = 2.0
+#: Such outcomes whose jobs have no slot any more. Of more than that the slots are kept, so that no more jobs begin.
+MAX_REFUSED = 100
 
 
 class RecordLoop:
@@ -32,8 +38,9 @@ class RecordLoop:
 
     Whose fault an error is decides what follows. While the database is away, all outcomes are kept. What a hook of an
     extension raises, and what the database says of the rows that it returned, is marked as the hook's (``hook_of``):
-    its outcomes are kept too, and tried again by themselves until the hook works. Any other error is about the outcome
-    alone, which becomes a failure.
+    its outcomes are kept too, and tried again by themselves until the hook works. Any other error may be about a value
+    of the outcome, which becomes a failure without it. If the database refuses that too, no value is at fault: the
+    outcome is kept, whatever the error is.
     """
 
     def __init__(self, state: WorkerState, on_settled: Callable[[Claim], None]) -> None:
@@ -43,12 +50,13 @@ class RecordLoop:
         #: Those that a hook holds up.
         self._held: dict[Claim, Outcome] = {}
         self._has_new = asyncio.Event()
-        #: Claims whose outcome the database refuses. Their jobs stay running until their deadline is over.
-        self.unstorable: set[Claim] = set()
+        #: Those of which the database refuses even a failure. Their jobs have no slot, and stay running.
+        self.refused: dict[Claim, Outcome] = {}
+        self._refused_due_at = 0.0
 
     @property
     def is_empty(self) -> bool:
-        return not self._outcomes and not self._held
+        return not self._outcomes and not self._held and not self.refused
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome to be recorded, on the event loop."""
@@ -66,6 +74,10 @@ class RecordLoop:
                 for outcome in due:
                     self._state.held.begin_try(claim_of(outcome.job))
                 await self._record_group(due)
+            if self.refused and self._refused_due_at <= time.monotonic():
+                for group in list(chunks(self.refused.values(), size)):
+                    await self._record_group(group)
+                self._refused_due_at = time.monotonic() + REFUSED_INTERVAL_SECONDS
             if not self._outcomes:
                 continue
             self._has_new.clear()
@@ -76,7 +88,9 @@ class RecordLoop:
             unsettled = [
                 outcome
                 for outcome in group
-                if (claim := claim_of(outcome.job)) not in settled and claim not in self._held
+                if (claim := claim_of(outcome.job)) not in settled
+                and claim not in self._held
+                and claim not in self.refused
             ]
             self._outcomes[:] = self._outcomes[len(group) :] + unsettled
             unsettled_in_a_row = 0 if len(unsettled) < len(group) else unsettled_in_a_row + len(group)
@@ -85,10 +99,12 @@ class RecordLoop:
                 await loops.wait_for_event(self._has_new, loops.RETRY_INTERVAL_SECONDS)
 
     async def _wait_for_outcomes(self) -> None:
-        if not self._held:
+        left = [self._seconds_to_next_try(claim) for claim in self._held]
+        if self.refused:
+            left.append(self._refused_due_at - time.monotonic())
+        if not left:
             await self._has_new.wait()
             return
-        left = [self._seconds_to_next_try(claim) for claim in self._held]
         await loops.wait_for_event(self._has_new, max(0.0, min(*left, HELD_POLL_SECONDS)))
 
     def _seconds_to_next_try(self, claim: Claim) -> float:
@@ -101,6 +117,7 @@ class RecordLoop:
         settled = await self._record(group)
         for claim in settled:
             self._held.pop(claim, None)
+            self.refused.pop(claim, None)
             self._state.held.release(claim)
             self._on_settled(claim)
         return settled
@@ -110,38 +127,53 @@ class RecordLoop:
             return await self._state.writer.run(finish_jobs, group)
         except Exception as exc:
             # A hook may raise such an error of its own, for ever: then it is tried as any other of a hook.
-            if isinstance(exc, UNAVAILABLE) and hook_of(exc) is None:
-                logger.warning("Could not record %d outcomes, which is tried again: %s", len(group), exc)
+            if is_away(exc) and hook_of(exc) is None:
+                log_retried(logger, "Could not record outcomes, which is tried again", exc)
                 await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
                 return set()
-        return await self._record_one_by_one(group)
+        return set().union(*[await self._record_alone(outcome) for outcome in group])
 
-    async def _record_one_by_one(self, group: Sequence[Outcome]) -> set[Claim]:
-        """Record each outcome in a transaction of its own.
+    async def _record_alone(self, outcome: Outcome) -> set[Claim]:
+        """Record an outcome in a transaction of its own. One at which a hook fails is held, and holds up no other.
 
-        One that the database refuses becomes a failure. One at which a hook fails is held, and holds up no other.
+        One that the database refuses, while it takes a failure in its place, becomes that failure. It is tried again
+        in between, because the database may have become well in the meantime.
         """
-        settled: set[Claim] = set()
-        for outcome in group:
-            job = outcome.job
-            policy = results.policy_at(job.task_path)
-            for is_replaced in (False, True):
-                try:
-                    # A replacement's notify function is not called: the other outcomes would wait for it.
-                    refused = outcomes.failure(job, policy, "result-not-storable") if is_replaced else None
-                    attempted = replace(refused, notify=None) if refused else outcome
-                    record = partial(finish_jobs, [attempted], is_alone=True)
-                    settled |= await self._state.writer.run(record)
+        claim = claim_of(outcome.job)
+        tries: tuple[tuple[bool, Callable[..., set[Claim] | None]], ...] = (
+            (False, finish_jobs),
+            (True, try_to_record),
+            (False, finish_jobs),
+            (True, finish_jobs),
+        )
+        for is_plain, record in tries:
+            try:
+                attempted = _without_values(outcome) if is_plain else outcome
+                settled = await self._state.writer.run(partial(record, [attempted], is_alone=True))
+                if settled is not None:
+                    return settled
+            except Exception as exc:
+                if hook := hook_of(exc):
+                    self._held[claim] = outcome
+                    await self._state.hold(outcome, hook, exc)
                     break
-                except Exception as exc:
-                    if hook := hook_of(exc):
-                        self._held[claim_of(job)] = outcome
-                        await self._state.hold(outcome, hook, exc)
-                        break
-                    if isinstance(exc, UNAVAILABLE):
-                        break  # it stays in the list
-                    logger.exception("Could not store the outcome of job %s", job.id)
-            else:
-                self.unstorable.add(claim_of(job))
-                settled.add(claim_of(job))
-        return settled
+                if is_away(exc):
+                    break  # it stays where it is
+                if claim not in self.refused:
+                    logger.exception("Could not store the outcome of job %s", outcome.job.id)
+                if is_plain:
+                    self._keep_refused(claim, outcome)
+                    break
+        return set()
+
+    def _keep_refused(self, claim: Claim, outcome: Outcome) -> None:
+        if claim not in self.refused and len(self.refused) < MAX_REFUSED:
+            self.refused[claim] = outcome
+            self._refused_due_at = time.monotonic() + REFUSED_INTERVAL_SECONDS
+            self._on_settled(claim)
+
+
+def _without_values(outcome: Outcome) -> Outcome:
+    """Return the failure that stands for an outcome which cannot be stored."""
+    failure = outcomes.failure(outcome.job, results.policy_at(outcome.job.task_path), "result-not-storable")
+    return replace(failure, notify=None)  # the other outcomes would wait for the function

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import chunks
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_retried
+from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, running
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -53,9 +54,7 @@ class ProgressLoop:
                 for group in chunks(jobs):
                     await self._state.writer.run(running.store_progress, group)
             except UNAVAILABLE as exc:
-                logger.warning(
-                    "Could not store the progress of %d jobs, which is tried again: %s", len(jobs), exc
-                )
+                log_retried(logger, "Could not store the progress of jobs, which is tried again", exc)
                 for execution in reported:
                     self._reports.setdefault(claim_of(execution.job), execution)
                 self._has_reports.set()
@@ -82,7 +81,7 @@ class CancelLoop:
             try:
                 requests = await self._state.writer.run(running.cancellations_requested, self._state.worker)
             except UNAVAILABLE as exc:
-                logger.warning("Could not read cancellation requests: %s", exc)
+                log_retried(logger, "Could not read cancellation requests", exc)
                 requests = []
             for id, fence, by_other in requests:
                 if execution := self._state.executions.get((id, fence)):
@@ -96,8 +95,8 @@ class ClaimCheckLoop:
 
     Claims are read on the thread that claims jobs, so that no claim is under way at that moment.
 
-    ``unstorable``
-        Claims without an execution that are not released: their outcome cannot be stored.
+    ``refused``
+        Outcomes of jobs without an execution that are not released: they are tried again.
     ``remove``
         Frees the slot of a void claim.
     """
@@ -106,12 +105,12 @@ class ClaimCheckLoop:
         self,
         state: WorkerState,
         *,
-        unstorable: set[Claim],
+        refused: dict[Claim, Outcome],
         thread_pools: Sequence[DaemonExecutor],
         remove: Callable[[Claim], None],
     ) -> None:
         self._state = state
-        self._unstorable = unstorable
+        self._refused = refused
         self._thread_pools = thread_pools
         self._remove = remove
         #: Claims without an execution at the last check.
@@ -126,7 +125,7 @@ class ClaimCheckLoop:
                 await self._check_claims()
                 await self._extend_deadlines()
             except UNAVAILABLE as exc:
-                logger.warning("Could not check the claims of running jobs: %s", exc)
+                log_retried(logger, "Could not check the claims of running jobs", exc)
 
     async def _check_claims(self) -> None:
         executions = dict(self._state.executions)
@@ -150,10 +149,9 @@ class ClaimCheckLoop:
             execution.is_stopping = True
             task.cancel()
             self._remove(claim)
-        self._unstorable.intersection_update(claimed)
         # The answer to a claim may be lost with a connection. At the first check it may also still be on its way from
         # the claiming thread to the event loop, so jobs are released at the second one.
-        missing = claimed.keys() - self._state.executions.keys() - self._unstorable
+        missing = claimed.keys() - self._state.executions.keys() - self._refused.keys()
         if lost := missing & self._missing:
             logger.warning("Releasing jobs that are claimed but do not run: %d", len(lost))
             await self._state.writer.run(queueing.release, [claimed[claim] for claim in lost])
@@ -162,11 +160,11 @@ class ClaimCheckLoop:
     async def _extend_deadlines(self) -> None:
         """Extend the deadlines of jobs that wait for a thread, whose timeout has not begun.
 
-        And of those whose outcome a hook holds up: another worker would run them again.
+        And of those whose outcome a hook holds up, or the database refuses: another worker would run them again.
         """
         executions = self._state.executions.values()
         waiting = [execution.job for execution in executions if execution.is_waiting_for_thread]
-        waiting += self._state.held.jobs
+        waiting += [*self._state.held.jobs, *(outcome.job for outcome in self._refused.values())]
         if waiting:
             # That of a task that cannot be imported any more is not known.
             timeouts = {job.task_path: self._state.timeouts.get(job.task_path, 0.0) for job in waiting}

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from notifications.db.pools import limit_by_pool
 from notifications.db.signal_queue import SignalQueue
-from notifications.db.transactions import connection
+from notifications.db.transactions import dialect
 from notifications.extension.calls import HookName
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import unrecorded_outcomes
@@ -65,8 +65,7 @@ class WorkerState:
         self._stopping = threading.Event()
         self.writer = Writer(self.signals)
         # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers.
-        has_one_writer = connection().vendor == "sqlite"
-        self.claim_writer = self.writer if has_one_writer else Writer(self.signals)
+        self.claim_writer = self.writer if dialect().has_one_writer else Writer(self.signals)
 
     @property
     def max_sync_threads(self) -> int:

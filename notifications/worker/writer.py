@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 
 from django.db import reset_queries
 
-from notifications.db.deadlines import limit_this_thread
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.threads import DaemonExecutor
-from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, lock_time
+from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, dialect, lock_time
 from notifications.db.unavailable import classify
 from notifications.db.unusable import discard_unusable
 
@@ -46,7 +45,7 @@ class Writer:
 
     def __init__(self, signals: SignalQueue | None = None) -> None:
         self._signals = signals
-        self._executor = DaemonExecutor(1, "notifications-writer")
+        self._executor = DaemonExecutor(1, "notifications-writer", is_limited=True)
         self._data_version: int | None = None
         self._other_process_wrote_at = 0.0
         self._locked_seconds = 0.0
@@ -65,7 +64,6 @@ class Writer:
     def _call(self, function: Callable[..., T], *args: Any) -> T:
         if time.monotonic() - lock_time.until > QUIET_SECONDS:
             self._locked_since_quiet = 0.0
-        limit_this_thread()
         deferred.calls = []
         if self._signals:
             self._signals.use_on_this_thread()
@@ -93,12 +91,10 @@ class Writer:
                 call()
             except Exception as exc:  # the pause that follows is for all
                 logger.warning("A deferred call of the writer failed: %s", exc)
-        db = connection()
-        if db.vendor != "sqlite" or self._locked_since_quiet < BURST_SECONDS:
+        if self._locked_since_quiet < BURST_SECONDS:
             return
-        with db.cursor() as cursor:
-            cursor.execute("PRAGMA data_version")
-            (version,) = cursor.fetchone()
+        if (version := dialect().read_version(connection())) is None:
+            return
         now = time.monotonic()
         if version != self._data_version:
             self._data_version, self._other_process_wrote_at = version, now

@@ -115,7 +115,6 @@ PAGES = {
     "notification_delete": ("notification/{notification}/delete/", NOBODY),
     "broadcast_changelist": ("broadcast/", VIEW_BROADCASTS),
     "broadcast_change": ("broadcast/{broadcast}/change/", VIEW_BROADCASTS),
-    "broadcast_state": ("broadcast/{broadcast}/state/", VIEW_BROADCASTS),
     "broadcast_history": ("broadcast/{broadcast}/history/", VIEW_BROADCASTS),
     "broadcast_add": ("broadcast/add/", [{"add_notification"}]),
     "broadcast_withdraw": ("broadcast/{broadcast}/withdraw/", [{"withdraw_broadcast"}]),

@@ -1,6 +1,7 @@
 """Numbering in one process: seqs of rows, and the head and unread of streams."""
 
 import re
+import time
 
 import pytest
 from django.db import connection, transaction
@@ -237,15 +238,16 @@ def test_ring_follows_the_commit(user):
     )
 
 
-def test_number_of_rings_is_limited(on_sqlite):
-    """Once there are 10,000, the newest 5,000 are kept."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO notifications_ring (user_id, origin) WITH RECURSIVE n (i) AS "
-            "(SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) SELECT i, 0 FROM n"
-        )
+def test_rings_are_deleted_within_a_minute(on_sqlite):
+    """Once one is older than 50 s, those of the last 20 s are kept; also after the clock was set back."""
+    now = int(time.time())
+    kept = {1: -1, 2: -49}
+    Ring.objects.bulk_create(Ring(user_id=user, rung_at=now + seconds) for user, seconds in kept.items())
     streams.number_pending()
-    assert Ring.objects.count() == 10_000
-    streams.ring([10_000])
-    streams.number_pending()
-    assert list(Ring.objects.order_by("id").values_list("user", flat=True)) == list(range(5_001, 10_001))
+    assert set(Ring.objects.values_list("user", flat=True)) == {1, 2}
+    for oldest in (-52, 3600):
+        Ring.objects.all().delete()
+        ages = {1: oldest, 2: -25, 3: -15, 4: 0}
+        Ring.objects.bulk_create(Ring(user_id=user, rung_at=now + seconds) for user, seconds in ages.items())
+        streams.number_pending()
+        assert set(Ring.objects.values_list("user", flat=True)) == {3, 4}

@@ -206,7 +206,7 @@ def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, client, 
     with CaptureQueriesContext(connection) as queries:
         get(client, "inbox")
         page = get(client, "inbox", after=INBOX_SIZE // 2 + 1).context["page"]
-        assert [(group.key, group.total) for group in page.groups.values()] == [("n:large", 1_000)]
+        assert [(group.key, group.total) for group in page.listed.groups.values()] == [("n:large", 1_000)]
         assert len(get(client, "inbox", after=100, group="n:large").context["page"].rows) == 25
     for sql in (query["sql"] for query in queries.captured_queries if table in query["sql"]):
         assert pages_read(sql) < MAX_READ_PER_COUNT[connection.vendor], explain(sql)

@@ -250,7 +250,8 @@ apps = ["django.contrib.auth", "django.contrib.contenttypes", "notifications"]
 settings.configure(DATABASES={{"default": {database!r}}}, INSTALLED_APPS=apps)
 django.setup()
 from django.db import connection
-from notifications.db.threads import DaemonExecutor, check_connections
+from notifications.db.thread_connections import check_connections
+from notifications.db.threads import DaemonExecutor
 
 def connect():
     connection.ensure_connection()

@@ -57,8 +57,7 @@ def test_a_process_on_a_new_database(site):
     )
     assert "no issues" in site.manage("check", "--database", "default", "--tag", "database")
     worker = site.start("worker", "manage.py", "run_jobs")
-    worker.wait_for_line("The database is not migrated")
-    worker.wait_for_line("The worker waits for the database")
+    worker.wait_for_line("ERROR notifications: The database is not migrated")
     site.manage("migrate", "--verbosity", "0")
     worker.wait_until(lambda: site.rows("SELECT id FROM notifications_worker"), what="the worker's row")
     assert "No migrations to apply" in site.manage("migrate")
@@ -126,10 +125,10 @@ def test_a_database_of_another_commit(db):
 def test_a_database_of_another_app(hq_database):
     """All name the app and how its table is set aside, and none a newer version or `migrate`, which refuses."""
     (error,) = database_checks()
-    assert error.id == "notifications.E001" and "import_hq --set-aside" in error.hint
+    assert error.id == "notifications.E001" and "RENAME TO hq_notification" in error.hint
     assert "django-notifications-hq" in error.msg
     assert system_checks("E001", tags=None) == []
-    with pytest.raises(ImproperlyConfigured, match=r"django-notifications-hq.*import_hq --set-aside"):
+    with pytest.raises(ImproperlyConfigured, match=r"django-notifications-hq.*RENAME TO hq_notification"):
         schema.refuse(schema.find_mismatch())
     assert_doctor_says(error.msg, error.hint)
 

@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.db import UNAVAILABLE, is_unavailable, retrying_atomic, transactions
 from notifications.db.sqlstates import SQLSTATES, Meaning, is_not_migrated, sqlstate_of
 from notifications.extension import Duty, Upkeep, Where
-from notifications.models import DutyRun, Notification, Ring
+from notifications.models import DutyRun, Job, Notification, Ring
 from tests.http.conftest import assert_problem
 from tests.http.test_idempotency import post
 from tests.jobs import tasks
@@ -21,10 +21,23 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: Full codes for the classes in the table, and one that the table does not have.
-CODES = ["08006", *(code for code in SQLSTATES if len(code) == 5), "54000", "53100", "22001"]
-TEMPORARY = set(CODES) - {"54000", "22001"}
-CLOSING = {"08006", "25006", "25P03", "25P04", "26000", "57P01", "57P02", "57P03", "57P04", "57P05"}
+#: Codes that the table does not have, of which the class of the exception does not say what they mean.
+UNLISTED = ["0A000", "72000", "XX000", "XX001", "MY001"]
+#: Full codes for the classes in the table, and some that the table does not have.
+CODES = [
+    *("08006", "54000", "53100", "22001", "P0001", *UNLISTED),
+    *(code for code in SQLSTATES if len(code) == 5),
+]
+TEMPORARY = set(CODES) - {"54000", "22001", "P0001"}
+CLOSING = {
+    *("08006", "25006", "25P03", "25P04", "26000", "42P05", *UNLISTED),
+    *("57P01", "57P02", "57P03", "57P04", "57P05"),
+}
+
+#: Those of them that are about no value.
+LISTED_TEMPORARY = TEMPORARY - set(UNLISTED)
+#: A row that becomes a success or a failure. A sequence counts them, also those of transactions that are rolled back.
+ENDS = "NEW.state IN ('succeeded', 'failed') AND nextval('tries_{}') > 0"
 
 
 @pytest.fixture
@@ -56,10 +69,14 @@ def raises(code, table, event, condition="true"):
             cursor.execute(f"DROP TRIGGER fail ON {table}")
 
 
-def backend():
+def query(sql):
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
+        cursor.execute(sql)
         return cursor.fetchone()[0]
+
+
+def backend():
+    return query("SELECT pg_backend_pid()")
 
 
 def test_a_transaction_of_the_app(on_postgres, short_retries, user):
@@ -107,13 +124,31 @@ def test_a_worker(on_postgres, short_retries, worker, user):  # noqa: F811
         until_state(claimed, "succeeded")
         with raises(code, "notifications_job", "UPDATE", "NEW.state = 'succeeded'"):
             recorded = tasks.add.using(owner=user).enqueue(1, 2)
-            if code in TEMPORARY:
+            if code in LISTED_TEMPORARY:
                 wait_until(lambda: not worker.worker._record_loop.is_empty)
             else:
                 until_state(recorded, "failed")
-        job = until_state(recorded, "succeeded" if code in TEMPORARY else "failed")
+        job = until_state(recorded, "succeeded" if code in LISTED_TEMPORARY else "failed")
         states[code] = job.attempt
     assert states == dict.fromkeys(CODES, 1)
+
+
+@pytest.mark.timeout(300)
+def test_an_outcome_of_which_a_failure_is_refused_too(on_postgres, short_retries, worker, monkeypatch):  # noqa: F811
+    """No value is at fault, so it is kept and recorded later, whatever the code is. No job runs twice."""
+    monkeypatch.setattr("notifications.worker.record_loop.REFUSED_INTERVAL_SECONDS", 0.1)
+    jobs, codes = {}, set(CODES) - LISTED_TEMPORARY
+    for code in codes:
+        tries = f"SELECT last_value FROM tries_{code.lower()}"
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE SEQUENCE tries_{code.lower()}")
+        with raises(code, "notifications_job", "UPDATE", ENDS.format(code.lower())):
+            result = tasks.add.enqueue(1, 2)
+            wait_until(lambda tries=tries: query(tries) > 6, what=f"tries to record with {code}")
+            assert Job.objects.get(id=result.id).state == "running"
+        jobs[code] = result
+    attempts = {code: until_state(result, "succeeded").attempt for code, result in jobs.items()}
+    assert attempts == dict.fromkeys(codes, 1)
 
 
 def test_a_request(on_postgres, short_retries, user_client, settings):

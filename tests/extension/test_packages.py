@@ -21,7 +21,7 @@ from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-LEFT_OUT = ("contrib.schedules", "contrib.webhooks", "contrib.hq", "contrib.wagtail", "contrib.jazzmin", "migrations")
+LEFT_OUT = ("contrib.schedules", "contrib.webhooks", "contrib.wagtail", "contrib.jazzmin", "migrations")
 names = []
 def find(package):
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):

@@ -7,7 +7,7 @@ import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connection, transaction
 
-from notifications.db.threads import close_idle_connections
+from notifications.db.thread_connections import close_idle_connections
 from notifications.http import waiting_requests
 from notifications.realtime.hub import current_hub
 from tests.realtime.conftest import in_thread, sign_in, until

@@ -8,7 +8,9 @@ from tests.http.conftest import urls, user_client  # noqa: F401 (fixtures)
 @pytest.fixture
 def set_lists(monkeypatch):
     """set_lists(PAGE_SIZE=4) sets what a page of the inbox shows."""
-    return lambda **to: [monkeypatch.setattr(f"notifications.inbox.lists.{name}", to[name]) for name in to]
+    return lambda **to: [
+        monkeypatch.setattr(f"notifications.inbox.inbox_page.{name}", to[name]) for name in to
+    ]
 
 
 @pytest.fixture

@@ -459,3 +459,53 @@ class TestChanges:
         strict = client_of(user, enforce_csrf_checks=True)
         for url in (reverse("notifications:inbox-mark"), reverse("notifications:inbox-undo")):
             assert strict.post(url).status_code == 403
+
+
+class TestOneValue:
+    """The page is a value, which reads each part once, when a template first asks for it."""
+
+    @pytest.fixture
+    def many(self, user):
+        for number in range(30):
+            level, group = ("error", "x") if number % 5 == 0 else ("info", None)
+            notify(user, f"note {number}", category=f"c{number % 3}", level=level, group=group)
+        notify(user, "Ship?")
+        Notification.objects.filter(title="Ship?").update(open_question=uuid.uuid4())
+        return user
+
+    @pytest.mark.parametrize(
+        ("query", "most"),
+        [
+            ({}, 7),
+            ({"view": "done"}, 4),
+            ({"category": "c1", "selected": "all"}, 5),
+            ({"q": "note"}, 5),
+            ({"after": 20}, 6),
+            ({"part": "views"}, 3),
+            ({"part": "message", "changed": "read-" + "0" * 32}, 2),
+        ],
+        ids=str,
+    )
+    def test_queries(self, user_client, many, query, most, django_assert_max_num_queries):
+        read_page(user_client)
+        with django_assert_max_num_queries(most):
+            read_page(user_client, **query)
+
+    def test_queries_of_a_group(self, user_client, many, django_assert_max_num_queries):
+        read_page(user_client)
+        key = Notification.objects.filter(group_key__isnull=False)[0].group_key
+        with django_assert_max_num_queries(7):
+            page = read_page(user_client, group=key)
+        assert page.count("notifications-waiting") == 0 and titles(page)[0] == "note 25"
+        with django_assert_max_num_queries(5):
+            assert "6 failed" in read_page(user_client, group=key, part="views")
+
+    def test_it_is_read_once(self, user_client, many, django_assert_num_queries):
+        """The value of the page, which a template of the project may ask again, makes no query after it."""
+        page = user_client.get(INBOX).context["page"]
+        with django_assert_num_queries(0):
+            [waiting, *others] = page.sections
+            assert [item.notification.title for item in waiting.rows] == ["Ship?"]
+            assert sum(len(section.rows) for section in others) == len(page.rows) - 1
+            assert page.urls["older"] and page.urls["newer"] == page.questions_url == ""
+            assert not page.failed and page.group is None and page.total == ""

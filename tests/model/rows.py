@@ -1,6 +1,7 @@
 """The changes of rows in the model, by writers, workers, users, operators and crashes."""
 
 import uuid
+from contextlib import nullcontext
 from io import StringIO
 
 from django.core.management import call_command
@@ -21,12 +22,12 @@ WORKER = uuid.uuid4()
 
 
 def notify_users(users, count, key, end):
-    """Notify in a transaction that is "committed", "rolled back", or "killed" between its commit and the numbering."""
+    """Notify "one by one", or in a transaction that is "committed", "rolled back", or "killed" before the numbering."""
     if end == "killed":
         rows = [build_notification(user.pk, f"left {nth}", key=key) for nth in range(count) for user in users]
         Notification.objects.bulk_create(rows)
         return
-    with transaction.atomic():
+    with transaction.atomic() if end != "one by one" else nullcontext():
         for nth in range(count):
             notify(users, f"note {nth}", key=key)
         if end == "rolled back":

@@ -64,12 +64,13 @@ class Delivery(RuleBasedStateMachine):
         self.backup = rows.back_up(self.users)
         self.wait_until_converged()
 
-    def ring(self, sender, users, **kwargs):
-        """Deliver a ring, lose it, deliver it twice, or keep it for ring_late()."""
+    def ring(self, sender, users, changes, **kwargs):
+        """Deliver a ring with what it carries, lose it, deliver it twice, or keep it for ring_late()."""
+        rung_users = {user: changes.get(user, ()) for user in users}
         for _ in range({"received": 1, "doubled": 2}.get(self.ring_fate, 0)):
-            self.deliver_ring(frozenset(users))
+            self.deliver_ring(rung_users)
         if self.ring_fate == "late":
-            self.late_rings.append(frozenset(users))
+            self.late_rings.append(rung_users)
 
     def deliver_ring(self, users):
         for callback in tuple(listeners):
@@ -77,9 +78,15 @@ class Delivery(RuleBasedStateMachine):
 
     # Changes of rows
 
-    @rule(bits=user_bits, count=st.integers(1, 4), key=st.sampled_from(["", "", "k"]), ring_fate=ring_fates)
-    def notify(self, bits, count, key, ring_fate):
-        self.change(ring_fate, rows.notify_users, self.select_users(bits), count, key, "committed")
+    @rule(
+        bits=user_bits,
+        count=st.integers(1, 4),
+        key=st.sampled_from(["", "", "k"]),
+        end=st.sampled_from(["committed", "one by one"]),
+        ring_fate=ring_fates,
+    )
+    def notify(self, bits, count, key, end, ring_fate):
+        self.change(ring_fate, rows.notify_users, self.select_users(bits), count, key, end)
 
     @rule(bits=user_bits, count=st.integers(1, 4), key=st.sampled_from(["", "k"]))
     def kill_between_commit_and_numbering(self, bits, count, key):
@@ -170,9 +177,9 @@ class Delivery(RuleBasedStateMachine):
             device.connection.to_server.append({"op": "ping"})
 
     @precondition(lambda self: self.late_rings)
-    @rule()
-    def ring_late(self):
-        for users in self.late_rings:
+    @rule(data=st.data())
+    def ring_late(self, data):
+        for users in data.draw(st.permutations(self.late_rings)):
             self.deliver_ring(users)
         self.late_rings.clear()
         self.loop.settle()

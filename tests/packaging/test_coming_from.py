@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import pytest
 
@@ -234,10 +235,9 @@ def test_from_django_notifications_hq(tmp_path, wheel, postgres):
     project = Hq(tmp_path, wheel, postgres)
     project.make()
     page = DOCS / "how-to/from-django-notifications-hq.md"
-    project.append(project.settings, blocks(page, "python")[1])
-    [commands] = blocks(page, "sh")
-    for command in commands.splitlines():
-        project.manage(*command.split()[2:])
+    project.write("mysite/hq.py", blocks(page, "python")[1])
+    for command in blocks(page, "sh")[0].splitlines():
+        project.manage(*shlex.split(command)[2:])
     rows, unread = json.loads(project.shell(READ_NOTIFICATIONS).splitlines()[-1])
     assert rows.keys() == project.before.keys() and len(rows) == 30
     assert unread == sum(is_unread for _, is_unread in project.before.values()) == 19

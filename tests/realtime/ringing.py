@@ -18,7 +18,7 @@ from notifications import streams
 from notifications.realtime import doorbell
 
 def record(users, queue):
-    call = {"pid": os.getpid(), "at": time.time(), "users": list(users), "queue": queue}
+    call = {"pid": os.getpid(), "at": time.time(), "users": list(users), "queue": queue, "changes": users}
     os.write(1, (json.dumps(call) + "\\n").encode())
 
 def listen():
@@ -56,7 +56,7 @@ class ListenerProcess:
 
     @property
     def calls(self):
-        """The recorded calls of its callback, each {"pid", "at", "users", "queue"}."""
+        """The recorded calls of its callback, each {"pid", "at", "users", "queue", "changes"}."""
         return [json.loads(line) for line in self.process.output.splitlines() if line.startswith("{")]
 
     @property

@@ -13,6 +13,7 @@ from notifications.outbound.slots import slots
 from tests.jobs import hostile_tasks, leaking_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.outbound.upstream import Upstream
+from tests.support.checks import doctor
 from tests.support.waiting import wait_until
 
 RAISED = {
@@ -193,6 +194,19 @@ def test_sync_tasks_that_do_not_end(start_worker, gate, caplog, one_sync_thread)
     assert tasks.slow_sync.module_path in caplog.text
 
 
+def test_doctor_counts_calls_that_do_not_end(start_worker, gate, settings, one_sync_thread):
+    """Those of sync tasks as well as those of periodic work."""
+    settings.NOTIFICATIONS |= {"LEASE": 4}
+    start_worker()
+    until_done(tasks.slow_sync.enqueue(0))
+    wait_until(
+        lambda: "code of the project that do not return: 1." in doctor("workers")[0]["message"],
+        what="doctor to count the call",
+    )
+    gate.set()
+    wait_until(lambda: "do not return" not in doctor("workers")[0]["message"], what="the call to return")
+
+
 def test_a_sync_task_whose_call_waits_for_a_slot(worker, settings):
     """The wait ends with the timeout, and the thread with it. Nothing is sent."""
     upstream = Upstream()
@@ -234,11 +248,11 @@ def test_jobs_without_a_thread_are_requeued(start_worker, monkeypatch, gate, one
 
 def test_queries_of_async_tasks_share_connections(worker):
     """There is one connection per thread, not one per query, although CONN_MAX_AGE is 0."""
-    opened = []
+    opened = set()
 
-    def count(**kwargs):
+    def count(connection, **kwargs):
         if threading.current_thread().name.startswith("notifications-database"):
-            opened.append(threading.current_thread().name)
+            opened.add(connection.connection)
 
     connection_created.connect(count)
     try:
@@ -285,13 +299,6 @@ def test_a_broken_connection(worker, user):
     until_done(leaking_tasks.break_connection.enqueue())
     after = until_done(*(leaking_tasks.count_users.enqueue() for _ in range(3)))
     assert [json.loads(job.result) for job in after] == [1, 1, 1]
-
-
-def test_async_tasks_share_eight_database_threads(worker):
-    """asgiref's default is one thread for the whole process."""
-    results = [tasks.thread_name.enqueue() for _ in range(32)]
-    names = {json.loads(job.result) for job in until_done(*results)}
-    assert names == {f"notifications-database-{number}-1" for number in range(8)}
 
 
 def test_sync_tasks_run_on_daemon_threads(worker):

@@ -57,19 +57,22 @@ class TestRefusedByTheDatabase:
         assert json.loads(job.error)["type"] == "result-not-storable"
         assert Attempt.objects.get(job_id=job.id).outcome == "failed"
 
-    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker):
-        """The job stays in the state running until its deadline and is not executed again. Other jobs run."""
+    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, monkeypatch):
+        """The job stays running, without its slot, and is recorded when the database takes it. Other jobs run."""
+        monkeypatch.setattr("notifications.worker.record_loop.REFUSED_INTERVAL_SECONDS", 0.1)
         with ExitStack() as faults:
             with transaction.atomic():
                 poison = tasks.noop.enqueue()
                 id = poison.id.replace("-", "-?")
-                faults.enter_context(refused(f"{ENDS}.*{id}", error=DataError))
-            wait_until(lambda: worker.worker._record_loop.unstorable, what="the claim to be unstorable")
+                tries = faults.enter_context(refused(f"{ENDS}.*{id}", error=DataError))
+            wait_until(lambda: len(tries) > 6, what="several tries to record it")
             until_done(*(tasks.noop.enqueue() for _ in range(3)))
             checks = faults.enter_context(preceded(READS_CLAIMS, lambda: None, times=None))
             wait_until(lambda: len(checks) > 4, what="several checks of the claims")
             job = Job.objects.get(id=poison.id)
             assert (job.state, job.attempt, job.fence) == ("running", 1, 1)
+        [job] = until_done(poison)
+        assert (job.state, job.attempt) == ("succeeded", 1)
 
 
 def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch):

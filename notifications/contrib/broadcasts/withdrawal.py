@@ -15,7 +15,7 @@ from notifications import streams, times
 from notifications.api import policy
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import POLICY, finish, read_broadcast
-from notifications.db import connection, database, fair_atomic
+from notifications.db import connection, database, fair_atomic, lock_query
 from notifications.exceptions import JobError
 from notifications.extension import RecordedTransaction
 from notifications.inbox import require_permission
@@ -114,9 +114,7 @@ def _archive_chunk(broadcast: UUID, after: UUID | None) -> tuple[WithdrawnChunk,
     )
     following = rows if after is None else rows.filter(id__gt=after)
     ids = list(following.order_by("id").values_list("id", flat=True)[:MAX_ROWS_PER_CHUNK])
-    lockable = rows.filter(id__in=ids)
-    if db.features.has_select_for_update_skip_locked:
-        lockable = lockable.select_for_update(skip_locked=True, no_key=True)
+    lockable = lock_query(rows.filter(id__in=ids))
     # An UPDATE locks in no order, so the rows are locked first, by id.
     locked = dict(lockable.order_by("id").values_list("id", "user_id")) if ids else {}
     if locked:

@@ -12,7 +12,7 @@ from celery.concurrency import get_implementation
 from django.db import connections
 
 from notifications.contrib.celery.engine import ROW_PREFIX
-from notifications.db import QUERY_ERRORS, connection
+from notifications.db import QUERY_ERRORS, dialect
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.extension import Upkeep, Where
 from notifications.worker import Lease, SignalQueue, SupervisedThread
@@ -85,7 +85,7 @@ def prepare(sender: Any = None, **kwargs: Any) -> None:
     copies of its locks that are never released, and waits for them for ever.
     """
     global _main
-    if connection().vendor == "sqlite" and "prefork" in get_implementation(sender.pool_cls).__module__:
+    if dialect().runs_in_process and "prefork" in get_implementation(sender.pool_cls).__module__:
         raise SystemExit(  # Celery logs any other exception of a receiver, and goes on
             "Celery's pool prefork does not work with SQLite. Start the worker with --pool threads, or use PostgreSQL."
         )

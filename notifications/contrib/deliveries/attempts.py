@@ -21,7 +21,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db.models import QuerySet
 
 from notifications import times
-from notifications.api import DATABASE_UNAVAILABLE, apause, pause, requester
+from notifications.api import apause, pause, requester
 from notifications.conf import settings
 from notifications.contrib.deliveries import outages
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, Reach, settle
@@ -33,17 +33,18 @@ from notifications.contrib.deliveries.errors import (
     record_by_channel,
 )
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
-from notifications.contrib.deliveries.outages import ChannelSuspended
 from notifications.contrib.deliveries.preferences import remember_dead_address
 from notifications.contrib.deliveries.storing import end, fail, postpone, reopen, storable, store, update
 from notifications.db import (
     RETRIED_ERRORS,
+    app_sync_to_async,
     chunks,
     database,
     fair_atomic,
     insert_rows,
     lock_query,
     new_row,
+    project_code,
     retry_while_unavailable,
 )
 from notifications.extension import AddressGone, Channel, ChannelMessage, hooks
@@ -123,51 +124,43 @@ def send_open(context: Any, **options: bool) -> str:
     try:
         opened = open_deliveries(context, **options)
         return str(State.SKIPPED) if opened is None else record_answer(opened, _send(opened))
-    except ChannelSuspended as exc:
+    except outages.ChannelSuspended as exc:
         pause(str(exc), exc.duration)
         raise
 
 
 def _send(opened: Opened) -> Exception | None:
     """Send a message, and return what the channel has raised."""
-    try:
+    with project_code.catching() as caught:  # templates, backends and channels of the project raise anything
         check_site_url()
         sending = opened.channel.send(opened.message)
         if isawaitable(sending):
             async_to_sync(_wait)(sending, opened.message.user)
-    except DATABASE_UNAVAILABLE:  # before anything was sent
-        raise
-    except Exception as exc:  # templates, backends and channels of the project raise anything
-        return exc
-    return None
+    return caught.error
 
 
 async def asend_open(context: Any, **options: bool) -> str:
     """Do what ``send_open()`` does, by a channel whose ``send()`` is async."""
     try:
-        opened = await sync_to_async(open_deliveries)(context, **options)
+        opened = await app_sync_to_async(open_deliveries)(context, **options)
         if opened is None:
             return str(State.SKIPPED)
         error = await _asend(opened)
         # It is recorded also if the time of the attempt is over: calls that wait for the database are in line.
-        return await asyncio.shield(sync_to_async(record_answer)(opened, error))
-    except ChannelSuspended as exc:
+        return await asyncio.shield(app_sync_to_async(record_answer)(opened, error))
+    except outages.ChannelSuspended as exc:
         await apause(str(exc), exc.duration)
         raise
 
 
 async def _asend(opened: Opened) -> Exception | None:
-    try:
+    with project_code.catching() as caught:
         check_site_url()
         send: Any = opened.channel.send
         if not iscoroutinefunction(send):  # It was, when the job was enqueued.
             send = sync_to_async(send)
         await _wait(send(opened.message), opened.message.user)
-    except DATABASE_UNAVAILABLE:
-        raise
-    except Exception as exc:
-        return exc
-    return None
+    return caught.error
 
 
 async def _wait(sending: Any, user: Any) -> None:
@@ -197,7 +190,7 @@ def open_deliveries(
     ``is_joined``
         As in ``ChannelMessage``.
 
-    Raises ``ChannelSuspended``, and ``TemporaryError`` where the channel cannot read the addresses of the user.
+    Raises ``outages.ChannelSuspended``, and ``TemporaryError`` where the channel cannot read the addresses of the user.
     """
     job = UUID(context.task_result.id)
     deliveries = Delivery.objects.using(database()).filter(job=job)
@@ -207,15 +200,13 @@ def open_deliveries(
     channel, outage = hooks.find_channel(first.channel), outages.read(first.channel)
     if not is_resend and not outages.may_try(outage):
         if is_digest:
-            raise ChannelSuspended(channel.name)
+            raise outages.ChannelSuspended(channel.name)
         postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
-    try:
+    with project_code.catching() as caught:  # the channel, and models of the project, raise anything
         reach = _read_reach(channel, first, recipient)
-    except RETRIED_ERRORS:
-        raise
-    except Exception as exc:  # the channel, and models of the project, raise anything
+    if exc := caught.error:
         text = storable(f"Could not read the addresses by {channel.name}: {type(exc).__name__}: {exc}")
         store(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), of_job=job, error=text)
         raise TemporaryError(text, context.attempt) from exc
@@ -305,10 +296,10 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
     The answer of a server must not be forgotten, or the message would be sent twice: while the database is away it is
     tried again, for as long as the process lives. Others take the job only a whole lease after the database is back.
 
-    Raises ``TemporaryError``, ``DeliveryError`` and ``ChannelSuspended``.
+    Raises ``TemporaryError``, ``DeliveryError`` and ``outages.ChannelSuspended``.
     """
-    retry_while_unavailable(partial(record_by_channel, opened.channel, opened.message, error))
-    is_suspended = retry_while_unavailable(partial(_record_outage, opened, error))
+    by_channel = partial(record_by_channel, opened.channel, opened.message, error)
+    _, is_suspended = map(retry_while_unavailable, (by_channel, partial(_record_outage, opened, error)))
     return retry_while_unavailable(partial(_record, opened, error, is_suspended))
 
 
@@ -337,7 +328,7 @@ def _record(opened: Opened, error: Exception | None, is_suspended: bool) -> str:
         update(deliveries, opened.never_attempted, attempted_at=None)
     if is_suspended and message.is_digest:
         store(ids, of_job=job, error=text)
-        raise ChannelSuspended(channel.name)
+        raise outages.ChannelSuspended(channel.name)
     if is_suspended and not opened.is_resend:  # which has its retries
         store(ids, of_job=job, error=text, state=State.PENDING, due_at=times.now(), job=None)
         return str(State.PENDING)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
@@ -21,7 +20,7 @@ from notifications.contrib.deliveries.errors import PASSING_STATUS_CODES
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.contrib.deliveries.preferences import read_reader
 from notifications.contrib.deliveries.quiet_hours import zone_of
-from notifications.db import database, retrying_atomic
+from notifications.db import app_sync_to_async, database, retrying_atomic
 from notifications.exceptions import NotificationsError
 from notifications.extension import AddressGone, Channel, ChannelMessage, WrongDeclaration, hooks
 from notifications.http import encode_json
@@ -63,7 +62,7 @@ class Push(Channel):
     async def send(self, message: ChannelMessage) -> None:
         from notifications import outbound  # with aiohttp, in processes that send only
 
-        device, body, headers = await sync_to_async(make_request)(message)
+        device, body, headers = await app_sync_to_async(make_request)(message)
         # The body of the answer is not read, but for the reason of a refusal.
         async with outbound.stream(
             "POST",
@@ -73,6 +72,7 @@ class Push(Channel):
             deadline=DEADLINE_SECONDS,
             retries=0,
             follow_redirects=False,
+            is_user_url=True,
         ) as response:
             if 300 <= response.status < 400:
                 raise ValueError("The push service redirects to another address, which is not followed.")

@@ -14,7 +14,6 @@ from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, router
 from django.db.models import Exists, OuterRef, QuerySet
@@ -37,12 +36,13 @@ from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db import (
-    RETRIED_ERRORS,
+    app_sync_to_async,
     database,
     database_now,
     database_now_sql,
     fair_atomic,
     lock_query,
+    project_code,
     retrying_atomic,
 )
 from notifications.extension import Channel, Duty, Upkeep, hooks
@@ -211,12 +211,11 @@ def resend(id: UUID) -> str:
     if recipient is not None:
         reach = Reach(is_active=recipient.is_active)
         if not channel.has_many_addresses:  # of which one may be new: the job looks
-            try:
+            with project_code.catching() as caught:
                 reach = reach._replace(addresses=check_addresses(channel, channel.addresses(recipient.user)))
-            except RETRIED_ERRORS:
-                raise
-            except Exception as exc:
-                logger.warning("Could not read the addresses by %s, which its job will read: %r", name, exc)
+            if caught.error:
+                text = "Could not read the addresses by %s, which its job will read: %r"
+                logger.warning(text, name, caught.error)
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return gettext("No backend in TASKS stores jobs.")
     job = _prepare_job(channel, id, user, is_resend=True)
@@ -299,5 +298,5 @@ def deliver_digest(context: Any, user: str, is_joined: bool = False) -> str:
 @policy(title="Deliver a digest", concurrency_key="send:{user}", concurrency=MAX_PER_USER, **POLICY)
 async def deliver_digest_async(context: Any, user: str, is_joined: bool = False) -> str:
     """Do what ``deliver_digest()`` does, by a channel whose ``send()`` is async: no thread for e-mails waits for it."""
-    await sync_to_async(digests.close)(UUID(context.task_result.id))
+    await app_sync_to_async(digests.close)(UUID(context.task_result.id))
     return await asend_open(context, is_digest=True, is_joined=is_joined)

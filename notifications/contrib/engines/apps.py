@@ -33,6 +33,7 @@ class EngineDispatch(Dispatch):
     """Wakes the processes of engines."""
 
     wake_after_commit = import_later("wakeups.wake_after_commit")
+    wake_for_queue = import_later("wakeups.wake_for_queue")
     find_missing_process = import_later("unserved.find_missing_process")
     taken_queues = import_later("unserved.taken_queues")
     describe_unserved = import_later("unserved.describe_unserved")

@@ -68,6 +68,13 @@ def wake_after_commit(jobs: Iterable[Job]) -> None:
         )
 
 
+def wake_for_queue(name: str) -> None:
+    """Send messages for the jobs of a queue that may begin now."""
+    if aliases := aliases_with_engines():
+        waiting = WaitingQueues(aliases, 0, MAX_MESSAGES, (name,)).read()
+        send(Counter({queue: found.jobs for queue, found in waiting.items()}))
+
+
 def send(counts: Counter[BackendQueue]) -> None:
     """Send so many messages for each queue, in the background."""
     if is_test_runner() and not enabled_in_tests:

@@ -11,9 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-
-from notifications.db import user_keys_of
+from notifications.db import app_sync_to_async, user_keys_of
 from notifications.exceptions import QuestionDoesNotExist
 
 if TYPE_CHECKING:
@@ -112,7 +110,7 @@ def answer(job: Any, name: str, value: Any, *, user: Any, via: str = "") -> Answ
 
 async def aanswer(job: Any, name: str, value: Any, *, user: Any, via: str = "") -> Answer:
     """See answer()."""
-    return await sync_to_async(answer)(job, name, value, user=user, via=via)
+    return await app_sync_to_async(answer)(job, name, value, user=user, via=via)
 
 
 def open_questions(user: Any, *, limit: int = 100) -> list[QuestionInfo]:
@@ -131,7 +129,7 @@ def open_questions(user: Any, *, limit: int = 100) -> list[QuestionInfo]:
 
 async def aopen_questions(user: Any, *, limit: int = 100) -> list[QuestionInfo]:
     """See open_questions()."""
-    return await sync_to_async(open_questions)(user, limit=limit)
+    return await app_sync_to_async(open_questions)(user, limit=limit)
 
 
 def describe_answer(question: Wait, user: Any) -> Answer:

@@ -30,6 +30,8 @@ from notifications.worker import DaemonExecutor, NoThread
 
 logger = logging.getLogger("notifications.outbound")
 
+#: Ends the key of the limit of calls to URLs that users choose: after the name of the rate, as an argument of a task.
+USER_URLS = "(URLs of users)"
 #: Threads that take tokens.
 MAX_THREADS = 4
 #: Seconds after which a call that has found the database away asks again.
@@ -68,6 +70,8 @@ class _Budget:
     """The tokens of a host's rate that this process has, and the calls that wait for one."""
 
     rate: Rate
+    #: That of the limit.
+    key: str
     lock: threading.Lock = field(default_factory=threading.Lock)
     tokens: int = 0
     valid_until: float = 0.0
@@ -116,7 +120,7 @@ class _Budget:
         with self.lock:
             if self.taking is None:
                 slice_size = min(len(self.waiting), max(1, self.rate.count // 100), self.rate.burst_at_once)
-                self.taking = taking = _executor().submit(_take, self.rate, slice_size)
+                self.taking = taking = _executor().submit(tokens.take, self.rate, self.key, slice_size)
             else:
                 return self.taking
         # It calls back at once if the future is done already.
@@ -137,15 +141,15 @@ class _Budget:
 class RateGate(outbound.Gate):
     """Lets calls to the hosts of a rate pass when its limit allows them."""
 
-    def refuse_hopeless(self, target: Any, seconds_left: float) -> None:
-        if budget := _budget_of(target):
-            _refuse(target, budget.seconds_until(), seconds_left)
+    def refuse_hopeless(self, call: Any, target: Any) -> None:
+        if budget := _budget_of(call, target):
+            _refuse(target, budget.seconds_until(), call.seconds_left)
 
-    async def wait(self, target: Any, seconds_left: float) -> None:
-        budget = _budget_of(target)
+    async def wait(self, call: Any, target: Any) -> None:
+        budget = _budget_of(call, target)
         if budget is None:
             return
-        waiter, stop_at = _Waiter(), monotonic() + seconds_left
+        waiter, stop_at = _Waiter(), monotonic() + call.seconds_left
         budget.join(waiter)
         try:
             while not budget.take(waiter):
@@ -160,8 +164,10 @@ class RateGate(outbound.Gate):
         finally:
             budget.leave(waiter)
 
-    def learn(self, target: Any, status: int, headers: Mapping[str, str], retry_after: float | None) -> None:
-        budget = _budget_of(target)
+    def learn(
+        self, call: Any, target: Any, status: int, headers: Mapping[str, str], retry_after: float | None
+    ) -> None:
+        budget = None if call.is_user_url else _budget_of(call, target)
         found = corrections.read(status, headers, retry_after) if budget else None
         if budget is None or found is None:
             return
@@ -201,20 +207,18 @@ def _executor() -> DaemonExecutor:
         return _threads
 
 
-def _budget_of(target: Any) -> _Budget | None:
+def _budget_of(call: Any, target: Any) -> _Budget | None:
+    """Return the budget of a call. Those to URLs that users choose have one of their own for each rate."""
     hosts = read_rates().by_host
     rate = hosts.get(target.host) or hosts.get(f"{target.host}:{target.port}")
     if rate is None:
         return None
+    key = f"{rate.name}:{USER_URLS}" if call.is_user_url else rate.name
     with _lock:
-        budget = _budgets.get(rate.name)
+        budget = _budgets.get(key)
         if budget is None or budget.rate != rate:
-            budget = _budgets[rate.name] = _Budget(rate)
+            budget = _budgets[key] = _Budget(rate, key)
         return budget
-
-
-def _take(rate: Rate, count: int) -> float:
-    return tokens.take(rate, rate.name, count)
 
 
 def _correct(rate: Rate, found: corrections.Correction) -> None:

@@ -52,7 +52,11 @@ class Schedule(models.Model):
 
 
 class Tick(models.Model):
-    """A moment at which a schedule was due, and what became of it. Or several in a row that were missed."""
+    """A moment at which a schedule was due, and what became of it. Or several in a row that were missed.
+
+    The key of its job cannot stand for it: the task may have a key of its own, and keys end after a day. Nor can
+    ``last_tick``: after the clock of the database was ahead, ticks are due that are before it.
+    """
 
     class Outcome(models.TextChoices):
         ENQUEUED = "enqueued", _("Enqueued")

@@ -22,7 +22,7 @@ from notifications.contrib.schedules.declarations import (
 from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import find_wrong_tasks
-from notifications.db import database, database_now, is_unavailable, lock_query, retrying_atomic
+from notifications.db import database, database_now, lock_query, project_code, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
@@ -124,13 +124,11 @@ def isolate(name: str, work: Callable[[], T]) -> T | None:
 
     Raises an error that means that the database is unavailable to all: see ``is_unavailable()``.
     """
-    try:
+    with project_code.catching() as caught:
         return work()
-    except Exception as exc:
-        if is_unavailable(exc):
-            raise
-        logger.exception("Could not enqueue the job of a schedule, which is tried again: %s", name)
-        return None
+    text = "Could not enqueue the job of a schedule, which is tried again: %s"
+    logger.error(text, name, exc_info=caught.error)
+    return None
 
 
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
@@ -191,10 +189,13 @@ class DueTicks:
     def __init__(self, row: Schedule, declaration: ScheduleDeclaration, now: datetime) -> None:
         timing = declaration.timing
         assert row.next_tick is not None
-        before = row.next_tick - INSTANT
         self.first, self.timing, self.now = row.next_tick, row.timing, now
+        before, self.first_missed = row.next_tick - INSTANT, row.next_tick
+        # ``next_tick`` was set back by hand: what is recorded was not missed. A last tick to come is of a wrong clock.
+        if row.last_tick and before < row.last_tick <= now:
+            before, self.first_missed = row.last_tick, timing.next_tick(row.last_tick) or now
         self.task_path = declaration.task_path
-        self.newest = timing.newest_tick(before, now) or row.next_tick
+        self.newest = timing.newest_tick(before, now) or max(row.next_tick, before)
         self.next = timing.next_tick(self.newest)
         is_run = now - self.newest <= declaration.grace
         self.missed_until = timing.newest_tick(before, self.newest - INSTANT) if is_run else self.newest
@@ -216,7 +217,7 @@ class DueTicks:
                     Tick.Outcome.MISSED,
                     self.now,
                     count=self.missed,
-                    first_due_at=self.first if self.missed > 1 else None,
+                    first_due_at=self.first_missed if self.missed > 1 else None,
                 )
                 runs.note_missed(row, self.missed, self.missed_until, self.now)
             if self.call:
@@ -249,20 +250,17 @@ def _record_due_ticks(
         return ROUND_INTERVAL_SECONDS
     claim = partial(retrying_atomic, partial(_claim, prepared, now), idle_seconds=runs.MAX_IDLE_SECONDS)
     has_claimed = False
-    try:
+    with project_code.catching() as caught:
         while prepared and (claimed := claim()):
             has_claimed = True
             for name in claimed:
                 del prepared[name]
-        pause = LOCKED_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
-    except Exception as exc:
-        if is_unavailable(exc):
-            raise
+    pause = LOCKED_RETRY_SECONDS if prepared and not caught.error else ROUND_INTERVAL_SECONDS
+    if caught.error:  # about one of them
         for name, found in prepared.items():
             claim_one = partial(_claim, {name: found}, now)
             if isolate(name, partial(retrying_atomic, claim_one, idle_seconds=runs.MAX_IDLE_SECONDS)):
                 has_claimed = True
-        pause = ROUND_INTERVAL_SECONDS
     return 0 if has_claimed and len(due) > MAX_PREPARED_PER_ROUND else pause
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.utils.translation import gettext
 
 from notifications import times
@@ -31,7 +30,7 @@ from notifications.contrib.webhooks.sending import (
     make_attempt,
 )
 from notifications.contrib.webhooks.signing import ID_HEADER, TIMESTAMP_HEADER
-from notifications.db import database, lock_query, retrying_atomic
+from notifications.db import app_sync_to_async, database, lock_query, retrying_atomic
 from notifications.http import Problem, encode_json
 from notifications.inbox import absolute, job_path
 from notifications.jobs import own_task
@@ -53,14 +52,14 @@ async def call(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     execution = current_execution()
     assert execution is not None
     job, ended = execution.job, UUID(event["job"])
-    url = await sync_to_async(url_of)(ended)
+    url = await app_sync_to_async(url_of)(ended)
     if not url:
         return {"status": None}  # the job is deleted
     try:
         check_callback_url(url)
     except Forbidden as exc:
         raise WebhookNotSent(f"{urlsplit(url).hostname} is not called: {exc}.") from exc
-    if job.fence > 1 and (status := await sync_to_async(find_success)(job)) is not None:
+    if job.fence > 1 and (status := await app_sync_to_async(find_success)(job)) is not None:
         return {"status": status}
     started_at = times.now()
     headers = {ID_HEADER: str(job.id), TIMESTAMP_HEADER: str(int(started_at.timestamp()))}

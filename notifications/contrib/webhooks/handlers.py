@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from notifications.db import new_row
 from notifications.extension import WrongDeclaration, hooks
 from notifications.jobs import find_project_task, stores_jobs
 from notifications.models import Job
-from notifications.worker import NoThread, close_connections, start_thread
+from notifications.worker import NoThread, start_thread
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -59,13 +58,14 @@ class Handler:
     def build_job(self, event: Any, text: str, **columns: Any) -> Job:
         """Return the unsaved job of an event, which is given as a value and as its JSON."""
         now = times.now()
-        title, concurrency_key = self._make_texts(event)
+        title, concurrency_key, limit_key = self._make_texts(event)
         return new_row(
             Job,
             user_id=None,
             args=f"[{text}]",
             title=title,
             concurrency_key=concurrency_key,
+            limit_key=limit_key,
             created_at=now,
             queued_at=now,
             expires_at=self.task.get_backend().expiry_of(self.task),
@@ -73,13 +73,13 @@ class Handler:
             **columns,
         )
 
-    def _make_texts(self, event: Any) -> tuple[str, str]:
+    def _make_texts(self, event: Any) -> tuple[str, str, str]:
         try:
-            texts: tuple[str, str] = self.task.get_backend().texts_of(self.task, [event])
+            texts: tuple[str, str, str] = self.task.get_backend().texts_of(self.task, [event])
             return texts
         except Exception as exc:  # the outcome must be stored all the same
             logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
-            return self.task.func.__name__[:200], ""
+            return self.task.func.__name__[:200], "", ""
 
 
 class Handlers:
@@ -176,18 +176,10 @@ def load_handlers() -> Handlers:
     if time.monotonic() >= _retry_at:
         _retry_at = math.inf
         try:
-            start_thread(_load_again, "notifications-handlers", _loaded)
+            start_thread(_load, "notifications-handlers", _loaded)
         except NoThread:
             _retry_at = time.monotonic() + RETRY_SECONDS
     return _loaded
-
-
-def _load_again(previous: Handlers) -> None:
-    try:
-        _load(previous)
-    finally:
-        with suppress(Exception):
-            close_connections()
 
 
 def _load(previous: Handlers | None) -> Handlers:

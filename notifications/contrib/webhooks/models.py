@@ -63,7 +63,11 @@ class WebhookEndpoint(models.Model):
 
 
 class WebhookAttempt(models.Model):
-    """An attempt to send an event to an endpoint. What the endpoint answered besides a status is not stored."""
+    """An attempt to send an event to an endpoint. What the endpoint answered besides a status is not stored.
+
+    An ``Attempt`` of the core would not do: that of the end of a job that succeeds has no row, none has the status of
+    an answer, and the log of an endpoint is read by pages in the order of their times, over all of its jobs.
+    """
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     endpoint = models.UUIDField(_("webhook"))

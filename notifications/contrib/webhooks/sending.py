@@ -16,7 +16,6 @@ from time import monotonic
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -26,7 +25,13 @@ from notifications import times
 from notifications.api import notify, policy
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, sign
-from notifications.db import RETRIED_ERRORS, database, retry_while_unavailable, retrying_atomic
+from notifications.db import (
+    RETRIED_ERRORS,
+    app_sync_to_async,
+    database,
+    retry_while_unavailable,
+    retrying_atomic,
+)
 from notifications.exceptions import JobError
 from notifications.http import encode_json
 from notifications.inbox import read_recipient
@@ -109,10 +114,10 @@ async def send(context: Any, event: dict[str, Any]) -> dict[str, Any]:
     job, body = execution.job, {name: value for name, value in event.items() if name != "endpoint"}
     id, type = UUID(event["endpoint"]), str(event["type"])
     started_at = times.now()
-    endpoint = await sync_to_async(_read_endpoint)(id, is_test=type == TEST_EVENT)
+    endpoint = await app_sync_to_async(_read_endpoint)(id, is_test=type == TEST_EVENT)
     if endpoint is None:
         return {"status": None}  # deleted meanwhile
-    if job.fence > 1 and (status := await sync_to_async(find_success)(job)) is not None:
+    if job.fence > 1 and (status := await app_sync_to_async(find_success)(job)) is not None:
         return {"status": status}
     text = encode_json(body)
     headers = sign(secrets_of(endpoint, started_at), str(job.id), started_at, text)
@@ -140,7 +145,9 @@ async def make_attempt(
     attempt.status, attempt.error = answer.status, answer.error
     left = job.max_attempts - job.attempt
     # It is recorded also if the time of the attempt is over, and the next one finds it.
-    await asyncio.shield(sync_to_async(retry_while_unavailable)(partial(record, attempt, answer, left <= 0)))
+    await asyncio.shield(
+        app_sync_to_async(retry_while_unavailable)(partial(record, attempt, answer, left <= 0))
+    )
     if answer.is_success:
         return {"status": answer.status}
     if answer.status == GONE or attempt.event == TEST_EVENT:
@@ -150,8 +157,7 @@ async def make_attempt(
 
 def secrets_of(endpoint: WebhookEndpoint, now: datetime) -> list[str]:
     """Return the secrets that sign now: during a rotation the previous one too."""
-    until = endpoint.previous_until
-    is_rotating = until is not None and now < until <= times.latest_possible(now, MAX_OVERLAP)
+    is_rotating = times.is_in_force(endpoint.previous_until, now, MAX_OVERLAP)
     return [endpoint.secret, *([endpoint.previous_secret] if is_rotating else [])]
 
 
@@ -192,6 +198,7 @@ async def post(url: str, headers: dict[str, str], body: bytes) -> EndpointRespon
             deadline=DEADLINE_SECONDS,
             retries=0,
             follow_redirects=False,
+            is_user_url=True,
         ) as response:
             if response.status < 300:
                 return EndpointResponse(response.status, "", 0.0, "")

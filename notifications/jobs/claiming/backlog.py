@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import connection, execute_many
+from notifications.db.transactions import dialect, execute_many
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
@@ -17,11 +17,11 @@ from notifications.jobs.claiming.sources import (
     WAITS_SINCE,
     Query,
     Source,
+    limited_jobs,
     names_of,
     read_moment,
 )
 from notifications.jobs.claiming.unserved import find_unserved_queues
-from notifications.jobs.holding import AFTER_HELD, HELD
 
 #: The queues that are read at most, in the order of their names.
 MAX_QUEUES = 50
@@ -88,7 +88,7 @@ class QueueDepths:
         """
         if all(depth.due < MIN_LARGE_SHARE for depth in self.queues):
             return []
-        rows = execute_many([*_statements_before(), _shares_query()])[-1]
+        rows = execute_many([*dialect().without_compilation(), _shares_query()])[-1]
         now, totals = database_now(is_estimate=True), Counter[str]()
         for name, _, jobs, _ in rows:
             totals[name] += jobs
@@ -128,7 +128,7 @@ def queue_depths(
     if backend:
         source = Source(backends=(backend,))
     query = _depths_query(executors, is_paused, source or Source(), has_limited=has_limited)
-    rows = execute_many([*_statements_before(), query])[-1]
+    rows = execute_many([*dialect().without_compilation(), query])[-1]
     now = database_now(is_estimate=True)
     has_waited = any(
         not row[2] and any(is_old(read_moment(value), now) for value in row[-3:]) for row in rows
@@ -152,7 +152,9 @@ def queue_depths(
             is_paused=bool(is_queue_paused),
             oldest_since=min(moments, default=None),
         )
-    depths = [depth for depth in found.values() if depth.due or depth.delayed or depth.limited]
+    # Those that wait for a limit have a time too, at which they join the queue if nothing has opened it before.
+    depths = [replace(depth, delayed=max(depth.delayed - depth.limited, 0)) for depth in found.values()]
+    depths = [depth for depth in depths if depth.total]
     return QueueDepths(queues=depths[:MAX_QUEUES], is_cut=len(depths) > MAX_QUEUES)
 
 
@@ -171,12 +173,6 @@ class LargeShare(NamedTuple):
     jobs: int
     total: int
     waited_seconds: float
-
-
-def _statements_before() -> list[tuple[str, list[Any]]]:
-    """Return what is executed in the same round trip before the query of the depths."""
-    # PostgreSQL estimates 250 rows of queues and executors, and would compile the query for 280 ms to run it for 15 ms.
-    return [("SET LOCAL jit = off", [])] if connection().vendor == "postgresql" else []
 
 
 def _depths_query(
@@ -209,29 +205,25 @@ def _depths_query(
     """
     if not has_limited:
         return sql, [*params, *[now_param] * 3]
-    held = f"{jobs_of_name()} AND executor > '{HELD}' AND executor < '{AFTER_HELD}'"
-    counted = f"(SELECT due_at {held} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted"
+    limited = f"{limited_jobs()} AND backend = alias AND queue_name = name AND due_at IS NOT NULL"
+    counted = f"(SELECT count(*) FROM (SELECT 1 {limited} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted)"
     sql += f"""
-        UNION ALL SELECT alias, name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0,
-            (SELECT count(*) FROM {counted} WHERE due_at > {now}),
-            (SELECT count(*) FROM {counted} WHERE due_at IS NULL OR due_at <= {now}), NULL, NULL, NULL
-        FROM names WHERE {condition} (SELECT true {held} LIMIT 1)
+        UNION ALL SELECT alias, name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0, 0, {counted},
+            NULL, NULL, NULL
+        FROM names WHERE {condition} (SELECT true {limited} LIMIT 1)
     """
-    return sql, [*params, *[now_param] * 5]
+    return sql, [*params, *[now_param] * 3]
 
 
 def _shares_query() -> Query:
     """Return the query for queue, share, number of jobs, and since when the first of them waits."""
     of_turns = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     limit = "LIMIT (SELECT most FROM bound)"
-    if connection().vendor == "postgresql":
-        job = f"LATERAL (SELECT share_name, queued_at, run_after {of_turns} {limit}) AS job"
-    else:  # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
-        job = f"notifications_job AS job ON job.id IN (SELECT id {of_turns} {limit})"
+    job = dialect().join_each("share_name, queued_at, run_after", f"{of_turns} {limit}", "job")
     ctes, params = _queues_to_read(WORKER_EXECUTORS, f"name NOT IN ({PAUSED_QUEUES}) AND", Source())
     sql = f"""
         WITH RECURSIVE {ctes}
-        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors CROSS JOIN {job}
+        SELECT name, job.share_name, count(*), min({WAITS_SINCE}) FROM open CROSS JOIN executors {job}
         GROUP BY name, job.share_name
     """
     return sql, params

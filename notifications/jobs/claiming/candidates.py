@@ -19,7 +19,7 @@ from django.db.models import Q
 
 from notifications import streams
 from notifications.db import bulk
-from notifications.db.bulk import lock_number, lock_query
+from notifications.db.bulk import lock_query, try_lock_names
 from notifications.db.transactions import connection, database
 from notifications.jobs.claiming import claim_queries, sources
 from notifications.jobs.claiming.executors import EMAIL, SENDER, WORKER_EXECUTORS, Capacities
@@ -46,7 +46,7 @@ LimitName = tuple[str, str]
 class DueQueue(NamedTuple):
     """A queue of a backend in which a job of an executor may start.
 
-    ``has_key``: whether the first of these jobs has a concurrency key.
+    ``has_key``: whether the first of these jobs has a concurrency key or the key of another limit.
     """
 
     backend: str
@@ -89,7 +89,7 @@ class QueueWatch:
     def refresh(self, executors: Collection[str]) -> None:
         """Read which queues have jobs of these executors, at most each ``QUEUES_INTERVAL_SECONDS``."""
         now = time.monotonic()
-        if connection().vendor == "postgresql" and now - self._read_at >= QUEUES_INTERVAL_SECONDS:
+        if claim_queries.can_lock_first_jobs() and now - self._read_at >= QUEUES_INTERVAL_SECONDS:
             self._read_at = now
             if len({(queue.backend, queue.name) for queue in due_queues(Source(), executors)}) > 1:
                 self._several_until = now + 2 * QUEUES_INTERVAL_SECONDS
@@ -257,14 +257,8 @@ class RunningLimits:
 
     def _lock(self, names: list[LimitName]) -> None:
         """Take the advisory locks of these names. Those that another claim holds are closed."""
-        db = connection()
-        if db.vendor != "postgresql" or not names:
-            return
-        with db.cursor() as cursor:
-            calls = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(names))
-            cursor.execute(f"SELECT {calls}", [lock_number(*name) for name in names])
-            locks = zip(names, cursor.fetchone(), strict=True)
-            self.closed.update(name for name, is_locked in locks if not is_locked)
+        locks = zip(names, try_lock_names(names), strict=True)
+        self.closed.update(name for name, is_locked in locks if not is_locked)
 
     def _count(self, jobs: list[Job]) -> None:
         """Count the running jobs of the names that are new, the first time of all names.

@@ -53,7 +53,7 @@ from typing import Any
 
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now_sql
-from notifications.db.transactions import connection
+from notifications.db.transactions import dialect
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, Capacities
 from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
 
@@ -76,13 +76,13 @@ _BY_INDEX = "ORDER BY due_at, priority DESC, turn, id LIMIT"
 def due_queues(source: Source, executors: Collection[str]) -> Query:
     """Return the query for the first job of each backend, queue and executor.
 
-    Its rows are these three and the concurrency key of the job, NULL if there is none.
+    Its rows are these three and the keys of the job in one text, NULL if there is none.
     """
     jobs = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     names, params = names_of(source)
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(executors)}
-        SELECT alias, name, open_executor, (SELECT concurrency_key {jobs} {_BY_INDEX} 1)
+        SELECT alias, name, open_executor, (SELECT concurrency_key || limit_key {jobs} {_BY_INDEX} 1)
         FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
     """
     return sql, params
@@ -124,10 +124,15 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
         FROM executors, LATERAL (SELECT id, priority, turn {jobs} {_BY_TURN} most) AS first
     """
     best, select = _lock_first(
-        "id, concurrency_key, expires_at", limit, jobs, firsts, ("open_executor",), condition
+        "id, concurrency_key, limit_key, expires_at", limit, jobs, firsts, ("open_executor",), condition
     )
     most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
     return f"WITH executors (open_executor, most) AS (VALUES {most_of_executors}), {best} {select}", params
+
+
+def can_lock_first_jobs() -> bool:
+    """Return whether one query finds and locks the first jobs, so that one statement claims them."""
+    return dialect().locks_rows
 
 
 def first_jobs_of_queues(
@@ -150,7 +155,7 @@ def first_jobs_of_queues(
     ``with_expired``
         The first jobs may have expired. Otherwise the query reads all that have, until they are ended.
     """
-    is_postgresql = connection().vendor == "postgresql"
+    locks_rows = can_lock_first_jobs()
     ctes = [names[0], f"open AS (SELECT alias, name FROM names WHERE name NOT IN ({PAUSED_QUEUES}))"]
     params: list[Any] = [*names[1]]
     unexpired, now_params = "", []
@@ -159,7 +164,7 @@ def first_jobs_of_queues(
         unexpired, now_params = f" AND (expires_at IS NULL OR expires_at > {now})", [now_param]
     firsts = {}
     for executor, most in executors.items():
-        rows = most + EXTRA_ROWS_READ if is_postgresql else most
+        rows = most + EXTRA_ROWS_READ if locks_rows else most
         if closed_keys:
             ctes += _open_keys(executor, closed_keys)
             params += closed_keys
@@ -178,7 +183,7 @@ def first_jobs_of_queues(
         ctes.append(f"found_{executor} AS ({found} ORDER BY priority DESC, place LIMIT {rows})")
         params += now_params * len(parts)
         firsts[executor] = f"SELECT * FROM found_{executor} {_BY_PLACE} {most}"
-    if not is_postgresql:
+    if not locks_rows:
         of_all_executors = " UNION ALL ".join(f"SELECT * FROM ({first})" for first in firsts.values())
         sql = f"""
             WITH RECURSIVE {", ".join(ctes)}
@@ -208,7 +213,7 @@ def first_jobs_of_queues(
 def limited_running_jobs(limited_queues: Collection[str]) -> Query:
     """Return the query for key, queue and task path of the running jobs with a limit."""
     # SQLite would read the table for any queue. Batches run without a worker, and do not count.
-    index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_running"
+    index = dialect().by_index("notifications_job_running")
     of_queues = f" OR queue_name IN ({_placeholders(limited_queues)})" if limited_queues else ""
     sql = f"""
         SELECT concurrency_key, queue_name, task_path FROM notifications_job{index}
@@ -222,14 +227,8 @@ def _first_of_each(source: str, jobs: str) -> str:
 
     ``jobs`` is their FROM and what follows it, which refers to columns of ``source``.
     """
-    if connection().vendor == "postgresql":
-        of_one = f"SELECT id, priority, turn {jobs}"
-        return f"SELECT {source}.alias, {source}.name, jobs.* FROM {source}, LATERAL ({of_one}) AS jobs"
-    # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it.
-    columns = "alias, name, job.id, job.priority, job.turn"
-    return (
-        f"SELECT {columns} FROM {source} CROSS JOIN notifications_job AS job ON job.id IN (SELECT id {jobs})"
-    )
+    columns = f"{source}.alias, {source}.name, job.id, job.priority, job.turn"
+    return f"SELECT {columns} FROM {source} {dialect().join_each('id, priority, turn', jobs, 'job')}"
 
 
 def _lock_first(

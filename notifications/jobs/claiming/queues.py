@@ -10,6 +10,7 @@ from notifications import streams, times, validators
 from notifications.compat import task_backends
 from notifications.conf import cached_until_changed
 from notifications.db.transactions import database, in_callers_transaction, on_commit, retrying_atomic
+from notifications.extension import hooks
 from notifications.jobs.declaring.tasks import has_job_tasks
 from notifications.models import Queue
 
@@ -30,10 +31,15 @@ def pause_queue(name: str, *, is_paused: bool = True) -> Queue:
         rows.update_or_create(name=name, defaults={"paused_at": queue.paused_at})
         streams.ring((), queue=not is_paused)
 
-    if in_callers_transaction():
-        on_commit(lambda: retrying_atomic(write))
-    else:
+    def write_and_wake() -> None:
         retrying_atomic(write)
+        if not is_paused:
+            hooks.dispatch.wake_for_queue(name)
+
+    if in_callers_transaction():
+        on_commit(write_and_wake)
+    else:
+        write_and_wake()
     return queue
 
 

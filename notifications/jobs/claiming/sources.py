@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from notifications import times
-from notifications.db.transactions import connection
+from notifications.db.transactions import connection, dialect
 from notifications.jobs.declaring.tasks import aliases_with_engines
 
 #: A query and its parameters.
@@ -25,7 +25,7 @@ BackendQueue = tuple[str, str]
 WAITS_SINCE = "CASE WHEN run_after > queued_at THEN run_after ELSE queued_at END"
 
 #: How each index of queued jobs spells that a job is queued: see ``claim_queries.py``.
-_IS_QUEUED = {"queued": "LIKE 'queued%%'", "keyed": "LIKE '%%queued'", "share": "LIKE '%%queued%%'"}
+_IS_QUEUED = {"queued": "'queued%%'", "keyed": "'%%queued'", "share": "'%%queued%%'"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,18 +58,7 @@ def names_of(source: Source) -> Query:
     # each recursion, and would compile a query with ten thousand for 2 s.
     columns = "CAST(backend AS text), CAST(queue_name AS text)"
     order = "ORDER BY backend, queue_name LIMIT 1"
-    if connection().vendor == "postgresql":
-        following = f"SELECT {columns} {queued_jobs()} AND (backend, queue_name) > (alias, name) {order}"
-        step = f"SELECT following.* FROM pairs, LATERAL ({following}) AS following"
-    else:
-        # SQLite has no LATERAL, but a subquery of a join condition may refer to the tables before it. It would compare
-        # only the first of two columns by the index.
-        of_backend = f"SELECT id {queued_jobs()} AND backend = alias AND queue_name > name {order}"
-        of_next = f"SELECT id {queued_jobs()} AND backend > alias {order}"
-        step = (
-            "SELECT job.backend, job.queue_name FROM pairs CROSS JOIN notifications_job AS job "
-            f"ON job.id = coalesce(({of_backend}), ({of_next}))"
-        )
+    step = dialect().following_queue(queued_jobs())
     conditions = [
         f"{column} {operator} ({_placeholders(values)})"
         for column, operator, values in (
@@ -94,9 +83,13 @@ def values_of_names(names: Collection[BackendQueue]) -> Query:
 
 def queued_jobs(index: str = "queued") -> str:
     """Return FROM and WHERE of queued jobs as the index "queued", "keyed" or "share" spells it."""
-    if connection().vendor == "postgresql":
-        return f"FROM notifications_job WHERE state::text {_IS_QUEUED[index]}"
-    return f"FROM notifications_job INDEXED BY notifications_job_{index} WHERE state {_IS_QUEUED[index]} ESCAPE '\\'"
+    return dialect().rows_like("notifications_job", f"notifications_job_{index}", "state", _IS_QUEUED[index])
+
+
+def limited_jobs() -> str:
+    """Return FROM and WHERE of queued jobs that wait, or have waited, for the limit of a key."""
+    by_index = dialect().by_index("notifications_job_limited")
+    return f"FROM notifications_job{by_index} WHERE state = 'queued' AND limit_turn IS NOT NULL"
 
 
 def _placeholders(values: Collection[str]) -> str:

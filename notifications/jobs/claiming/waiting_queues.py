@@ -35,16 +35,17 @@ class WaitingQueue(NamedTuple):
 class WaitingQueues:
     """The queues of these backends with jobs due for so many seconds, which are neither paused nor full.
 
-    At most ``limit`` jobs of each are read, the first ones.
+    At most ``limit`` jobs of each are read, the first ones. ``queues`` has names; all if empty.
     """
 
     backends: Sequence[str]
     seconds: float
     limit: int
+    queues: tuple[str, ...] = ()
 
     def condition(self) -> tuple[str, Sequence[Any]]:
         """Return SQL that is true if ``read()`` may find something, and its parameters."""
-        sql, params = _waiting_queues_query(self.backends, self.seconds, self.limit)
+        sql, params = self._query()
         return f"EXISTS ({sql})", params
 
     def read(self) -> dict[BackendQueue, WaitingQueue]:
@@ -54,7 +55,7 @@ class WaitingQueues:
         """
         found: dict[BackendQueue, WaitingQueue] = {}
         with connection().cursor() as cursor:
-            cursor.execute(*_waiting_queues_query(self.backends, self.seconds, self.limit))
+            cursor.execute(*self._query())
             for alias, name, count, since in cursor.fetchall():
                 moment = cast("datetime", read_moment(since))
                 before = found.get((alias, name), WaitingQueue(0, moment))
@@ -64,21 +65,20 @@ class WaitingQueues:
         full = full_queues(limits) if limits else set()
         return {queue: each for queue, each in found.items() if queue[1] not in full}
 
-
-def _waiting_queues_query(backends: Sequence[str], seconds: float, limit: int) -> Query:
-    """Return the query for backend, queue, number and first time of the jobs of each executor, if they wait."""
-    wait = timedelta(seconds=seconds)
-    # A time ahead was stored by a clock that is.
-    (before, before_param), (after, after_param) = database_now_sql(-wait), database_now_sql(wait)
-    names, params = names_of(Source(backends=tuple(backends)))
-    jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
-    order = f"ORDER BY due_at, priority DESC, turn, id LIMIT {limit}"
-    due = f"(SELECT {WAITS_SINCE} AS since {jobs} AND due_at IS NULL {order}) AS due"
-    sql = f"""
-        WITH RECURSIVE {names}, {values_of_executors(WORKER_EXECUTORS)}
-        SELECT * FROM (
-            SELECT alias, name, (SELECT count(*) FROM {due}) AS jobs, (SELECT min(since) FROM {due}) AS since
-            FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
-        ) AS found WHERE since < {before} OR since > {after}
-    """
-    return sql, [*params, before_param, after_param]
+    def _query(self) -> Query:
+        """Return the query for backend, queue, number and first time of the jobs of each executor, if they wait."""
+        wait = timedelta(seconds=self.seconds)
+        # A time ahead was stored by a clock that is.
+        (before, before_param), (after, after_param) = database_now_sql(-wait), database_now_sql(wait)
+        names, params = names_of(Source(backends=tuple(self.backends), queues=self.queues))
+        jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
+        order = f"ORDER BY due_at, priority DESC, turn, id LIMIT {self.limit}"
+        due = f"(SELECT {WAITS_SINCE} AS since {jobs} AND due_at IS NULL {order}) AS due"
+        sql = f"""
+            WITH RECURSIVE {names}, {values_of_executors(WORKER_EXECUTORS)}
+            SELECT * FROM (
+                SELECT alias, name, (SELECT count(*) FROM {due}) AS jobs, (SELECT min(since) FROM {due}) AS since
+                FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+            ) AS found WHERE since < {before} OR since > {after}
+        """
+        return sql, [*params, before_param, after_param]

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from notifications import streams, times
-from notifications.db import bulk, clock
+from notifications.db import bulk
 from notifications.db.adapters import adapter
 from notifications.db.bulk import lock_sql
-from notifications.db.clock import database_now
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, execute_many
+from notifications.db.clock import execute_with_now
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, dialect
 from notifications.extension import hooks
 from notifications.models import Job
 from notifications.states import States, sql_list
@@ -48,11 +48,7 @@ def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, di
         "SELECT id, fence, state, worker, cancel_requested_at, cancelled_by_other, version FROM notifications_job "
         f"WHERE {condition}{lock_sql() if lock else ''}"
     )
-    if connection().vendor == "postgresql":
-        rows, [(now,)] = execute_many([(query, params), (clock.NOW_SQL, [])])
-        now = clock.from_row(now)
-    else:
-        [rows], now = execute_many([(query, params)]), database_now()
+    rows, now = execute_with_now(query, params)
     return now, {ids[id]: ClaimRow(*values) for id, *values in rows}
 
 
@@ -110,8 +106,7 @@ def conditional_update(
         return key.get_db_prep_value(value, db) if isinstance(value, UUID) else value
 
     is_running = state == Job.State.RUNNING
-    is_same = "IS" if db.vendor == "sqlite" else "IS NOT DISTINCT FROM"
-    same_worker = f" AND worker {is_same} %s" if is_running else ""
+    same_worker = f" AND {dialect().is_same('worker', '%s')}" if is_running else ""
     with db.cursor() as cursor:
         cursor.executemany(
             f"UPDATE notifications_job SET {assignments} WHERE id=%s AND fence=%s AND state='{state}'{same_worker}",
@@ -160,7 +155,7 @@ def prepare_id() -> Callable[[UUID], Any]:
 
 def max_rows() -> int:
     """Return how many rows one transaction changes at most."""
-    return MAX_ROWS_PER_TRANSACTION if connection().vendor == "sqlite" else MAX_ROWS_POSTGRESQL
+    return dialect().rows_per_transaction(MAX_ROWS_POSTGRESQL, one_writer=MAX_ROWS_PER_TRANSACTION)
 
 
 def chunks_of(ids: Sequence[UUID]) -> Iterable[list[UUID]]:
@@ -179,8 +174,5 @@ def ring_queued(jobs: Sequence[Any]) -> None:
 
 
 def limit_lock_wait() -> None:
-    """Let PostgreSQL wait at most 5 s for a row that another transaction holds."""
-    db = connection()
-    if db.vendor == "postgresql":
-        with db.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '5s'")
+    """Let the transaction wait at most 5 s for a row that another one holds."""
+    dialect().limit_lock_wait(connection(), 5)

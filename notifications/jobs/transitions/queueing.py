@@ -1,20 +1,33 @@
-"""Put running jobs back into the queue."""
+"""Put running jobs back into the queue, and have scheduled jobs join it.
+
+A scheduled job has a time, ``due_at``, and no claim sees it. When it is due it gets its share and turn as a new job, so
+all that wait stand in one order. Workers do that by a timer (``worker/due_jobs.py``), servers as a duty.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from notifications import streams, times
-from notifications.db.clock import database_now
-from notifications.db.transactions import retrying_atomic
+from notifications.db.bulk import lock_query
+from notifications.db.clock import database_now, database_now_sql, now_column, now_from_column
+from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
+from notifications.jobs import turns
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.executors import first_executor, requeued_executor
+from notifications.jobs.claiming.executors import executor_at
+from notifications.jobs.claiming.sources import read_moment
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claims import ClaimedJob
-from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
-from notifications.jobs.turns import assign_places
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob
+from notifications.jobs.transitions.conditional_updates import (
+    conditional_update,
+    max_rows,
+    ring_queued,
+    update_locked_rows,
+)
+from notifications.jobs.turns import TURN_COLUMNS
 from notifications.models import Job
 
 #: Seconds until a job that this worker could not begin may be claimed again.
@@ -25,6 +38,19 @@ UNKNOWN_TASK_FAILS_SECONDS = 24 * 3600
 UNKNOWN_CALL_FAILS_SECONDS = 3600
 #: A job that is claimed so long after it was due was stored by another clock, or no worker was there to try it.
 MAX_UNTRIED = timedelta(hours=1)
+#: Seconds until scheduled jobs are looked at again that are due, and whose rows other transactions hold.
+LOCKED_PAUSE_SECONDS = 0.02
+#: What is read of scheduled jobs that join the queue.
+DUE_COLUMNS = ("id", "user_id", "fence", "task_path", *TURN_COLUMNS)
+#: Due jobs among which a chunk takes those of other shares: those that are due longest, and the last ones.
+MAX_OLDEST_DUE, MAX_NEWEST_DUE = 10_000, 1_000
+#: Of 10,000 due jobs reading those of other shares takes 8 to 20 ms. For so many times as long it is not done again,
+#: in which chunks are moved, and jobs claimed.
+READ_PAUSE_FACTOR = 4
+
+#: When they are read again (monotonic).
+_next_read_at = 0.0
+_SCHEDULED = "FROM notifications_job WHERE state = 'queued' AND due_at IS NOT NULL"
 
 
 def requeue(
@@ -35,12 +61,11 @@ def requeue(
     Those whose tasks were not called expire as before: they have their ``expires_at``. ``values`` are those of
     ``assignments``, which change other columns.
     """
-    # A task that is not known is looked for again: not while the transaction holds SQLite's lock.
-    rows = [((requeued_executor(job), job.expires_at, *values), job) for job in jobs]
+    rows = [((job.expires_at, *values), job) for job in jobs]
 
     def write() -> None:
         conditional_update(
-            f"state='queued', executor=%s, expires_at=%s, worker=NULL, version=version+1, {assignments}", rows
+            f"state='queued', expires_at=%s, worker=NULL, version=version+1, {assignments}", rows
         )
         if queue:
             ring_queued(jobs)
@@ -98,6 +123,12 @@ def requeue_without_thread(job: Job) -> None:
     requeue([job], assignments, (run_after, run_after))
 
 
+def requeue_late_start(job: Job) -> None:
+    """Queue a job again that has begun too late to be counted by its limit, before those that wait for it."""
+    assignments = "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, limit_turn=%s"
+    requeue([job], assignments, (job.limit_turn or 0,), queue=True)
+
+
 def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     """Queue jobs again whose attempts failed; those with a ``retry_delay`` are scheduled until it is over.
 
@@ -109,9 +140,9 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.due_at = job.run_after if delay else None
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a quarantined job ended by itself, so it is not what ends processes.
-        job.executor = first_executor(job)
+        job.executor = executor_at(job.task_path)
     jobs = [outcome.job for outcome in group]
-    assign_places(jobs)
+    turns.assign_places(jobs)
     conditional_update(
         "state='queued', run_after=%s, due_at=%s, share_name=%s, turn=%s, executor=%s, worker=NULL, deadline=NULL, "
         "fail_if_unknown_after=NULL, version=version+1, progress_current=NULL, progress_total=NULL, "
@@ -131,3 +162,94 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     has_limits = candidates.has_limited_jobs(jobs)
     streams.ring([job.user_id for job in jobs], queue=has_limits)
     ring_queued([job for job in jobs if job.due_at is None])
+
+
+def queue_due_jobs() -> float | None:
+    """Have scheduled jobs that are due join the queue, as many as one transaction changes: one chunk.
+
+    Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
+    """
+    seconds, has_many = _read_schedule()
+    if seconds != 0:
+        return seconds
+    others = _due_of_other_shares() if has_many and time.monotonic() >= _next_read_at else []
+    return 0.0 if fair_atomic(lambda: _queue_due_jobs(others)) else LOCKED_PAUSE_SECONDS
+
+
+def _read_schedule() -> tuple[float | None, bool]:
+    """Return the seconds until the next scheduled job is due, at least 0, and whether more are than one chunk has."""
+    due_at = f"SELECT due_at {_SCHEDULED} ORDER BY due_at, id LIMIT 1"
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT ({due_at}), ({due_at} OFFSET {max_rows()}), {now_column()}")
+        first, last, now = cursor.fetchone()
+    if (first_at := read_moment(first)) is None:
+        return None, False
+    moment = now_from_column(now)
+    last_at = read_moment(last)
+    return max(0.0, (first_at - moment).total_seconds()), last_at is not None and last_at <= moment
+
+
+def _due_of_other_shares() -> list[Any]:
+    """Return the ids of due jobs of other shares and priorities than those that are due longest, at most one chunk.
+
+    The first of each share, then the second of each. Without them a job would wait until all that were due before it
+    have joined the queue: those of 10,000 of one owner take 2.5 s on SQLite.
+    """
+    global _next_read_at
+    began = time.monotonic()
+    now, param = database_now_sql()
+    due = f"SELECT id, due_at, priority, share_name {_SCHEDULED} AND due_at <= {now}"
+    has_newer = (
+        f"(SELECT true {_SCHEDULED} AND due_at <= {now} ORDER BY due_at LIMIT 1 OFFSET {MAX_OLDEST_DUE})"
+    )
+    newest = f"{due} AND {has_newer} ORDER BY due_at DESC, id DESC LIMIT {MAX_NEWEST_DUE}"
+    sql = f"""
+        WITH first AS (SELECT share_name, priority FROM ({due} ORDER BY due_at, id LIMIT {max_rows()}) AS chunk),
+        others AS (
+            SELECT * FROM ({due} ORDER BY due_at, id LIMIT {MAX_OLDEST_DUE}) AS oldest
+            WHERE (share_name, priority) NOT IN (SELECT share_name, priority FROM first)
+            UNION ALL SELECT * FROM ({newest}) AS newest
+            WHERE (share_name, priority) NOT IN (SELECT share_name, priority FROM first)
+        )
+        SELECT id FROM (
+            SELECT id, due_at, row_number() OVER (PARTITION BY share_name, priority ORDER BY due_at, id) AS place
+            FROM others
+        ) AS placed ORDER BY place, due_at LIMIT {max_rows()}
+    """
+    with connection().cursor() as cursor:
+        cursor.execute(sql, [param] * 4)
+        ids = [id for (id,) in cursor.fetchall()]
+    ended = time.monotonic()
+    _next_read_at = ended + READ_PAUSE_FACTOR * (ended - began)
+    return ids
+
+
+def _queue_due_jobs(others: Collection[Any]) -> int:
+    """Queue these jobs that are due, and those that are due longest."""
+    due = Job.objects.using(database()).filter(due_at__lte=database_now())
+
+    def lock(**condition: Any) -> list[Any]:
+        rows = lock_query(due.filter(**condition).order_by("due_at", "id"))[: max_rows()]
+        return list(rows.values_list(*DUE_COLUMNS, named=True))
+
+    jobs = lock(state=Job.State.QUEUED)
+    if others:
+        # iexact matches no index of queued jobs: these are found by their ids.
+        known = {job.id for job in jobs}
+        jobs += [job for job in lock(state__iexact=Job.State.QUEUED, id__in=others) if job.id not in known]
+    places = turns.next_places(jobs, [job.executor for job in jobs])
+    update_locked_rows(
+        ("share_name", "turn"),
+        list(zip(places, jobs, strict=True)),
+        assignments=("due_at = NULL", "version = version + 1"),
+        states=(Job.State.QUEUED,),
+    )
+    ring_queued(jobs)
+    return len(jobs)
+
+
+def due_jobs_condition() -> tuple[str, Sequence[Any]]:
+    """Return SQL that is true if ``queue_due_jobs()`` finds something, and its parameters."""
+    now, param = database_now_sql()
+    # With an order, for which PostgreSQL reads the index whatever its statistics say.
+    return f"(SELECT due_at {_SCHEDULED} AND due_at <= {now} ORDER BY due_at LIMIT 1) IS NOT NULL", (param,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ from notifications.jobs.notifying import (
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
-from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import (
     lock_claims,
     update_locked_rows,
@@ -108,6 +109,24 @@ def finish_batches(batches: Iterable[UUID]) -> None:
             _finish_collected(notify_functions.record_apart(ended, _finish_collected))
     except Exception:
         logger.exception("Could not end batches, which a worker tries again.")
+
+
+def try_to_record(group: Sequence[Outcome], *, is_alone: bool = True) -> None:
+    """Raise what the database, or a hook, says of these outcomes. They are not recorded."""
+
+    def write_and_undo(write: Callable[[], bool]) -> bool:
+        def undone() -> bool:
+            write()
+            raise _Undone
+
+        return retrying_atomic(undone)
+
+    with suppress(_Undone):
+        record(lambda tx: _lock_claims(group, []), run=write_and_undo, is_alone=is_alone)
+
+
+class _Undone(Exception):
+    """Rolls a transaction back that was made to see whether it succeeds."""
 
 
 def finish_apart(group: Sequence[Outcome]) -> set[Claim]:
@@ -243,12 +262,13 @@ class Recording:
     is_alone: bool = False
     is_written: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
+    numbered: streams.Numbered | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     asked: set[Any] = field(default_factory=set)
 
     def write(self) -> bool:
         """Write all of it, perhaps once more. Returns whether there is more to number than this transaction did."""
-        self.is_written = False
+        self.is_written, self.numbered = False, None
         self.tx, self.asked = RecordedTransaction(has_run=Job.State.RUNNING in self.states), set()
         outcomes, self.tx.now = self.lock_rows(self.tx)
         self.outcomes = list(outcomes)
@@ -259,6 +279,10 @@ class Recording:
         has_more_to_number = number(self.asked | owners_of(o for o in ended if o.job.seq is None))
         with streams.uncounting_deleted([o.notification for o in ended if o.notification]):
             call_last(self.tx)
+        if self.numbered:
+            # Jobs that have not run were read before they were locked.
+            changes = self.numbered.changes() if self.tx.has_run else {}
+            streams.ring(self.numbered.users, changes=changes)
         self.is_written = True
         return has_more_to_number
 
@@ -283,7 +307,8 @@ class Recording:
         with bulk.one_round_trip(is_used=not self.is_alone):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
-                streams.number_new([*(job for job in jobs if job.user_id is not None), *notifications])
+                rows = [*(job for job in jobs if job.user_id is not None), *notifications]
+                self.numbered = streams.number_new(rows)
             returned = self._call_on_ends()
             update_locked_rows(
                 columns,

@@ -22,14 +22,14 @@ from notifications import streams, times
 from notifications.db import bulk
 from notifications.db.bulk import lock_query, lock_sql
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import chunks, connection, database, fair_atomic, on_commit
+from notifications.db.transactions import chunks, connection, database, dialect, fair_atomic, on_commit
 from notifications.extension import RecordedTransaction, WaitKind, hooks
 from notifications.extension.calls import hook_of, left_to_later
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.executors import first_executor
+from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
+from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
@@ -74,7 +74,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         job.state = Job.State.WAITING if is_open else Job.State.QUEUED
         job.waiting = _describe(is_open, job.user_id)
         # The attempt has ended by itself, so it is not what ends processes.
-        job.executor = first_executor(job)
+        job.executor = executor_at(job.task_path)
     bulk.insert_rows(inserted)
     asked = insert_notifications_of(inserted, [outcome.job for outcome in group], now)
     if awaited:
@@ -250,17 +250,13 @@ def _end_due_waits(only: UUID | None = None) -> bool:
     if only:
         params = [*params, Wait._meta.pk.get_db_prep_value(only, connection())]
     # Each job is looked up by itself: for a join PostgreSQL may read all jobs.
-    lookup = (
-        f"LATERAL (SELECT id FROM notifications_job WHERE id = w.job{lock_sql()}) j"
-        if connection().vendor == "postgresql"
-        else "notifications_job j WHERE j.id = w.job"
-    )
+    lookup = dialect().join_each("id", f"FROM notifications_job WHERE id = w.job{lock_sql()}", "j")
     with connection().cursor() as cursor:
         # With LIMIT beyond the locks, so that locked jobs do not count. None is waited for, so their order is free.
         cursor.execute(
             "SELECT w.id FROM (SELECT id, job FROM notifications_wait "
             f"WHERE ended_at IS NULL AND due_at <= {now} AND {kinds} {'AND id = %s ' if only else ''}"
-            f"ORDER BY due_at LIMIT {MAX_WAITS_READ}) w CROSS JOIN {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
+            f"ORDER BY due_at LIMIT {MAX_WAITS_READ}) w {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
             [param, *params],
         )
         ids = [row[0] for row in cursor.fetchall()]

@@ -12,7 +12,7 @@ from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db import missing_tables
 from notifications.db.schema import find_mismatch
-from notifications.db.transactions import begins_with_lock, connection, database, try_write
+from notifications.db.transactions import connection, database, dialect, try_write
 from notifications.db.unavailable import is_query_error
 from notifications.jobs.claiming.backlog import queue_depths
 from notifications.jobs.claiming.waiting_reasons import describe_depths
@@ -32,19 +32,17 @@ MAX_USERS_NAMED = 10
 def check_connection(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database answers, and its options on SQLite."""
     db = connection()
-    figures: dict[str, Any] = {"vendor": db.vendor, "alias": db.alias}
     with db.cursor() as cursor:
         cursor.execute("SELECT 1")
-        if db.vendor == "sqlite":
-            cursor.execute("PRAGMA journal_mode")
-            figures["journal_mode"] = cursor.fetchone()[0]
-    message = f"{db.vendor} ({db.alias}) answers."
+    name = dialect().name
+    figures: dict[str, Any] = {"vendor": name, "alias": db.alias, **dialect().read_options(db)}
+    message = f"{name} ({db.alias}) answers."
     problems = []
     if figures.get("journal_mode") not in (None, "wal", "memory"):
         problems.append(
             f"Its journal mode is {figures['journal_mode']}: readers and writers block each other."
         )
-    if not begins_with_lock(db):
+    if not dialect().begins_with_lock(db):
         problems.append("A transaction that reads before it writes may fail with 'database is locked'.")
     if problems:
         hint = f'Add to the database in DATABASES: "OPTIONS": {SQLITE_OPTIONS}'

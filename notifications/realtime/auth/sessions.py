@@ -7,7 +7,6 @@ fallback of ``SECRET_KEY``. A WebSocket cannot send the new cookie to the browse
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -30,17 +29,13 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from notifications.db.dialects import find_dialect
 from notifications.db.transactions import chunks
 
 #: Characters of the session keys that Django generates.
 SESSION_KEY_LENGTH = 32
 MAX_KEYS_PER_QUERY = 500
 MAX_USERS_PER_QUERY = 1000
-#: SQL of a table with the column ``value`` from a parameter, and what makes this parameter of keys: by the database.
-KEYS_SQL: dict[str, tuple[str, Callable[[Sequence[str]], Any]]] = {
-    "sqlite": ("json_each(%s)", json.dumps),
-    "postgresql": ("unnest(%s::text[]) AS keys(value)", list),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,19 +116,19 @@ def find_ended(session_keys: Sequence[str]) -> set[str]:
     db = connections[model.objects.db] if model else None
     if db is None or model is None:
         return {key for key in session_keys if store(key).get(SESSION_KEY) is None}
-    if db.vendor not in KEYS_SQL:
+    if (dialect := find_dialect(db)) is None:
         live: set[str] = set()
         for chunk in chunks(session_keys, MAX_KEYS_PER_QUERY):
             rows = model.objects.filter(session_key__in=chunk, expire_date__gt=timezone.now())
             live.update(rows.values_list("session_key", flat=True))
         return set(session_keys) - live
-    keys_sql, adapt = KEYS_SQL[db.vendor]
+    keys_sql, keys = dialect.texts_table(session_keys)
     expires = model._meta.get_field("expire_date").get_db_prep_value(timezone.now(), db)
     with db.cursor() as cursor:
         cursor.execute(
             f"SELECT value FROM {keys_sql} WHERE NOT EXISTS (SELECT 1 FROM "
             f"{db.ops.quote_name(model._meta.db_table)} WHERE session_key = value AND expire_date > %s)",
-            [adapt(session_keys), expires],
+            [keys, expires],
         )
         return {key for (key,) in cursor.fetchall()}
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import chunks
+from notifications.db.unavailable import log_retried
 from notifications.realtime import close_reasons
 from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended
 from notifications.realtime.pool import ThreadPool
@@ -87,7 +88,7 @@ class SessionChecker:
         def on_done(future: asyncio.Future[Any]) -> None:
             delay = RETRY_SECONDS
             if exc := future.exception():
-                logger.info("Could not search for ended sessions: %s", exc)
+                log_retried(logger, "Could not search for ended sessions", exc, level=logging.INFO)
             else:
                 ended, cpu_seconds = future.result()
                 delay = max(SEARCH_INTERVAL_SECONDS, SEARCH_PAUSE_FACTOR * cpu_seconds)
@@ -129,7 +130,7 @@ class SessionChecker:
     def _check_batch(self, subscribers: list[Subscriber]) -> None:
         def on_done(future: asyncio.Future[Any]) -> None:
             if exc := future.exception():
-                logger.warning("Could not check sessions: %s", exc)
+                log_retried(logger, "Could not check sessions", exc)
                 self._retry(subscribers)
                 return
             for subscriber, is_signed_in in zip(subscribers, future.result(), strict=True):

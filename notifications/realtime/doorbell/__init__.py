@@ -1,4 +1,6 @@
-"""The doorbell: hints that a stream or the job queue has something new. A ring names users only, and may be lost.
+"""The doorbell: hints that a stream or the job queue has something new. A ring names users, and may be lost.
+
+It may carry what has changed (``streams.carrying``), but not through a channel layer.
 
 Rings of this process arrive by a signal after each commit. Other processes are reached through the channel layer of the
 settings if there is one, else PostgreSQL's NOTIFY, else the SQLite file.
@@ -25,11 +27,14 @@ from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.realtime.doorbell import channel_layer, postgres, sqlite
 from notifications.signals import rung
+from notifications.streams.carrying import Changes, merge
+from notifications.streams.rings import NO_CHANGES
 
 logger = logging.getLogger(__name__)
 
-#: Called with user keys and whether the job queue has something new, from any thread. It must not block.
-Callback = Callable[[frozenset[Any], bool], None]
+#: Called with user keys, which have what the ring carries, and whether the job queue has something new, from any
+#: thread. It must not block.
+Callback = Callable[[Changes, bool], None]
 
 #: Seconds for which rings are collected into one call.
 COALESCE_SECONDS = 0.005
@@ -68,7 +73,7 @@ class Doorbell:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._callbacks: list[Callback] = []
-        self._users: set[Any] = set()
+        self._users: dict[Any, Any] = {}
         self._queue = False
         self._next_dispatch_at = 0.0
         self._has_rings = threading.Event()
@@ -110,23 +115,25 @@ class Doorbell:
 
         return stop
 
-    def ring(self, users: Iterable[Any], *, queue: bool = False) -> None:
+    def ring(self, users: Iterable[Any], *, queue: bool = False, changes: Changes = NO_CHANGES) -> None:
         """Call the callbacks: immediately if the last call was over 5 ms ago, else once for all rings of these 5 ms."""
         with self._lock:
             if not self._callbacks:
                 return
             self._restart_missing()
-            self._users.update(users)
+            merge(self._users, users, changes)
             self._queue = self._queue or queue
             if self._dispatcher and time.monotonic() < self._next_dispatch_at:
                 self._has_rings.set()
                 return
         self._dispatch()
 
-    def ring_other_processes(self, users: Iterable[Any], *, queue: bool = False) -> None:
+    def ring_other_processes(
+        self, users: Iterable[Any], *, queue: bool = False, changes: Changes = NO_CHANGES
+    ) -> None:
         """Publish a ring to other processes, except on SQLite, where they see it in the file."""
         if publisher := self.transport.publisher:
-            publisher.publish(users, queue)
+            publisher.publish(users, queue, changes)
 
     def restart_missing(self) -> None:
         """Start the threads that could not be started before, at most once per second. Hubs call this periodically."""
@@ -182,9 +189,8 @@ class Doorbell:
 
     def _dispatch(self) -> None:
         with self._lock:
-            users, queue = frozenset(self._users), self._queue
-            self._users.clear()
-            self._queue = False
+            users, queue = self._users, self._queue
+            self._users, self._queue = {}, False
             self._next_dispatch_at = time.monotonic() + COALESCE_SECONDS
             callbacks = list(self._callbacks)
         if not users and not queue:
@@ -207,7 +213,7 @@ def _choose_transport(origin: str) -> Transport:
         return Transport(postgres.NAME, publisher, listener, postgres.measure_round_trip)
     if sqlite.can_watch():
         return Transport(sqlite.NAME, make_listener=sqlite.SqliteListener)
-    vendor = connection().vendor
+    vendor = connection().display_name
     return Transport(f"this process only; the position check finds changes by other processes ({vendor})")
 
 
@@ -220,9 +226,11 @@ atexit.register(doorbell.close)
 listen, flush, restart_missing = doorbell.listen, doorbell.flush, doorbell.restart_missing
 
 
-def _handle_rung(sender: Any, users: Iterable[Any], queue: bool, **kwargs: Any) -> None:
-    doorbell.ring(users, queue=queue)
-    doorbell.ring_other_processes(users, queue=queue)
+def _handle_rung(
+    sender: Any, users: Iterable[Any], queue: bool, changes: Changes = NO_CHANGES, **kwargs: Any
+) -> None:
+    doorbell.ring(users, queue=queue, changes=changes)
+    doorbell.ring_other_processes(users, queue=queue, changes=changes)
 
 
 def _choose_again(*, setting: str, **kwargs: Any) -> None:

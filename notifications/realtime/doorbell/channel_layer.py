@@ -17,8 +17,10 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from notifications.db.threads import NoThread, start, start_thread
+from notifications.db.threads import NoThread, start_thread
 from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
+from notifications.streams.carrying import Changes
+from notifications.streams.rings import NO_CHANGES
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +97,8 @@ class LayerListener:
         self._stop_requested = asyncio.Event()
         self._has_own_message = True
         self.is_listening = False
-        self._thread = threading.Thread(target=self._run, name="notifications-doorbell-layer", daemon=True)
-        start(self._thread)
+        self._thread: threading.Thread | None = None
+        self._thread = start_thread(self._run, "notifications-doorbell-layer")
 
     def stop(self) -> None:
         """Leave the group and end the thread. Does not wait if called in this thread."""
@@ -104,7 +106,7 @@ class LayerListener:
         if self._loop:
             with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
                 self._loop.call_soon_threadsafe(self._stop_requested.set)
-        if threading.current_thread() is not self._thread:
+        if self._thread and threading.current_thread() is not self._thread:
             self._thread.join(TIMEOUT_SECONDS)
 
     def _run(self) -> None:
@@ -184,8 +186,8 @@ class LayerPublisher:
         self._flushed.set()
         self._stopping = threading.Event()
 
-    def publish(self, users: Iterable[Any], queue: bool) -> None:
-        """Publish a ring soon. Never blocks."""
+    def publish(self, users: Iterable[Any], queue: bool, changes: Changes = NO_CHANGES) -> None:
+        """Publish a ring soon, without what it carries. Never blocks."""
         with self._lock:
             if self._stopping.is_set():
                 return

@@ -16,16 +16,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from notifications.db.deadlines import limit_this_thread, set_options
+from notifications.db.dialects import find_dialect
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db.unavailable import QUERY_ERRORS, log_retried
 from notifications.realtime.doorbell.other_processes import (
     ListenerThread,
     build_messages,
+    encode_message,
     parse_message,
     retry_forever,
 )
+from notifications.streams.carrying import Changes, merge
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +52,7 @@ class ProbeFailed(Exception):
 
 def can_listen() -> bool:
     """Return whether the app's database is PostgreSQL, through psycopg 3."""
-    if connection().vendor != "postgresql":
-        return False
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-    return is_psycopg3
+    return (dialect := find_dialect(connection())) is not None and dialect.can_listen()
 
 
 def measure_round_trip() -> float:
@@ -82,7 +81,7 @@ class PostgresPublisher:
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._lock = threading.Lock()
-        self._users: dict[Any, None] = {}
+        self._users: dict[Any, Any] = {}
         self._queue = False
         self._next_send_at = 0.0
         self._thread = SupervisedThread(
@@ -94,7 +93,7 @@ class PostgresPublisher:
         self._flushed = threading.Event()
         self._flushed.set()
 
-    def publish(self, users: Iterable[Any], queue: bool) -> None:
+    def publish(self, users: Iterable[Any], queue: bool, changes: Changes) -> None:
         """Publish a ring now or soon.
 
         Never inside a transaction: NOTIFY there makes all commits of the database wait for one another.
@@ -107,11 +106,11 @@ class PostgresPublisher:
             if is_single:
                 self._next_send_at = time.monotonic() + COALESCE_SECONDS
             else:
-                self._users.update(dict.fromkeys(users))
+                merge(self._users, users, changes)
                 self._queue = self._queue or queue
                 self._flushed.clear()
         if is_single:
-            call_after_write(lambda: self._send(db, users, queue))
+            call_after_write(lambda: self._send(db, users, queue, changes))
             return
         try:
             self._thread.wake()
@@ -139,44 +138,43 @@ class PostgresPublisher:
                 return None
         time.sleep(max(0.0, self._next_send_at - time.monotonic()))
         with self._lock:
-            users, queue = list(self._users), self._queue
-            self._users.clear()
-            self._queue = False
+            users, queue = self._users, self._queue
+            self._users, self._queue = {}, False
             self._next_send_at = time.monotonic() + COALESCE_SECONDS
-        if not self._send(self._db, users, queue):
+        if not self._send(self._db, users, queue, users):
             self._db.close()
         return 0.0
 
-    def _send(self, db: Any, users: Iterable[Any], queue: bool) -> bool:
+    def _send(self, db: Any, users: Iterable[Any], queue: bool, changes: Changes) -> bool:
         from psycopg import Error
         from psycopg.generators import execute
-        from psycopg.pq import Escaping, ExecStatus
+        from psycopg.pq import ExecStatus
 
-        messages = build_messages(self._origin, users, queue)
+        messages = build_messages(self._origin, users, queue, changes)
+        texts = [encode_message(message).encode() for message in messages]
         try:
             db.ensure_connection()
             # Directly through libpq: a single ring comes after some idle time, when Django's and psycopg's layers take
             # as long as the round trip.
             pgconn = db.connection.pgconn
-            quote = Escaping(pgconn).escape_literal
-            rings = [
-                b"NOTIFY %s, %s" % (CHANNEL, quote(json.dumps(message).encode())) for message in messages
-            ]
             # One transaction. Its commit does not wait for the disk, as that of the rows has done: a ring may be lost.
-            pgconn.send_query(b"; ".join([b"SET LOCAL synchronous_commit TO off", *rings]))
+            # Texts are parameters: pg_stat_statements would keep them as parts of a statement.
+            rings = [b"pg_notify('%s', $%d)" % (CHANNEL, number) for number in range(1, len(texts) + 1)]
+            statement = b"SELECT set_config('synchronous_commit', 'off', true), " + b", ".join(rings)
+            pgconn.send_query_params(statement, texts)
             # Not exec_(), which waits inside libpq, where the deadline of this thread has no effect.
             result = db.connection.wait(execute(pgconn))[-1]
-            if result.status != ExecStatus.COMMAND_OK:
+            if result.status != ExecStatus.TUPLES_OK:
                 raise Error(result.get_error_message())
         except (*QUERY_ERRORS, Error) as exc:
             db.errors_occurred = True  # makes Django check the connection before the next request
-            logger.warning("Could not ring other processes: %s", exc)
+            log_retried(logger, "Could not ring other processes", exc)
             return False
         return True
 
 
 class PostgresListener(ListenerThread):
-    """Call ``on_ring(users, queue=…)``, in a thread of its own, with rings of other processes than ``origin``."""
+    """Call ``on_ring(users, queue=…, changes=…)``, in a thread, with rings of other processes than ``origin``."""
 
     def __init__(self, origin: str, on_ring: Callable[..., None]) -> None:
         self._origin = origin
@@ -232,8 +230,8 @@ class PostgresListener(ListenerThread):
         except ValueError:  # any user of the database can send anything on the channel
             return
         if ring := parse_message(message, self._origin):
-            users, queue = ring
-            self._on_ring(users, queue=queue)
+            rung, queue = ring
+            self._on_ring(rung, queue=queue, changes=rung)
 
 
 def _new_connection() -> Any:

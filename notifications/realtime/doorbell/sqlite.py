@@ -17,14 +17,17 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
+from notifications.db.dialects import find_dialect
 from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
-from notifications.streams.rings import own_jobs
+from notifications.streams.carrying import merge, parse_change
+from notifications.streams.rings import NO_CHANGES, own_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +56,16 @@ MAX_JOBS_WITHOUT_POSITION = 100
 #: New jobs that are read at most, the newest: to read 50,000 took 50 ms in each process. The position check finds the
 #: users of the others. The row of a batch, which has its owner, is inserted after its jobs, so that it is among them.
 MAX_NEW_JOBS = 1_000
+#: The jobs from a rowid on, the newest first.
+NEWEST_JOBS = "FROM notifications_job WHERE rowid >= ? ORDER BY rowid DESC"
+#: Bytes of events that are read at once. The kernel merges equal ones, so that there are rarely two.
+MAX_EVENT_BYTES = 65_536
 #: A process wrote to the file (<sys/inotify.h>).
 IN_MODIFY = 0x00000002
 
 
 class SqliteListener(ListenerThread):
-    """Call ``on_ring(users, queue=…)``, in a thread of its own, with what other processes commit from now on.
+    """Call ``on_ring(users, queue=…, changes=…)``, in a thread, with what other processes commit from now on.
 
     A busy database or a replaced file may lose rings; they are hints.
     """
@@ -102,8 +109,7 @@ class SqliteListener(ListenerThread):
             0
         ]  # differs from that of other connections
         self.last_ring_id = execute("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
-        sql = "SELECT rowid, id FROM notifications_job ORDER BY rowid DESC LIMIT 1"
-        self._last_job = execute(sql).fetchone() or (0, "")
+        self._last_job = execute(f"SELECT rowid, id {NEWEST_JOBS} LIMIT 1", [0]).fetchone() or (0, "")
         self.file_id = _file_id(path)
         with _open_inotify(path, self._stop_reader.fileno()) as inotify:
             check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
@@ -168,36 +174,46 @@ class SqliteListener(ListenerThread):
         return IDLE_POLL_INTERVAL_SECONDS if self._reports_writes else UNREPORTED_POLL_INTERVAL_SECONDS
 
     def _read_rings(self, execute: Callable[..., sqlite3.Cursor]) -> None:
-        sql = "SELECT id, user_id, origin FROM notifications_ring WHERE id > ?"
-        rings = execute(sql, [self.last_ring_id]).fetchall()
-        jobs = self._read_new_jobs(execute)
-        users = {user for _, user, origin in rings if origin != process_number()}
+        # One statement: the pages that the last commit has changed are read from the file, and each locks it.
+        found = execute(
+            "SELECT * FROM (SELECT 0, id, user_id, origin, change FROM notifications_ring WHERE id > ?) UNION ALL "
+            f"SELECT * FROM (SELECT 1, rowid, user_id, backend, id {NEWEST_JOBS} LIMIT {MAX_NEW_JOBS})",
+            [self.last_ring_id, self._last_job[0]],
+        ).fetchall()
+        found.sort(key=itemgetter(0, 1))
+        rings = [row[1:] for row in found if not row[0]]
+        jobs = self._find_new_jobs([row[1:] for row in found if row[0]], execute)
+        users: dict[Any, Any] = {}
+        for _, user, origin, change in rings:
+            if origin != process_number():
+                merge(users, [user], {user: parse_change(change)})
         # A row without a user rings for the job queue.
-        queue = None in users or wakes_builtin_worker({backend for _, _, _, backend in jobs})
-        users.update(user for _, _, user, _ in jobs)
-        users.discard(None)
+        queue = None in users or wakes_builtin_worker({backend for _, _, backend, _ in jobs})
+        merge(users, [user for _, user, _, _ in jobs], NO_CHANGES)
+        users.pop(None, None)
         if users or queue:
             to_python = Stream._meta.pk.target_field.to_python
-            self._on_ring([to_python(user) for user in users], queue=queue)
-        self.last_ring_id = max((row[0] for row in rings), default=self.last_ring_id)
+            rung = {to_python(user): changes for user, changes in users.items()}
+            self._on_ring(rung, queue=queue, changes=rung)
+        if rings:
+            self.last_ring_id = rings[-1][0]
 
-    def _read_new_jobs(self, execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, str, Any, str]]:
-        """Return rowid, id, user and backend of jobs that other processes have inserted since the last call.
+    def _find_new_jobs(self, rows: list[Any], execute: Callable[..., sqlite3.Cursor]) -> list[Any]:
+        """Return those of these jobs that other processes have inserted since the last call.
 
-        It may return older ones too.
+        They are rowid, user, backend and id, in this order, from the last one that was found on. It may return older
+        ones too.
         """
-        sql = "SELECT rowid, id, user_id, backend FROM notifications_job"
-        newest = f"{sql} WHERE rowid >= ? ORDER BY rowid DESC LIMIT {MAX_NEW_JOBS}"
-        rows = execute(newest, [self._last_job[0]]).fetchall()[::-1]
-        if rows and rows[0][:2] == self._last_job:
+        if rows and (rows[0][0], rows[0][3]) == self._last_job:
             del rows[0]
         elif self._last_job[0] and len(rows) < MAX_NEW_JOBS:  # In an empty table, all are new.
             # SQLite gives a new row the greatest rowid and 1, which may be that of a deleted row; and VACUUM changes
             # all of them.
-            rows = execute(f"{sql} ORDER BY rowid DESC LIMIT {MAX_JOBS_WITHOUT_POSITION}").fetchall()[::-1]
+            sql = f"SELECT rowid, user_id, backend, id {NEWEST_JOBS} LIMIT {MAX_JOBS_WITHOUT_POSITION}"
+            rows = execute(sql, [0]).fetchall()[::-1]
         if rows:
-            self._last_job = rows[-1][:2]
-        return [row for row in rows if row[1] not in own_jobs]
+            self._last_job = rows[-1][0], rows[-1][3]
+        return [row for row in rows if row[3] not in own_jobs]
 
 
 class Inotify:
@@ -229,9 +245,8 @@ class Inotify:
         """Wait up to ``seconds`` for a write. Returns whether there was one since the last call."""
         has_events = any(fd == self._fd for fd, _ in self._poll.poll(seconds * 1000))
         if has_events:
-            with contextlib.suppress(BlockingIOError):
-                while os.read(self._fd, 4096):
-                    pass
+            # What is left in the queue ends the next wait.
+            os.read(self._fd, MAX_EVENT_BYTES)
         return has_events
 
     def close(self) -> None:
@@ -241,7 +256,7 @@ class Inotify:
 def can_watch() -> bool:
     """Return whether the app's database is a SQLite file."""
     db = connection()
-    return db.vendor == "sqlite" and not db.is_in_memory_db()
+    return (dialect := find_dialect(db)) is not None and bool(dialect.watched_file(db))
 
 
 def _file_id(path: str) -> tuple[int, int] | None:

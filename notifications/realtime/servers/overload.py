@@ -14,7 +14,7 @@ from typing import Any
 from django.core.signals import got_request_exception
 from django.db import Error
 
-from notifications.db.unavailable import is_unavailable
+from notifications.db.outages import is_own_outage
 from notifications.problems import database_unavailable, log_database_error
 from notifications.realtime.servers import Receive, Scope, Send
 
@@ -67,7 +67,7 @@ async def call_or_refuse(application: Any, scope: Scope, receive: Receive, send:
         await application(scope, receive, send_or_replace)
     except Exception as exc:
         # The project's own page for errors may fail too, by the same lack.
-        if not is_unavailable(exc) and _FAILED not in scope:
+        if not is_own_outage(exc) and _FAILED not in scope:
             raise
         log_database_error(exc)
         if not has_begun:
@@ -82,7 +82,7 @@ async def _refuse(send: Send) -> None:
 def _note_failure(request: Any = None, **kwargs: Any) -> None:
     """Take the signal that Django sends while it handles an exception that becomes a response with 500."""
     exc = sys.exc_info()[1]
-    if exc is not None and is_unavailable(exc) and hasattr(request, "scope"):
+    if exc is not None and is_own_outage(exc) and hasattr(request, "scope"):
         request.scope[_FAILED] = True
 
 

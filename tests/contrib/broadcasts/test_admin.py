@@ -1,4 +1,4 @@
-"""The list of broadcasts, the page of one with its live state, and its withdrawal."""
+"""The list of broadcasts, the page of one with its state, and its withdrawal."""
 
 import re
 
@@ -65,19 +65,23 @@ def test_page_and_list_say_how_far_it_is(client, staff, user, send):
     assert re.search(r'class="field-sender[^"]*">staff<', listed)
 
 
-def test_state_is_requested_again_while_it_is_sent(client, staff, send):
-    """304 while nothing has changed. A page of one that is done requests nothing."""
+@pytest.mark.parametrize("permissions", [("view_job",), ()])
+def test_progress_is_that_of_the_job(client, sign_in_staff, client_of, make_user, send, permissions):
+    """Linked while the job is active or has stopped: on the admin's page of it, or on that of its owner."""
+    staff = sign_in_staff("add_notification", *permissions)
     broadcast = send()
-    assert f'data-overview-figures="{LIST}{broadcast.pk}/state/?background=1"' in page_of(client, broadcast)
-    first = client.get(f"{LIST}{broadcast.pk}/state/")
-    assert "Waiting to be sent" in first.text
-    again = {"If-None-Match": first["ETag"]}
-    assert client.get(f"{LIST}{broadcast.pk}/state/", headers=again).status_code == 304
-    Broadcast.objects.update(sent=1)
-    changed = client.get(f"{LIST}{broadcast.pk}/state/", headers=again)
-    assert changed.status_code == 200 and 'value="1"' in changed.text
-    run_jobs()
-    assert "data-overview-figures" not in page_of(client, broadcast)
+    folder = "/admin/notifications/job/{}/change/" if permissions else "/notifications/jobs/{}/"
+    link = f'<a href="{folder.format(broadcast.job)}">'
+    assert f"{link}Progress</a>" in page_of(client, broadcast)
+    other = make_user("other-staff", is_staff=True)
+    other.user_permissions.set(staff.user_permissions.exclude(codename="view_job"))
+    assert "Progress</a>" not in page_of(client_of(other), broadcast)
+    cancel([broadcast.job], by=staff.pk)
+    assert f"{link}Progress</a>" in page_of(client, broadcast)
+    retry([broadcast.job])
+    run_jobs(raise_errors=True)
+    page = page_of(client, broadcast)
+    assert "Progress</a>" not in page and f"{link}Sending</a>" in page
 
 
 def test_stopped_sending_is_named(client, staff, user, send, monkeypatch):
@@ -118,9 +122,8 @@ def test_withdrawal_asks_and_is_done_by_a_job(client, staff, user, send):
 
 
 def test_unknown_broadcasts(client, staff):
-    for name in ("state", "withdraw"):
-        for id in ("x", "0" * 32):
-            assert client.get(f"{LIST}{id}/{name}/").status_code == 404
+    for id in ("x", "0" * 32):
+        assert client.get(f"{LIST}{id}/withdraw/").status_code == 404
     assert client.get(f"{LIST}x/change/").status_code == 302
 
 

@@ -15,6 +15,7 @@ from notifications.contrib.deliveries import preferences, pushes
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification, Wait
+from notifications.outbound import gates
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_all, send_due
 from tests.contrib.deliveries.test_rules import mute
@@ -518,6 +519,20 @@ def test_a_reason_has_nothing_of_the_endpoint(user, service, caplog, answer):
     device.refresh_from_db()
     assert device.refused_status == 400 and "status 400" in Delivery.objects.get().error
     assert "s3cr3t" not in f"{device.refused_reason} {Delivery.objects.get().error} {caplog.text}"
+
+
+@pytest.mark.with_all_apps("rates are another app")
+def test_they_use_the_limit_of_urls_of_users(user, service, settings, monkeypatch):
+    from notifications.contrib.rates.models import Limit
+
+    monkeypatch.setattr(gates, "enabled_in_tests", True)
+    rates = {"push": {"rate": "60/m", "burst": 10, "hosts": [service.address]}}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RATES": rates}
+    service.add_device(user)
+    push(user)
+    send_all()
+    assert states().popitem()[1] == "sent"
+    assert [limit.key for limit in Limit.objects.all()] == ["push:(URLs of users)"]
 
 
 def test_remedies_of_several_causes(user, service):

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from contextlib import nullcontext
 from datetime import timedelta
 from itertools import pairwise
 
@@ -65,6 +66,26 @@ def test_message_follows_the_commit(messages):
         tasks.noop.enqueue()
         transaction.set_rollback(True)
     assert sent(messages) == {}
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_messages_follow_the_resumption_of_a_queue(messages, in_transaction):
+    """As many as it has jobs that may begin, and none for other queues, nor if it is rolled back."""
+    pause_queue("reports")
+    with transaction.atomic():
+        for _ in range(3):
+            tasks.noop.using(queue_name="reports").enqueue()
+        tasks.noop.using(queue_name="reports", run_after=timezone.now() + timedelta(hours=1)).enqueue()
+        tasks.noop.enqueue()
+    sent(messages)
+    with transaction.atomic():
+        pause_queue("reports", is_paused=False)
+        transaction.set_rollback(True)
+    pause_queue("default")
+    assert sent(messages) == {}
+    with transaction.atomic() if in_transaction else nullcontext():
+        pause_queue("reports", is_paused=False)
+    assert sent(messages) == {("default", "reports"): 3}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import time
 import pytest
 
 from notifications import outbound
+from notifications.api import notify
 from notifications.contrib.rates import RateExceeded, calls, charge
 from notifications.contrib.rates.models import Limit
 from notifications.outbound import gates
+from notifications.testing import run_jobs
 from tests.outbound.conftest import allow, reset_circuits, upstream  # noqa: F401 (fixtures)
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
@@ -115,6 +117,39 @@ def test_what_the_partner_says_closes_the_limit(partner):
     with pytest.raises(RateExceeded) as caught:
         call_as_another_process(url, deadline=10)
     assert caught.value.retry_after > 100
+
+
+def test_urls_of_users_neither_use_nor_close_the_limit(partner, upstream):  # noqa: F811
+    """They have a limit of their own of the same rate."""
+    url = partner("60/m", burst=1)
+    closing = f"{url}sequence?statuses=429&retry_after=120"
+
+    async def call():
+        assert (await outbound.get(closing, retries=0, is_user_url=True)).status == 429
+        with pytest.raises(RateExceeded):
+            await outbound.get(url, deadline=0.5, is_user_url=True)
+        assert (await outbound.get(url, deadline=0.5)).status == 200
+
+    asyncio.run(call())
+    assert len(upstream.requests) == 2
+    used = wait_until(lambda: len(rows := Limit.objects.in_bulk()) == 2 and rows, what="both limits")
+    assert {key: (row.used, row.closed_until) for key, row in used.items()} == {
+        "partner": (1, 0),
+        "partner:(URLs of users)": (1, 0),
+    }
+
+
+@pytest.mark.with_all_apps("webhooks are another app")
+def test_webhooks_use_the_limit_of_urls_of_users(partner, upstream, settings, user):  # noqa: F811
+    from notifications.contrib import webhooks
+
+    url = partner("60/m", burst=10)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "WEBHOOKS": True}
+    webhooks.create(url, owner=user)
+    notify(user, "Export ready")
+    run_jobs()
+    assert upstream.requests
+    assert [limit.key for limit in Limit.objects.all()] == ["partner:(URLs of users)"]
 
 
 def test_a_call_that_is_cancelled_lets_the_next_one_pass(partner):

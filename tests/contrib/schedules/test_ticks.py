@@ -100,6 +100,26 @@ def test_a_tick_that_is_recorded_already_is_not_repeated(schedules, jobs):
     assert len(jobs()) == 1 and schedules.row().next_tick == row.next_tick + TEN_MINUTES
 
 
+def test_ticks_that_are_recorded_already_are_not_missed(schedules, jobs):
+    """Of those that are due again, because next_tick was set back, only the ones that follow count."""
+    first = schedules.declare(overlap="allow").next_tick
+    for n in range(2):
+        schedules.round(at=first + n * TEN_MINUTES)
+    Schedule.objects.update(next_tick=first)
+    schedules.round(at=first + 4 * TEN_MINUTES)
+    assert schedules.ticks() == [("enqueued", 1), ("enqueued", 1), ("missed", 2), ("enqueued", 1)]
+    assert Tick.objects.get(outcome="missed").first_due_at == first + 2 * TEN_MINUTES
+    assert len(jobs()) == 3
+
+
+def test_last_tick_of_a_wrong_clock_stops_nothing(schedules, jobs):
+    """The clock of the database was a year ahead for a while."""
+    row = schedules.declare()
+    Schedule.objects.update(last_tick=row.next_tick + timedelta(days=365))
+    schedules.round(at=row.next_tick)
+    assert len(jobs()) == 1
+
+
 def test_overlap_is_skipped(schedules, jobs):
     """While the job of an earlier tick is active. After its end the next tick runs."""
     row = schedules.declare()

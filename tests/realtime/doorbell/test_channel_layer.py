@@ -119,6 +119,17 @@ def test_a_burst_is_not_lost(configure_layer, start_listener, publisher, empty_r
     wait_until(lambda: set(listener.users) == set(range(1000)))
 
 
+def test_nothing_is_carried(configure_layer, publisher, empty_redis):
+    """Texts of users do not go through the broker."""
+    configure_layer(PUBSUB, hosts=[empty_redis.url])
+    received = []
+    listener = LayerListener("me", lambda users, queue: received.append(dict(users)))
+    wait_until(lambda: listener.is_listening)
+    publisher.publish([7], False, {7: ("a change",)})
+    wait_until(lambda: received == [{7: ()}])
+    listener.stop()
+
+
 def test_rings_within_5_ms_are_combined(configure_layer, start_listener, publisher, empty_redis, monkeypatch):
     """Rings within COALESCE_SECONDS are sent in one message."""
     monkeypatch.setattr(layers.Counting, "sent", 0)

@@ -8,7 +8,12 @@ import pytest
 from django.db.models import CharField, UUIDField
 
 from notifications.realtime.doorbell import other_processes as doorbell_message
-from notifications.realtime.doorbell.other_processes import build_messages, parse_message
+from notifications.realtime.doorbell.other_processes import (
+    build_messages,
+    encode_message,
+    parse_change,
+    parse_message,
+)
 
 
 @pytest.fixture
@@ -45,8 +50,55 @@ def test_messages_are_small(set_key_field):
     set_key_field(CharField())
     users = [f"{number}-{'ж' * 250}" for number in range(200)]
     sent = list(build_messages(uuid.uuid4().hex, [*users, "x" * 9000], True))
-    assert max(len(json.dumps(message)) for message in sent) < 8000
+    assert max(len(encode_message(message).encode()) for message in sent) < 8000
     assert [user for message in sent for user in message["users"]] == users
+
+
+def receive(message):
+    """Return the users that another process receives, with what is carried of each."""
+    users, _ = parse_message(json.loads(encode_message(message)), "you")
+    return users
+
+
+class TestCarriedChanges:
+    [CHANGE] = parse_change('e1,0,1,2,3,4\n{"title":"Жанна 🎉 \\"\\\\\\n"}')
+
+    def test_round_trip(self):
+        """Of users of whom a ring carries something, their changes in order; the others must be read."""
+        later = self.CHANGE._replace(prev=2, seq=3)
+        changes = {7: (self.CHANGE, later), 8: (self.CHANGE,)}
+        [message] = build_messages("me", [7, 8, 9], False, changes)
+        assert message["users"] == ["9"]
+        assert receive(message) == {**changes, 9: ()}
+
+    def test_messages_are_small(self):
+        """A change that does not fit NOTIFY's 8,000 bytes with its quotes is not carried, and rings all the same."""
+        fits = self.CHANGE._replace(items="ж" * 3500)
+        changes = {1: (fits,), 2: (self.CHANGE._replace(items='"' * 5000),), 3: (fits,), 4: (fits, fits)}
+        messages = list(build_messages("me", changes, True, changes))
+        assert max(len(encode_message(message).encode()) for message in messages) < 8000
+        received = {user: found for message in messages for user, found in receive(message).items()}
+        assert received == {1: (fits,), 2: (), 3: (fits,), 4: ()}
+
+    def test_change_that_this_site_has_not_signed_is_not_taken(self, settings):
+        """Any role of the database can send messages: the user is read."""
+        [message] = build_messages("me", [7], False, {7: (self.CHANGE,)})
+        [[user, text, signature]] = message["changes"]
+        for forged in (
+            ["8", text, signature],
+            [user, text.replace("Жанна", "x"), signature],
+            [user, text, ""],
+        ):
+            assert receive(message | {"changes": [forged]}) == {int(forged[0]): ()}
+        settings.SECRET_KEY = "another"
+        assert receive(message) == {7: ()}
+
+    @pytest.mark.parametrize(
+        "changes", [{}, "x", [1], [[]], [["x", "", ""]], [["7", "", "", ""]], [["7", 1, 2]], [["7", "", "ä"]]]
+    )
+    def test_others_are_ignored(self, changes):
+        message = {"type": "doorbell", "from": "me", "users": [], "queue": False, "changes": changes}
+        assert parse_message(message, "you") in (None, ({7: ()}, False), ({}, False))
 
 
 def test_queue_flag_is_sent_once():

@@ -14,11 +14,11 @@ def test_notify_is_sent_after_the_commit(postgres_site):
 from django.db import connection
 from notifications.realtime.doorbell import postgres
 order, send = [], postgres.PostgresPublisher._send
-def record_and_send(self, db, users, queue):
+def record_and_send(self, db, users, queue, changes):
     assert db.connection is connection.connection
     assert db.connection.info.transaction_status == 0  # idle
     order.append(f"notify {users}")
-    return send(self, db, users, queue)
+    return send(self, db, users, queue, changes)
 postgres.PostgresPublisher._send = record_and_send
 with connection.execute_wrapper(lambda run, sql, *args: order.append(sql) or run(sql, *args)):
     with transaction.atomic():
@@ -27,6 +27,27 @@ with connection.execute_wrapper(lambda run, sql, *args: order.append(sql) or run
 assert order == ["end", "notify [1]"], order
 """
     ring(postgres_site, order)
+
+
+def test_changes_are_carried(postgres_site):
+    """One in its ring, and several that are combined; one with too many bytes for NOTIFY only rings."""
+    listener = ListenerProcess(postgres_site)
+    code = """
+from django.contrib.auth import get_user_model
+from notifications.api import notify
+postgres.COALESCE_SECONDS = 0.3
+users = [get_user_model().objects.create_user(f"user{n}").pk for n in range(4)]
+for user in users[:3]:
+    notify(user, "Жанна's 🎉")
+notify(users[3], "large", body="€" * 2000, data={"text": "€" * 1000})
+at = users[0]
+"""
+    first = int(ring(postgres_site, code))
+    listener.until(lambda listener: listener.users >= set(range(first, first + 4)))
+    carried = {int(user): changes for call in listener.calls for user, changes in call["changes"].items()}
+    assert [len(carried[first + number]) for number in range(4)] == [1, 1, 1, 0]
+    assert all("Жанна's 🎉" in carried[first + number][0][-1] for number in range(3))
+    assert len(listener.calls) == 2
 
 
 def test_rings_in_quick_succession_are_combined(postgres_site):

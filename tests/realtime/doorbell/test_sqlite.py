@@ -44,6 +44,21 @@ def ring_as_other_process(user):
 
 
 @on_sqlite
+def test_changes_are_carried(transactional_db, user, other_user):
+    """Those of other processes; of a user whose ring carries nothing in another row, nothing is."""
+    received = {}
+    stop = listen(lambda users, queue: received.update(users))
+    wait_until(lambda: doorbell._listener.is_listening)
+    first, later = ('e1,0,1,2,3,4\n{"title":"Жанна 🎉"}', "e1,0,2,3,3,4\n{}")
+    rings = [(user, first), (other_user, first), (user, later), (other_user, None)]
+    Ring.objects.bulk_create(Ring(user=owner, origin=-1, change=change) for owner, change in rings)
+    wait_until(lambda: len(received) == 2)
+    assert [change.to_text() for change in received[user.pk]] == [first, later]
+    assert received[other_user.pk] == ()
+    stop()
+
+
+@on_sqlite
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify needs Linux")
 def test_inotify_wakes_the_listener(transactional_db, user, monkeypatch):
     """inotify wakes the listener; with polling alone the ring would arrive after 10 minutes."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import formats
@@ -21,15 +20,13 @@ from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMISSION, ComposerMixin
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import database
-from notifications.http import BACKGROUND_MARK, background_view
+from notifications.inbox import job_path
 from notifications.models import ACTIVE, Job, Notification
 
 State = Broadcast.State
 
 #: Notifications that are counted as read at most.
 MAX_READ_COUNTED = 100_000
-#: Fields that change while a broadcast is sent or withdrawn.
-CHANGING_FIELDS = ("sent_of", "read_by", "withdrawn", "sent_at", "withdrawn_at")
 WITHDRAW_PERMISSION = "notifications_broadcasts.withdraw_broadcast"
 
 
@@ -57,7 +54,6 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
         name = "notifications_broadcasts_broadcast"
         return [
             path("preview/", view(self.preview_view), name=f"{name}_preview"),
-            path("<path:object_id>/state/", view(background_view(self.state_view)), name=f"{name}_state"),
             path("<path:object_id>/withdraw/", view(self.withdraw_view), name=f"{name}_withdraw"),
             *super().get_urls(),
         ]
@@ -73,16 +69,6 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
     def has_withdraw_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(WITHDRAW_PERMISSION)
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the fields, while it is sent or withdrawn without those that change meanwhile."""
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or obj.state in (State.SENT, State.WITHDRAWN):
-            return fieldsets
-        return [
-            (name, {"fields": [field for field in options["fields"] if field not in CHANGING_FIELDS]})
-            for name, options in fieldsets
-        ]
-
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         _read_jobs(changelist.result_list)
@@ -94,19 +80,6 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
             _read_jobs([row])
             row.viewer = request.user
         return row
-
-    def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return the state of a broadcast without the page around it, or 304 if it is the same."""
-        row = self._get_viewable(request, object_id)
-        values = (row.state, row.sent, row.withdrawn, self.state_now(row))
-        etag = f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
-        if request.headers.get("If-None-Match") == etag:
-            response: HttpResponse = HttpResponseNotModified()
-        else:
-            context = self._describe(row) | {"page_url": self._url("change", row)}
-            response = TemplateResponse(request, f"{FOLDER}/state.html", context)
-        response["ETag"] = etag
-        return response
 
     def withdraw_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask whether to withdraw a broadcast, and with a POST begin it."""
@@ -121,21 +94,18 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
             return HttpResponseRedirect(url)
         context = {
             **page_context(self, request),
-            **self._describe(row),
             "title": _("Withdraw this notification?"),
             "is_scheduled": row.state == State.SENDING and starting.is_scheduled(row),
             "broadcast": row,
             "row": _build_notification(row),
+            "text": self.sent_of(row),
             "read_by": self.read_by(row),
             "back_url": url,
         }
         return TemplateResponse(request, f"{FOLDER}/withdraw.html", context)
 
     def _withdraw(self, request: HttpRequest, row: Broadcast, url: str) -> bool:
-        text = _("The database is unavailable, so nothing was withdrawn. Try again in a moment.")
-        is_begun = self.begin(
-            request, lambda: starting.begin_withdrawal(row.pk, by=request.user, url=url), text
-        )
+        is_begun = self.begin(request, lambda: starting.begin_withdrawal(row.pk, by=request.user, url=url))
         if is_begun:
             self.log_change(request, row, "Withdrawn.")
             text = _("The notification is being withdrawn. You will be notified when it is done.")
@@ -147,8 +117,9 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
     ) -> HttpResponse:
         row = kwargs.get("obj")
         if row is not None:
-            context |= self._describe(row)
-            context["state_url"] = f"{self._url('state', row)}?{BACKGROUND_MARK}"
+            context |= {"state": self.state_now(row), "is_stopped": _is_stopped(row)}
+            if row.state in (State.SENDING, State.WITHDRAWING):
+                context["job_url"] = self._job_url(row.shown_job, row.viewer)
             if self.has_withdraw_permission(request) and starting.can_withdraw(row):
                 context["withdraw_url"] = self._url("withdraw", row)
         return super().render_change_form(request, context, *args, **kwargs)
@@ -163,19 +134,6 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
 
     def _url(self, name: str, row: Broadcast) -> str:
         return reverse(f"{self.admin_site.name}:notifications_broadcasts_broadcast_{name}", args=[row.pk])
-
-    def _describe(self, row: Any) -> dict[str, Any]:
-        is_withdrawal = row.state in (State.WITHDRAWING, State.WITHDRAWN)
-        done = row.withdrawn if is_withdrawal else row.sent
-        total = row.sent if is_withdrawal else row.recipients
-        return {
-            "state": self.state_now(row),
-            "is_active": row.state in (State.SENDING, State.WITHDRAWING),
-            "is_stopped": _is_stopped(row),
-            "done": done,
-            "total": max(done, total),
-            "text": self.sent_of(row),
-        }
 
     @admin.display(description=_("state"))
     def state_now(self, row: Any) -> Any:
@@ -216,15 +174,23 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
 
     @admin.display(description=_("jobs"))
     def jobs(self, row: Any) -> str:
-        """Return links to the jobs, on the admin's pages for those who may view jobs."""
-        if not (self.admin_site.is_registered(Job) and row.viewer.has_perm("notifications.view_job")):
-            return "-"
-        name = f"{self.admin_site.name}:notifications_job_change"
+        """Return links to the jobs, for those who may see them."""
+        jobs = Job.objects.using(database()).in_bulk([id for id in (row.job, row.withdrawal_job) if id])
         texts = ((row.job, _("Sending")), (row.withdrawal_job, _("Withdrawal")))
         links = [
-            format_html('<a href="{}">{}</a>', reverse(name, args=[id]), text) for id, text in texts if id
+            format_html('<a href="{}">{}</a>', url, text)
+            for id, text in texts
+            if (url := self._job_url(jobs.get(id), row.viewer))
         ]
         return format_html(", ".join(["{}"] * len(links)), *links) if links else "-"
+
+    def _job_url(self, job: Job | None, viewer: Any) -> str:
+        """Return the page of a job, with its progress: that of the admin, or of its owner; "" for all others."""
+        if job is None:
+            return ""
+        if self.admin_site.is_registered(Job) and viewer.has_perm("notifications.view_job"):
+            return reverse(f"{self.admin_site.name}:notifications_job_change", args=[job.pk])
+        return job_path(job.pk) if job.user_id == viewer.pk else ""
 
 
 def _build_notification(row: Broadcast) -> Notification:
@@ -238,7 +204,7 @@ def _read_jobs(rows: Any) -> None:
     ids = {
         row.pk: row.job if row.state in (State.SENDING, State.SENT) else row.withdrawal_job for row in rows
     }
-    jobs = Job.objects.using(database()).only("state").in_bulk([id for id in ids.values() if id])
+    jobs = Job.objects.using(database()).only("state", "user").in_bulk([id for id in ids.values() if id])
     for row in rows:
         row.shown_job = jobs.get(ids[row.pk])
 

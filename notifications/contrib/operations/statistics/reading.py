@@ -11,7 +11,7 @@ from notifications import times
 from notifications.contrib.operations.models import BUCKET_COUNT, JobStatistics
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, TABLE
 from notifications.contrib.operations.statistics.roll_up import COLUMNS, PERIOD_SECONDS, Period
-from notifications.db import connection
+from notifications.db import connection, dialect
 from notifications.extension import hooks
 from notifications.jobs import JobFilter
 
@@ -300,7 +300,7 @@ def by_index_of_new_rows() -> str:
     SQLite with statistics (ANALYZE) expects few shards in the index of the key, and reads through that one: 11 ms for
     each query of a million jobs, also where there is no such row.
     """
-    return " INDEXED BY notifications_statistics_new" if connection().vendor == "sqlite" else ""
+    return dialect().by_index("notifications_statistics_new")
 
 
 def _row(names: dict[str, Any], has_step: bool, values: Sequence[Any]) -> Sums:

@@ -25,7 +25,7 @@ from notifications.contrib.operations.statistics.recording import (
     first_shard,
     new_additions,
 )
-from notifications.db import connection, database, retrying_atomic
+from notifications.db import database, dialect, lock_query, retrying_atomic
 
 Period: Any = JobStatistics.Period
 
@@ -40,7 +40,7 @@ KEPT = {Period.MINUTE: timedelta(days=30), Period.HOUR: timedelta(days=90), Peri
 ROLL_UP_AFTER_SECONDS = 2 * MINUTE_SECONDS
 #: Rows that one transaction rolls up and deletes at most. Each changes up to four others. On SQLite a chunk holds
 #: the lock for a few milliseconds.
-MAX_ROLLED_UP_ROWS = {"sqlite": 25, "postgresql": 200}
+MAX_ROLLED_UP_ROWS, MAX_ROLLED_UP_ROWS_OF_ONE_WRITER = 200, 25
 MAX_DELETED_ROWS = 200
 
 COLUMNS = (*SUM_COLUMNS, *(column for name in HISTOGRAMS for column in BUCKET_COLUMNS[name]))
@@ -50,7 +50,7 @@ def roll_up_chunk() -> int:
     """Roll up some rows of writers whose minute is over, and return how many; 0 when none is left."""
     # What one minute's shards begin with is less than what those of the next one do.
     end = first_shard(time.time() - ROLL_UP_AFTER_SECONDS + MINUTE_SECONDS)
-    limit = MAX_ROLLED_UP_ROWS.get(connection().vendor, 25)
+    limit = dialect().rows_per_transaction(MAX_ROLLED_UP_ROWS, one_writer=MAX_ROLLED_UP_ROWS_OF_ONE_WRITER)
     # Of a minute that is far ahead: they were written while a clock was wrong.
     impossible = first_shard(times.latest_possible(times.now(), timedelta(hours=1)).timestamp())
     rows = JobStatistics.objects.using(database()).filter(shard__gt=0).order_by("shard", "id")
@@ -59,10 +59,8 @@ def roll_up_chunk() -> int:
         return 0
 
     def write() -> int:
-        found = rows
-        if connection().features.has_select_for_update_skip_locked:
-            found = rows.select_for_update(skip_locked=True)
-        chunk = list(found.values_list("id", "start", "queue_name", "task_path", "outcome", *COLUMNS)[:limit])
+        found = lock_query(rows).values_list("id", "start", "queue_name", "task_path", "outcome", *COLUMNS)
+        chunk = list(found[:limit])
         sums: dict[tuple[int, Key], Additions] = defaultdict(new_additions)
         for _, start, queue, task, outcome, *values in chunk:
             for period in Period:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from notifications.db import connection, user_from_db
+from notifications.db import connection, dialect, user_from_db
 from notifications.jobs import JobFilter
 from notifications.management import read_moment
 from notifications.models import Job
@@ -81,11 +81,8 @@ def read_failures(
     ``with_messages``
         Whether the messages of exceptions are read, which are parts of tracebacks.
     """
-    if connection().vendor == "postgresql":
-        # It has no least UUID.
-        least, job, end = "min(id::text)", "job::uuid", f"right(traceback, {MAX_END_LENGTH})"
-    else:
-        least, job, end = "min(id)", "job", f"substr(traceback, -{MAX_END_LENGTH})"
+    any_job, job = dialect().any_id("id"), dialect().id_from("job")
+    end = dialect().last_characters("traceback", MAX_END_LENGTH)
     message = f"SELECT {end} FROM notifications_attempt WHERE job_id = {job} ORDER BY number DESC LIMIT 1"
     shown = f"CASE WHEN place <= {MAX_GROUPS} THEN coalesce(({message}), '') ELSE '' END"
     sql = f"""
@@ -93,7 +90,7 @@ def read_failures(
             EXISTS ({_failed_jobs(1, until, with_deliveries)} OFFSET {MAX_FAILED_READ})
         FROM (
             SELECT task_path, coalesce(exception_class_path, '') AS exception, coalesce(location, '') AS location,
-                count(*) AS jobs, count(DISTINCT user_id) AS owners, {least} AS job, min(finished_at) AS first_at,
+                count(*) AS jobs, count(DISTINCT user_id) AS owners, {any_job} AS job, min(finished_at) AS first_at,
                 max(finished_at) AS last_at, row_number() OVER (ORDER BY count(*) DESC, 1, 2, 3) AS place
             FROM ({_failed_jobs(MAX_FAILED_READ, until, with_deliveries)}) AS failed {_JOIN_ATTEMPT}
             GROUP BY 1, 2, 3
@@ -178,8 +175,7 @@ def _are_of_group(group: Mapping[str, str]) -> list[str]:
 
 
 def _failed_jobs(limit: int, until: datetime | None, with_deliveries: bool) -> str:
-    # SQLite has no statistics in most projects, and would read all jobs that have ended in the time.
-    by_index = "" if connection().vendor == "postgresql" else " INDEXED BY notifications_job_failed"
+    by_index = dialect().by_index("notifications_job_failed")
     end = " AND finished_at <= %s" if until else ""
     condition = "" if with_deliveries else f" AND {JobFilter.project_sql()}"
     return (

@@ -14,7 +14,7 @@ from notifications.contrib.operations.statistics import reading
 from notifications.contrib.operations.statistics.points import read_points, read_queues
 from notifications.contrib.operations.statistics.reading import Figures
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
-from notifications.db import connection, database_now
+from notifications.db import connection, database_now, dialect
 from notifications.jobs import JobFilter
 from notifications.management import read_moment
 from notifications.models import ACTIVE, Job
@@ -145,7 +145,7 @@ def _read_active(
     """
     db = connection()
     # Jobs that were created before the time and queued again are not found here.
-    minute = "date_trunc('minute', queued_at)" if db.vendor == "postgresql" else "substr(queued_at, 1, 16)"
+    minute = dialect().minute_of("queued_at")
     active = ", ".join(f"'{state}'" for state in ACTIVE)
     sql = f"""
         SELECT queue_name, {minute}, count(*) FROM (

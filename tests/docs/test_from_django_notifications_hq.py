@@ -1,8 +1,25 @@
-"""The table of django-notifications-hq is set aside, imported as often as one likes, and put back."""
+"""The page for users of django-notifications-hq: its table is set aside, imported as often as one likes, put back."""
 
 import json
+import re
+import shlex
 
 import pytest
+
+from tests.docs.pages import DOCS, blocks
+from tests.docs.project import Project
+
+PAGE = DOCS / "how-to/from-django-notifications-hq.md"
+#: Arguments of manage.py.
+(SET_ASIDE, MIGRATE, IMPORT), (UNDO, PUT_BACK) = (
+    [shlex.split(line)[2:] for line in block.splitlines()] for block in blocks(PAGE, "sh")
+)
+
+MOUNT = """# mysite/urls.py
+from django.urls import include, path
+
+urlpatterns = [path("notifications/", include("notifications.urls"))]
+"""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -73,6 +90,15 @@ print(json.dumps({
 """
 
 
+@pytest.fixture
+def project(tmp_path):
+    project = Project(tmp_path)
+    project.add_settings('NOTIFICATIONS = {"EMBEDDED_WORKER": False}\n')
+    project.write(MOUNT)
+    yield project
+    project.close()
+
+
 @pytest.fixture(params=["sqlite", "default_sqlite", "postgresql", "postgresql-2"])
 def hq(request, project):
     """A project with an empty database that has only users, and the version of django-notifications-hq.
@@ -93,7 +119,7 @@ def hq(request, project):
             f'DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", "NAME": "{name}", '
             f'"USER": "tests", "HOST": "127.0.0.1", "PORT": {postgres.port}}}}}\n'
         )
-    project.add_settings('INSTALLED_APPS += ["notifications.contrib.hq"]\n')
+    project.write(blocks(PAGE, "python")[1])
     project.manage("migrate", "auth", "--verbosity", "0")
     project.manage("shell", "--no-imports", "-c", CREATE.format(version=version or 1))
     yield project
@@ -107,16 +133,15 @@ def read(project):
 
 def test_the_way_from_it(hq):
     """The unread counts are those of its table, texts and times are kept, and nothing is sent or lost."""
-    code, _, errors = hq.try_command("migrate", "--verbosity", "0")
-    assert code == 1 and "notifications.E001" in errors and "import_hq --set-aside" in errors
-    code, _, errors = hq.try_command("notifications", "import_hq")
-    assert code == 1 and "Run import_hq --set-aside" in errors
+    code, _, errors = hq.try_command(*MIGRATE, "--verbosity", "0")
+    assert code == 1 and "notifications.E001" in errors
+    assert "ALTER TABLE notifications_notification RENAME TO hq_notification;" in errors
 
-    assert "Run manage.py migrate." in hq.manage("notifications", "import_hq", "--set-aside")
-    hq.manage("migrate", "--verbosity", "0")
+    hq.manage(*SET_ASIDE)
+    hq.manage(*MIGRATE, "--verbosity", "0")
     hq.manage("check", "--database", "default", "--fail-level", "WARNING")
     assert "No changes detected" in hq.manage("makemigrations", "--check", "--dry-run")
-    assert "403 of 404 notifications imported" in hq.manage("notifications", "import_hq")
+    assert "Imported up to 404." in hq.manage(*IMPORT)
     found = read(hq)
     assert found["counts"] == found["unread"] == [102, 99]
     assert (found["rows"], found["in order"]) == (403, True)
@@ -131,12 +156,25 @@ def test_the_way_from_it(hq):
     assert found["third"] == ["left", True, {"hq": 3}]
 
     hq.manage("shell", "--no-imports", "-c", "from notifications.api import mark_read; mark_read(1)")
-    assert "0 of 404 notifications imported" in hq.manage("notifications", "import_hq")
-    assert read(hq)["counts"] == [0, 99]
+    hq.manage(*IMPORT)
+    found = read(hq)
+    assert (found["counts"], found["rows"]) == ([0, 99], 403)
 
-    code, _, errors = hq.try_command("notifications", "import_hq", "--put-back")
-    assert code == 1 and "There is a table notifications_notification already" in errors
-    hq.manage("migrate", "notifications", "zero", "--verbosity", "0")
-    hq.manage("notifications", "import_hq", "--put-back")
-    code, _, errors = hq.try_command("migrate", "--verbosity", "0")
+    code, _, _ = hq.try_command(*PUT_BACK)
+    assert code == 1  # there is a table of that name
+    hq.manage(*UNDO, "--verbosity", "0")
+    hq.manage(*PUT_BACK)
+    code, _, errors = hq.try_command(*MIGRATE, "--verbosity", "0")
     assert code == 1 and "notifications.E001" in errors
+
+
+@pytest.mark.parametrize("hq", ["sqlite", "postgresql"], indirect=True)
+def test_its_remedy_sets_the_table_aside(hq):
+    """The statements of the system check do what the function of the page does."""
+    _, _, errors = hq.try_command(*MIGRATE, "--verbosity", "0")
+    [statements] = re.findall(r"(ALTER TABLE .*?; UPDATE .*?)\. Then", errors)
+    run = "from django.db import connection\nfor text in {}: connection.cursor().execute(text)"
+    hq.manage("shell", "--no-imports", "-c", run.format(statements.split("; ")))
+    hq.manage(*MIGRATE, "--verbosity", "0")
+    hq.manage(*IMPORT)
+    assert read(hq)["counts"] == [102, 99]

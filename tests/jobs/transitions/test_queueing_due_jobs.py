@@ -9,8 +9,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.extension import Where
-from notifications.jobs.transitions import claims, conditional_updates
-from notifications.jobs.transitions.claims import queue_due_jobs
+from notifications.jobs.transitions import conditional_updates, queueing
+from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.models import Job, Queue, Wait, uuid7
 from notifications.testing import clock, run_jobs
 from tests.jobs import tasks
@@ -30,7 +30,9 @@ def people(db):
 
 
 @pytest.fixture(autouse=True)
-def own_clock():
+def own_clock(monkeypatch):
+    monkeypatch.setattr(queueing, "READ_PAUSE_FACTOR", 0)
+    monkeypatch.setattr(queueing, "_next_read_at", 0.0)
     yield
     clock.reset()
 
@@ -110,6 +112,23 @@ def test_what_has_just_become_due_does_not_wait_for_a_flood(people):
     while queue_due_jobs() == 0:
         pass
     assert Job.objects.filter(user=people[0]).values("turn").distinct().count() == 300
+
+
+@pytest.mark.parametrize("newer", [0, 300], ids=["one flood", "two floods"])
+def test_what_is_due_amid_a_flood_does_not_wait_for_it(people, newer):
+    """All are due at once. The first chunk has jobs of each share, wherever they stand."""
+    schedule(people[0], 300)
+    ids = schedule(people[1], 2)
+    urgent = schedule(people[0], priority=1)
+    schedule(people[0], 300)
+    schedule(task=tasks.noop_sync, count=newer)
+    Job.objects.update(due_at=timezone.now())
+    assert queue_due_jobs() == 0
+    moved = {str(id) for id in Job.objects.filter(due_at=None).values_list("id", flat=True)}
+    assert moved & {*ids} and {*urgent} <= moved
+    assert queue_due_jobs() == 0
+    assert not Job.objects.filter(id__in=ids, due_at__isnull=False).exists()
+    assert Job.objects.filter(due_at__isnull=False).count() > 100
 
 
 def test_a_priority_counts_when_it_is_due(people):
@@ -211,10 +230,10 @@ def test_a_job_that_another_transaction_holds_does_not_stop_the_others(people):
     clock.advance(61)
     with transaction.atomic():
         Job.objects.select_for_update().get(id=ids[0])
-        run_in_threads(partial(claims.queue_due_jobs))
+        run_in_threads(partial(queue_due_jobs))
     assert Job.objects.filter(due_at=None).count() == 2
     with transaction.atomic():
         Job.objects.select_for_update().get(id=ids[0])
         results = []
         run_in_threads(lambda: results.append(queue_due_jobs()))
-    assert results == [claims.LOCKED_PAUSE_SECONDS]
+    assert results == [queueing.LOCKED_PAUSE_SECONDS]

@@ -1,0 +1,69 @@
+"""The connections of a thread between two calls: they are checked after each, and closed."""
+
+from __future__ import annotations
+
+import contextlib
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from notifications.db.dialects import find_dialect
+from notifications.db.unusable import discard
+
+
+def check_connections(*, keep: bool = False) -> bool:
+    """Close connections of this thread that are too old, had an error, or are inside a transaction.
+
+    Returns whether one was inside a transaction. The call may have caught the error, and Django tries a connection by a
+    query only: see ``unusable.py``. ``keep`` leaves them open whatever ``CONN_MAX_AGE`` says, but those of a pool of
+    Django's.
+    """
+    had_transaction = False
+    for connection in connections.all(initialized_only=True):
+        settings = connection.settings_dict
+        if keep and not settings["CONN_MAX_AGE"] and not settings["OPTIONS"].get("pool"):
+            connection.close_at = None
+        is_in_transaction = in_transaction(connection)
+        if connection.in_atomic_block:
+            # Reset the state as of a new connection: Django refuses to connect inside an atomic block.
+            connection.in_atomic_block = False
+            connection.savepoint_ids.clear()
+            connection.atomic_blocks.clear()
+            connection.run_on_commit.clear()
+        if is_in_transaction or connection.errors_occurred:
+            had_transaction |= is_in_transaction
+            discard(connection)
+        else:
+            connection.close_if_unusable_or_obsolete()
+    return had_transaction
+
+
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether a transaction is open: by ``atomic()``, with autocommit off, or by BEGIN."""
+    if connection.connection is None or connection.in_atomic_block:
+        return connection.in_atomic_block
+    try:
+        if found := find_dialect(connection):
+            return found.has_open_transaction(connection)
+    except connection.Database.Error:
+        return False  # it is broken, and with it any transaction
+    return not connection.autocommit
+
+
+def is_in_use(db: BaseDatabaseWrapper) -> bool:
+    """Return whether a connection is in an atomic block, or open without autocommit: to close it would lose work."""
+    return db.in_atomic_block or (db.connection is not None and not db.autocommit)
+
+
+def close_idle_connections() -> None:
+    """Close the connections of this thread, except those in use."""
+    for db in connections.all(initialized_only=True):
+        if not is_in_use(db):
+            db.close()
+
+
+def close_connections() -> None:
+    """Close all connections of Django on this thread, broken ones too."""
+    for connection in connections.all(initialized_only=True):
+        with contextlib.suppress(Exception):  # the connection is broken
+            connection.close()
