@@ -18,6 +18,5 @@ from notifications.admin.mixins import add_filters as add_filters
 from notifications.admin.mixins import extend as extend
 from notifications.admin.mixins import list_url as list_url
 from notifications.admin.mixins import page_context as page_context
-from notifications.admin.mixins import reports_database_errors as reports_database_errors
 from notifications.admin.notifications import NotificationAdmin as NotificationAdmin
 from notifications.admin.paging import OwnedMixin as OwnedMixin

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 
 from notifications import times
 from notifications.admin import confirmation
-from notifications.admin.mixins import ModelAdminBase, can_be_for_all, reports_database_errors
+from notifications.admin.mixins import ModelAdminBase, can_be_for_all
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.changing import applicable
@@ -51,7 +51,6 @@ class JobActionsMixin(ModelAdminBase):
         return request.user.has_perm("notifications.change_job")
 
     @admin.action(description=_("Cancel selected jobs"), permissions=["operate"])
-    @reports_database_errors
     @can_be_for_all
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         became = manual.cancel(_ids("cancel", queryset), by=request.user.pk)
@@ -74,7 +73,6 @@ class JobActionsMixin(ModelAdminBase):
         return None
 
     @admin.action(description=_("Retry selected jobs"), permissions=["operate"])
-    @reports_database_errors
     @can_be_for_all
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         before = list(applicable("retry", queryset).values_list("pk", "fence"))
@@ -95,7 +93,6 @@ class JobActionsMixin(ModelAdminBase):
         return None
 
     @admin.action(description=_("Run selected jobs now"), permissions=["operate"])
-    @reports_database_errors
     @can_be_for_all
     def run_jobs_now(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         started = manual.reschedule(_ids("run_now", queryset))
@@ -109,7 +106,6 @@ class JobActionsMixin(ModelAdminBase):
         return None
 
     @admin.action(description=_("Reschedule selected jobs…"), permissions=["operate"])
-    @reports_database_errors
     @can_be_for_all
     def reschedule_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         if not (ids := _ids("reschedule", queryset)):

@@ -7,20 +7,20 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import django
-from django.contrib import messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters, ModelAdmin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import FieldDoesNotExist
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.forms import Media
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.translation import gettext_lazy as _
 
-from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.outages import is_own_outage
+from notifications.db.transactions import connection, database
+from notifications.http.access import database_unavailable_page
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
 
@@ -59,6 +59,14 @@ class ReadOnlyMixin:
         return FilteredChangeList
 
     @property
+    def urls(self) -> list[Any]:
+        """The pages. While the database is away they answer 503: going back shows what a form had."""
+        urls = self.get_urls()  # type: ignore[attr-defined]
+        for url in urls:
+            url.callback = _answering_outages(url.callback)
+        return urls  # type: ignore[no-any-return]
+
+    @property
     def media(self) -> Media:
         return super().media + Media(css={"all": ["notifications/admin/lists.css"]})  # type: ignore[misc]
 
@@ -83,6 +91,22 @@ class ReadOnlyMixin:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except Exception as exc:
+            if not is_own_outage(exc):
+                raise
+            log_database_error(exc)
+            if connection().in_atomic_block:  # with ATOMIC_REQUESTS
+                transaction.set_rollback(True, using=database())
+            return database_unavailable_page()
+
+    return wrapped
 
 
 def extend(model_admin: type[Any]) -> Callable[[type[Mixin]], type[Mixin]]:
@@ -153,23 +177,5 @@ def can_be_for_all(action: Callable[..., Any]) -> Callable[..., Any]:
         if request.POST.get("select_across") == "1":
             return self.change_all(request, action.__name__)
         return action(self, request, queryset)
-
-    return wrapped
-
-
-def reports_database_errors(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an action to show a message, instead of an error page, when the database is unavailable or busy."""
-
-    @wraps(action)
-    def wrapped(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        try:
-            return action(self, request, queryset)
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            text = _(
-                "The database is unavailable. Some jobs may be changed already. Check them and try again."
-            )
-            self.message_user(request, text, messages.ERROR)
-            return None
 
     return wrapped

@@ -24,14 +24,12 @@ from notifications.admin.arguments_form import ArgumentsForm
 from notifications.admin.mixins import ModelAdminBase, page_context
 from notifications.compat import InvalidTask, signature_of
 from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.declaring.own_tasks import is_own_task
 from notifications.jobs.declaring.tasks import stores_jobs, with_options
 from notifications.jobs.results import find_task
 from notifications.jobs.viewing import can_view
 from notifications.models import Job
-from notifications.problems import log_database_error
 
 #: What the idempotency keys of jobs begin with that were run again; the id of the earlier job follows.
 KEY_PREFIX = "again:"
@@ -121,10 +119,6 @@ class RunAgainMixin(ModelAdminBase):
             # Job.language is that of its owner, and the one of this page that of staff.
             with translation.override(job.language or None):
                 id = _enqueue(task, job, form.args, form.kwargs, form.cleaned_data["token"])
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            form.add_error(None, _("The database is unavailable. Nothing was changed. Try again."))
-            return None
         except (TypeError, ValueError, InvalidTask, ImproperlyConfigured, TooManyJobs) as exc:
             form.add_error(None, str(exc))
             return None

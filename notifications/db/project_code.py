@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from asgiref.sync import AsyncToSync, async_to_sync
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.dispatch import Signal
@@ -23,6 +23,8 @@ from django.dispatch import Signal
 from notifications.db import job_sessions
 from notifications.db.dialects import find_dialect
 from notifications.db.thread_connections import in_transaction
+from notifications.db.threads import NoThread
+from notifications.db.unavailable import is_unavailable
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -76,6 +78,26 @@ def call(role: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T 
             running_calls[thread] = outer
         else:
             del running_calls[thread]
+
+
+class catching:
+    """Keep what code of the project raises in the block in ``error``: it is that code's fault.
+
+    That the database is away, or that the process has no thread, is raised.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> bool:
+        is_outage = exc is not None and isinstance(exc, Error | NoThread) and is_unavailable(exc)
+        if is_outage or not isinstance(exc, Exception):
+            return False
+        self.error = exc
+        return True
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def classify(exc: Exception) -> Exception:
     if not isinstance(exc, Error) or isinstance(exc, UNAVAILABLE) == is_unavailable(exc):
         return exc
     kind = UnlistedError if meaning_of(exc) is UNKNOWN else OperationalError
-    classified = (kind if is_unavailable(exc) else DataError)(*exc.args)
+    classified: Error = (kind if is_unavailable(exc) else DataError)(*exc.args)
     vars(classified).update(vars(exc))  # its notes, and the hook that raised it
     return classified
 

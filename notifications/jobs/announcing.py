@@ -17,8 +17,8 @@ from django.db import IntegrityError
 from django.db.models import Count
 from django.utils import translation
 
+from notifications.db import project_code
 from notifications.db.transactions import database
-from notifications.db.unavailable import is_unavailable
 from notifications.extension import Topic, hooks
 from notifications.jobs.notifying import create_chunk
 from notifications.jobs.reader_languages import read_site_languages
@@ -75,14 +75,13 @@ def announce(topics: Iterable[Topic]) -> bool:
             continue
         _being_announced.add(topic.key)
         try:
-            _announce_topic(topic)
-        except Exception as exc:
-            if is_unavailable(exc):
-                raise
-            logger.exception("Could not announce, which is tried again: %s", topic.key)
-            is_done = False
+            with project_code.catching() as caught:
+                _announce_topic(topic)
         finally:
             _being_announced.discard(topic.key)
+        if caught.error:
+            logger.error("Could not announce, which is tried again: %s", topic.key, exc_info=caught.error)
+            is_done = False
     return is_done
 
 

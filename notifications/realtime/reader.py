@@ -94,24 +94,24 @@ class ReadResult:
         self.job_frames.update(other.job_frames)
         self.active_items.update(other.active_items)
         self.versions.update(other.versions)
+        self.failed_users |= other.failed_users
 
 
 def read_changes(request: ReadRequest) -> ReadResult:
     """Read for all users in one pass, or user by user if the rows of one of them are damaged."""
+    result = ReadResult(epoch=None)
     try:
         return _read(request)
     except Exception as exc:
         if is_query_error(exc) and not is_damage(exc):
             raise
-    result = ReadResult(epoch=None)
-    for user in request.cursors:
-        try:
-            result.update(_read(request.for_user(user)))
-        except Exception as exc:
-            if is_query_error(exc) and not is_damage(exc):
-                raise
+        if len(request.cursors) == 1:
+            [user] = request.cursors
             _log_unreadable_rows(user, f"{type(exc).__name__}: {exc}")
             result.failed_users.add(user)
+            return result
+    for user in request.cursors:
+        result.update(read_changes(request.for_user(user)))
     return result
 
 

@@ -15,7 +15,7 @@ from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes, results
 from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.jobs.transitions.recording import finish_jobs, try_to_record
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
@@ -140,16 +140,17 @@ class RecordLoop:
         in between, because the database may have become well in the meantime.
         """
         claim = claim_of(outcome.job)
-        for is_plain, record in (
+        tries: tuple[tuple[bool, Callable[..., set[Claim] | None]], ...] = (
             (False, finish_jobs),
             (True, try_to_record),
             (False, finish_jobs),
             (True, finish_jobs),
-        ):
+        )
+        for is_plain, record in tries:
             try:
                 attempted = _without_values(outcome) if is_plain else outcome
                 settled = await self._state.writer.run(partial(record, [attempted], is_alone=True))
-                if record is finish_jobs:
+                if settled is not None:
                     return settled
             except Exception as exc:
                 if hook := hook_of(exc):

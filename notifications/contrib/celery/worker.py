@@ -13,7 +13,6 @@ from notifications.conf import settings
 from notifications.contrib.celery import main_process
 from notifications.contrib.celery.app import TASK_NAME
 from notifications.contrib.engines import process, wakeups
-from notifications.db import QUERY_ERRORS
 from notifications.worker import start_thread
 
 logger = logging.getLogger("notifications.jobs")
@@ -85,9 +84,7 @@ def _start_in_main_process(sender: Any = None, **kwargs: Any) -> None:
 def _wake_for_waiting_jobs() -> None:
     """Have jobs begin that have waited while no worker was there."""
     try:
-        wakeups.wake_for_waiting_jobs()
-    except QUERY_ERRORS as exc:  # the duty does it later
-        logger.warning("Could not look for waiting jobs: %s", exc)
+        wakeups.wake_for_waiting_jobs()  # Celery logs an error, and the duty does it later
     finally:
         connections.close_all()  # before a child process is forked
 

@@ -27,9 +27,8 @@ from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.channels import label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.contrib.deliveries.timeline import describe_addresses
-from notifications.db import UNAVAILABLE, database
+from notifications.db import database
 from notifications.exceptions import NotificationsError
-from notifications.http import log_database_error
 from notifications.models import Notification
 from notifications.times import format_exact
 
@@ -81,9 +80,6 @@ class DeliveryAdmin(ReadOnlyMixin, admin.ModelAdmin):
             reason = sending.resend(delivery.pk)
         except (NotificationsError, ImproperlyConfigured) as exc:  # an engine that takes no jobs
             reason = str(exc)
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            reason = str(_("The database is unavailable. Try again in a moment."))
         if reason:
             text = _("Nothing was sent. %(reason)s") % {"reason": reason}
             self.message_user(request, text, messages.WARNING)

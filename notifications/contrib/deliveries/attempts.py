@@ -21,7 +21,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db.models import QuerySet
 
 from notifications import times
-from notifications.api import DATABASE_UNAVAILABLE, apause, pause, requester
+from notifications.api import apause, pause, requester
 from notifications.conf import settings
 from notifications.contrib.deliveries import outages
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, Reach, settle
@@ -44,6 +44,7 @@ from notifications.db import (
     insert_rows,
     lock_query,
     new_row,
+    project_code,
     retry_while_unavailable,
 )
 from notifications.extension import AddressGone, Channel, ChannelMessage, hooks
@@ -130,16 +131,12 @@ def send_open(context: Any, **options: bool) -> str:
 
 def _send(opened: Opened) -> Exception | None:
     """Send a message, and return what the channel has raised."""
-    try:
+    with project_code.catching() as caught:  # templates, backends and channels of the project raise anything
         check_site_url()
         sending = opened.channel.send(opened.message)
         if isawaitable(sending):
             async_to_sync(_wait)(sending, opened.message.user)
-    except DATABASE_UNAVAILABLE:  # before anything was sent
-        raise
-    except Exception as exc:  # templates, backends and channels of the project raise anything
-        return exc
-    return None
+    return caught.error
 
 
 async def asend_open(context: Any, **options: bool) -> str:
@@ -157,17 +154,13 @@ async def asend_open(context: Any, **options: bool) -> str:
 
 
 async def _asend(opened: Opened) -> Exception | None:
-    try:
+    with project_code.catching() as caught:
         check_site_url()
         send: Any = opened.channel.send
         if not iscoroutinefunction(send):  # It was, when the job was enqueued.
             send = sync_to_async(send)
         await _wait(send(opened.message), opened.message.user)
-    except DATABASE_UNAVAILABLE:
-        raise
-    except Exception as exc:
-        return exc
-    return None
+    return caught.error
 
 
 async def _wait(sending: Any, user: Any) -> None:
@@ -211,11 +204,9 @@ def open_deliveries(
         postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
-    try:
+    with project_code.catching() as caught:  # the channel, and models of the project, raise anything
         reach = _read_reach(channel, first, recipient)
-    except RETRIED_ERRORS:
-        raise
-    except Exception as exc:  # the channel, and models of the project, raise anything
+    if exc := caught.error:
         text = storable(f"Could not read the addresses by {channel.name}: {type(exc).__name__}: {exc}")
         store(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), of_job=job, error=text)
         raise TemporaryError(text, context.attempt) from exc
@@ -307,8 +298,8 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError``, ``DeliveryError`` and ``outages.ChannelSuspended``.
     """
-    retry_while_unavailable(partial(record_by_channel, opened.channel, opened.message, error))
-    is_suspended = retry_while_unavailable(partial(_record_outage, opened, error))
+    by_channel = partial(record_by_channel, opened.channel, opened.message, error)
+    _, is_suspended = map(retry_while_unavailable, (by_channel, partial(_record_outage, opened, error)))
     return retry_while_unavailable(partial(_record, opened, error, is_suspended))
 
 

@@ -17,9 +17,8 @@ from django.core.mail import EmailMultiAlternatives
 from django.core.validators import validate_email
 from django.utils.translation import gettext_lazy as _
 
-from notifications.api import DATABASE_UNAVAILABLE
 from notifications.contrib.deliveries.email_texts import build_email
-from notifications.db import is_unavailable
+from notifications.db import is_unavailable, project_code
 from notifications.db.threads import close_when_idle
 from notifications.extension import Channel, ChannelMessage, Verdict
 
@@ -55,12 +54,10 @@ class Email(Channel):
         return {key: valid_addresses(address) for key, (address,) in users.items()}
 
     def send(self, message: ChannelMessage) -> None:
-        try:
+        with project_code.catching() as caught:
             email = build_email(message)
-        except DATABASE_UNAVAILABLE:
-            raise
-        except Exception as exc:
-            if is_unavailable(exc):
+        if exc := caught.error:
+            if is_unavailable(exc):  # without a free descriptor
                 raise ConnectionError(f"The e-mail cannot be made now: {type(exc).__name__}: {exc}") from exc
             raise ValueError(f"The e-mail cannot be made: {type(exc).__name__}: {exc}") from exc
         send_email(email)

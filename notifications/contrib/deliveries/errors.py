@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from notifications.db import is_unavailable
+from notifications.db import project_code
 from notifications.extension import Channel, ChannelMessage, Verdict
 
 logger = logging.getLogger("notifications")
@@ -30,13 +30,12 @@ def check_addresses(channel: Channel, found: Iterable[Any]) -> list[str]:
 
 def record_by_channel(channel: Channel, message: ChannelMessage, error: Exception | None) -> None:
     """Have a channel store what it keeps of an attempt. Raises that the database is away."""
-    try:
+    with project_code.catching() as caught:
         channel.record(message, error)
-    except Exception as exc:
-        if is_unavailable(exc):
-            raise
+    if caught.error:
         # What became of the delivery is stored all the same: one that was sent would be sent again.
-        logger.exception("record() of the channel %s has failed: delivery %s", channel.name, message.id)
+        text = "record() of the channel %s has failed: delivery %s"
+        logger.error(text, channel.name, message.id, exc_info=caught.error)
 
 
 def is_of_making(error: BaseException) -> bool:

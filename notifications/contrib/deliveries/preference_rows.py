@@ -19,7 +19,7 @@ from notifications.contrib.deliveries.preferences import (
     read_off_until,
 )
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
-from notifications.db import database, is_query_error
+from notifications.db import database, project_code
 from notifications.extension import hooks
 from notifications.inbox import load_categories
 from notifications.models import Notification
@@ -134,10 +134,8 @@ def find_dead_addresses(user: Any, reader: Reader) -> list[tuple[str, str, str]]
 
 
 def _has_address(user: Any, name: str, address: str) -> bool:
-    try:
+    with project_code.catching() as caught:
         return address in hooks.find_channel(name).addresses(user)
-    except Exception as exc:  # the page offers to try it again
-        if is_query_error(exc):
-            raise
-        logger.exception("addresses() of the channel %s has failed", name)
-        return True
+    # The page offers to try it again.
+    logger.error("addresses() of the channel %s has failed", name, exc_info=caught.error)
+    return True

@@ -36,13 +36,13 @@ from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db import (
-    RETRIED_ERRORS,
     app_sync_to_async,
     database,
     database_now,
     database_now_sql,
     fair_atomic,
     lock_query,
+    project_code,
     retrying_atomic,
 )
 from notifications.extension import Channel, Duty, Upkeep, hooks
@@ -211,12 +211,11 @@ def resend(id: UUID) -> str:
     if recipient is not None:
         reach = Reach(is_active=recipient.is_active)
         if not channel.has_many_addresses:  # of which one may be new: the job looks
-            try:
+            with project_code.catching() as caught:
                 reach = reach._replace(addresses=check_addresses(channel, channel.addresses(recipient.user)))
-            except RETRIED_ERRORS:
-                raise
-            except Exception as exc:
-                logger.warning("Could not read the addresses by %s, which its job will read: %r", name, exc)
+            if caught.error:
+                text = "Could not read the addresses by %s, which its job will read: %r"
+                logger.warning(text, name, caught.error)
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return gettext("No backend in TASKS stores jobs.")
     job = _prepare_job(channel, id, user, is_resend=True)

@@ -14,14 +14,14 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin import ReadOnlyMixin, list_url, reports_database_errors
+from notifications.admin import ReadOnlyMixin, list_url
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.runs import DELETED
 from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS
 from notifications.contrib.schedules.users import find_problem
-from notifications.db import QUERY_ERRORS, database
+from notifications.db import database
 from notifications.models import Job
 from notifications.times import format_exact
 
@@ -47,10 +47,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Show the list, with schedules that are declared and that no process has run yet."""
         if self.has_view_permission(request):
-            try:
-                operating.insert_declared()
-            except QUERY_ERRORS as exc:
-                logger.warning("Could not list the schedules that have not run yet: %s", exc)
+            operating.insert_declared()
         return super().changelist_view(request, extra_context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
@@ -74,7 +71,6 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return request.user.has_perm("notifications_schedules.run_schedule")
 
     @admin.action(description=_("Pause selected schedules"), permissions=["operate"])
-    @reports_database_errors
     def pause_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         changed = operating.pause(queryset.values_list("pk", flat=True))
         self._log(request, changed, "Paused.")
@@ -84,7 +80,6 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         )
 
     @admin.action(description=_("Resume selected schedules"), permissions=["operate"])
-    @reports_database_errors
     def resume_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         changed = operating.resume(queryset.values_list("pk", flat=True))
         self._log(request, changed, "Resumed.")
@@ -92,7 +87,6 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         self._report(request, changed, text, _("No schedule was resumed, because none of them is paused."))
 
     @admin.action(description=_("Run selected schedules now"), permissions=["run"])
-    @reports_database_errors
     def run_schedules(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         names = list(queryset.values_list("pk", flat=True)[: MAX_SCHEDULES_RUN + 1])
         if len(names) > MAX_SCHEDULES_RUN:

@@ -14,7 +14,7 @@ from notifications.contrib.schedules.declarations import ScheduleDeclaration
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import scheduled_task
 from notifications.contrib.schedules.users import find_owner
-from notifications.db import database, is_query_error
+from notifications.db import database, project_code
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.models import Job
 
@@ -34,12 +34,10 @@ class ScheduledCall:
         self._task: Any = None
         self._job: Job | None = None
         self._error = ""
-        try:
+        with project_code.catching() as caught:
             self._prepare()
-        except Exception as exc:
-            if is_query_error(exc):
-                raise
-            self._error = str(exc) or repr(exc)
+        if caught.error:
+            self._error = str(caught.error) or repr(caught.error)
 
     def _prepare(self) -> None:
         task = scheduled_task(self._declaration)

@@ -22,7 +22,7 @@ from notifications.contrib.schedules.declarations import (
 from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import find_wrong_tasks
-from notifications.db import database, database_now, is_unavailable, lock_query, retrying_atomic
+from notifications.db import database, database_now, lock_query, project_code, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
@@ -124,13 +124,11 @@ def isolate(name: str, work: Callable[[], T]) -> T | None:
 
     Raises an error that means that the database is unavailable to all: see ``is_unavailable()``.
     """
-    try:
+    with project_code.catching() as caught:
         return work()
-    except Exception as exc:
-        if is_unavailable(exc):
-            raise
-        logger.exception("Could not enqueue the job of a schedule, which is tried again: %s", name)
-        return None
+    text = "Could not enqueue the job of a schedule, which is tried again: %s"
+    logger.error(text, name, exc_info=caught.error)
+    return None
 
 
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
@@ -252,20 +250,17 @@ def _record_due_ticks(
         return ROUND_INTERVAL_SECONDS
     claim = partial(retrying_atomic, partial(_claim, prepared, now), idle_seconds=runs.MAX_IDLE_SECONDS)
     has_claimed = False
-    try:
+    with project_code.catching() as caught:
         while prepared and (claimed := claim()):
             has_claimed = True
             for name in claimed:
                 del prepared[name]
-        pause = LOCKED_RETRY_SECONDS if prepared else ROUND_INTERVAL_SECONDS
-    except Exception as exc:
-        if is_unavailable(exc):
-            raise
+    pause = LOCKED_RETRY_SECONDS if prepared and not caught.error else ROUND_INTERVAL_SECONDS
+    if caught.error:  # about one of them
         for name, found in prepared.items():
             claim_one = partial(_claim, {name: found}, now)
             if isolate(name, partial(retrying_atomic, claim_one, idle_seconds=runs.MAX_IDLE_SECONDS)):
                 has_claimed = True
-        pause = ROUND_INTERVAL_SECONDS
     return 0 if has_claimed and len(due) > MAX_PREPARED_PER_ROUND else pause
 
 

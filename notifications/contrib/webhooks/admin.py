@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.admin import OwnedMixin, list_url, reports_database_errors
+from notifications.admin import OwnedMixin, list_url
 from notifications.conf import settings
 from notifications.contrib.webhooks import endpoints
 from notifications.contrib.webhooks.endpoints import MAX_ENDPOINTS, check_url, has_room, join_events
@@ -121,14 +121,12 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
             endpoints.delete(id)
 
     @admin.action(description=_("Send a test event"), permissions=["change"])
-    @reports_database_errors
     def test_webhooks(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         count = self._call_each(request, queryset, endpoints.send_test, "Sent a test event.")
         text = ngettext("%(count)d test event is sent.", "%(count)d test events are sent.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
 
     @admin.action(description=_("Send failed events again"), permissions=["change"])
-    @reports_database_errors
     def resend_webhooks(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         counts: list[int] = []
         self._call_each(
@@ -141,7 +139,6 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
         self.message_user(request, text % {"count": sum(counts)}, messages.SUCCESS)
 
     @admin.action(description=_("Turn on"), permissions=["change"])
-    @reports_database_errors
     def turn_on_webhooks(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         count = self._call_each(
             request, queryset.filter(off_at__isnull=False), endpoints.turn_on, "Turned on."
@@ -150,7 +147,6 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
 
     @admin.action(description=_("Turn off"), permissions=["change"])
-    @reports_database_errors
     def turn_off_webhooks(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         count = self._call_each(
             request, queryset.filter(off_at__isnull=True), endpoints.turn_off, "Turned off."
@@ -161,7 +157,6 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
     @admin.action(
         description=_("Replace the secret; the old one signs too for a day"), permissions=["change"]
     )
-    @reports_database_errors
     def rotate_webhooks(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         count = self._call_each(request, queryset, endpoints.rotate_secret, "Replaced the secret.")
         text = ngettext("%(count)d secret was replaced.", "%(count)d secrets were replaced.", count)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from notifications.db.dialects.base import Dialect
+from notifications.db.dialects.base import Dialect as Dialect
 from notifications.db.dialects.postgresql import PostgreSQL
 from notifications.db.dialects.sqlite import SQLite
 

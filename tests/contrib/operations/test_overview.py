@@ -539,15 +539,15 @@ def test_unknown_period(admin_client):
 
 
 def test_database_is_unavailable(admin_client, monkeypatch):
-    """The page says so instead of an error page."""
+    """A page says so, with a status after which the script keeps the figures that it shows."""
 
     def raise_error(period, **selection):
         raise OperationalError("database is locked")
 
     monkeypatch.setattr("notifications.contrib.operations.admin.overview.page.read_figures", raise_error)
     response = admin_client.get(PAGE)
-    assert response.status_code == 200
-    assert "The database is unavailable" in response.text
+    assert response.status_code == 503
+    assert "The database is not available" in response.text
 
 
 class CustomSiteUrls:

@@ -27,9 +27,7 @@ from notifications.contrib.broadcasts.audiences import (
     Texts,
 )
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db import UNAVAILABLE
 from notifications.exceptions import NotificationsError
-from notifications.http import log_database_error
 from notifications.jobs.reader_languages import read_languages
 from notifications.models import Notification, parse_id, uuid7
 
@@ -83,14 +81,8 @@ class ComposerMixin(ModelAdminBase):
         title, body = Texts(broadcast).choose(read_languages([request.user.pk]).get(request.user.pk, ""))
         names = ("url", "level", "category")
         values = {name: getattr(broadcast, name) for name in names}
-        try:
-            notify(request.user, title, body=body, **values)
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            text = _("The database is unavailable, so nothing was sent. Try again in a moment.")
-            self.message_user(request, text, messages.ERROR)
-        else:
-            self.message_user(request, _("Sent to you alone. Look at the bell."), messages.SUCCESS)
+        notify(request.user, title, body=body, **values)
+        self.message_user(request, _("Sent to you alone. Look at the bell."), messages.SUCCESS)
         whole = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
         if request.POST.get("broadcast") and whole.is_valid():
             return self._show_preview(request, whole, _build(whole, request))
@@ -126,8 +118,7 @@ class ComposerMixin(ModelAdminBase):
         url = reverse(
             f"{self.admin_site.name}:notifications_broadcasts_broadcast_change", args=[broadcast.pk]
         )
-        text = _("The database is unavailable, so nothing was sent. Try again in a moment.")
-        is_new = self.begin(request, lambda: starting.begin_sending(broadcast, url=url), text)
+        is_new = self.begin(request, lambda: starting.begin_sending(broadcast, url=url))
         if is_new is None:
             return None
         if is_new:
@@ -148,19 +139,12 @@ class ComposerMixin(ModelAdminBase):
             self.message_user(request, text, messages.WARNING)
         return HttpResponseRedirect(url)
 
-    def begin(self, request: HttpRequest, function: Callable[[], bool], unavailable: str) -> bool | None:
-        """Return what a function of ``starting`` returns; None if it failed, and a message says why.
-
-        ``unavailable``
-            The message while the database is not available.
-        """
+    def begin(self, request: HttpRequest, function: Callable[[], bool]) -> bool | None:
+        """Return what a function of ``starting`` returns; None if it failed, and a message says why."""
         try:
             return function()
         except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
             self.message_user(request, str(exc), messages.ERROR)
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            self.message_user(request, unavailable, messages.ERROR)
         return None
 
     def _show_form(self, request: HttpRequest, form: ComposerForm) -> HttpResponse:

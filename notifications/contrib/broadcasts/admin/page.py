@@ -105,10 +105,7 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
         return TemplateResponse(request, f"{FOLDER}/withdraw.html", context)
 
     def _withdraw(self, request: HttpRequest, row: Broadcast, url: str) -> bool:
-        text = _("The database is unavailable, so nothing was withdrawn. Try again in a moment.")
-        is_begun = self.begin(
-            request, lambda: starting.begin_withdrawal(row.pk, by=request.user, url=url), text
-        )
+        is_begun = self.begin(request, lambda: starting.begin_withdrawal(row.pk, by=request.user, url=url))
         if is_begun:
             self.log_change(request, row, "Withdrawn.")
             text = _("The notification is being withdrawn. You will be notified when it is done.")

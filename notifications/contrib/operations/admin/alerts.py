@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin import ReadOnlyMixin, list_url, reports_database_errors
+from notifications.admin import ReadOnlyMixin, list_url
 from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, detail_of, subject_url
 from notifications.contrib.operations.models import Alert
@@ -41,7 +41,6 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return request.user.has_perm("notifications_operations.change_alert")
 
     @admin.action(description=_("Acknowledge selected alerts"), permissions=["acknowledge"])
-    @reports_database_errors
     def acknowledge_alerts(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
         by = request.user.get_username()
         changed = [alert for alert in queryset[:MAX_OPEN_ALERTS] if acknowledge(alert.pk, by=by)]

@@ -31,8 +31,7 @@ from notifications.contrib.operations.admin.overview.processes import (
 from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
-from notifications.db import UNAVAILABLE, database
-from notifications.http import log_database_error
+from notifications.db import database
 from notifications.jobs import JobFilter
 from notifications.management import pause_queue
 from notifications.models import Worker, parse_id
@@ -69,12 +68,7 @@ def respond(model_admin: Any, request: HttpRequest, kind: str, *, overview_url: 
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     change = {"queue": _change_queue, "worker": _change_worker, "alert": _acknowledge_alert}[kind]
-    try:
-        level, text, question = change(model_admin, request)
-    except UNAVAILABLE as exc:
-        log_database_error(exc)
-        level, question = messages.ERROR, None
-        text = _("The database is unavailable. Nothing was changed. Try again.")
+    level, text, question = change(model_admin, request)
     if question is not None:
         context = {**page_context(model_admin, request), "overview_url": overview_url, **question}
         return TemplateResponse(request, f"{FOLDER}/stop.html", context)
@@ -165,31 +159,26 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
         return redirect(overview_url)
     group, since, until = found
     response: HttpResponse | None = None
-    try:
-        shown = shows_deliveries(request)
-        count, is_capped = failures.count_jobs(since, group, until, with_deliveries=shown)
-        if count and request.method == "POST" and "confirm" in request.POST:
-            of_group = _conditions(group, since, until, with_deliveries=shown).until("retry", times.now())
-            known_count = None if is_capped else count
-            response = bulk_changes.begin(model_admin, request, "retry", of_group, known_count)
-        elif count:
-            context = {
-                **page_context(model_admin, request),
-                "title": question("retry", count, is_partial=is_capped),
-                "group": group,
-                "since": since,
-                "until": until,
-                "with_deliveries": shown,
-                "overview_url": overview_url,
-            }
-            response = TemplateResponse(request, f"{FOLDER}/retry.html", context)
-        else:
-            text = _("No job was queued again, because none of them is failed any more.")
-            model_admin.message_user(request, text, messages.WARNING)
-    except UNAVAILABLE as exc:
-        log_database_error(exc)
-        text = _("The database is unavailable. No job was queued again. Try again.")
-        model_admin.message_user(request, text, messages.ERROR)
+    shown = shows_deliveries(request)
+    count, is_capped = failures.count_jobs(since, group, until, with_deliveries=shown)
+    if count and request.method == "POST" and "confirm" in request.POST:
+        of_group = _conditions(group, since, until, with_deliveries=shown).until("retry", times.now())
+        known_count = None if is_capped else count
+        response = bulk_changes.begin(model_admin, request, "retry", of_group, known_count)
+    elif count:
+        context = {
+            **page_context(model_admin, request),
+            "title": question("retry", count, is_partial=is_capped),
+            "group": group,
+            "since": since,
+            "until": until,
+            "with_deliveries": shown,
+            "overview_url": overview_url,
+        }
+        response = TemplateResponse(request, f"{FOLDER}/retry.html", context)
+    else:
+        text = _("No job was queued again, because none of them is failed any more.")
+        model_admin.message_user(request, text, messages.WARNING)
     return response or redirect(overview_url)
 
 
@@ -200,15 +189,9 @@ def respond_to_tell(
     if (found := _read_group(model_admin, request)) is None:
         return redirect(overview_url)
     group, since, until = found
-    try:
-        shown = shows_deliveries(request)
-        owners = failures.read_owners(since, group, until, with_deliveries=shown)
-        users = get_user_model()._default_manager.filter(pk__in=owners)
-        names = [user.get_username() for user in users.order_by("pk")]
-    except UNAVAILABLE as exc:
-        log_database_error(exc)
-        model_admin.message_user(request, _("The database is unavailable. Try again."), messages.ERROR)
-        return redirect(overview_url)
+    owners = failures.read_owners(since, group, until, with_deliveries=shows_deliveries(request))
+    users = get_user_model()._default_manager.filter(pk__in=owners)
+    names = [user.get_username() for user in users.order_by("pk")]
     if len(names) == failures.MAX_OWNERS:
         text = _("Only the first %(count)d users are named. Tell the others by a group or a permission.")
         model_admin.message_user(request, text % {"count": len(names)}, messages.WARNING)

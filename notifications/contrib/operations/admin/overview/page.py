@@ -28,16 +28,16 @@ from django.utils.translation import gettext as _
 from notifications import times
 from notifications.admin import ReadOnlyMixin, list_url, page_context
 from notifications.contrib.operations.admin.overview import history, operating
-from notifications.contrib.operations.admin.overview.figures import OverviewFigures, read_figures
+from notifications.contrib.operations.admin.overview.figures import read_figures
 from notifications.contrib.operations.admin.overview.history import PERIODS
 from notifications.contrib.operations.admin.overview.operating import FOLDER
 from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
 from notifications.contrib.operations.statistics import reading
-from notifications.db import UNAVAILABLE, database_now
+from notifications.db import database_now
 from notifications.extension import hooks
-from notifications.http import BACKGROUND_MARK, background_view, log_database_error
+from notifications.http import BACKGROUND_MARK, background_view
 from notifications.jobs import can_view
 from notifications.models import Job
 from notifications.realtime import listen
@@ -107,12 +107,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         self._require_permission(request)
         period, order = self._period(request), request.GET.get("order", "")
         order = order if order in history.ORDERS else history.DEFAULT_ORDER
-        tasks: history.TaskFigures | None
-        try:
-            tasks = history.read_tasks(period, order, with_deliveries=bool(read_deliveries(request)))
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            tasks = None
+        tasks = history.read_tasks(period, order, with_deliveries=bool(read_deliveries(request)))
         context = {
             **self._page_context(request, period),
             "title": _("Tasks"),
@@ -171,21 +166,16 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         self, request: HttpRequest, period: str, selection: dict[str, str]
     ) -> dict[str, Any]:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        figures: OverviewFigures | None
-        try:
-            figures = read_figures(
-                period,
-                **selection,
-                with_deliveries=bool(read_deliveries(request)),
-                with_messages=can_view(request.user, "tracebacks"),
-            )
-            for alert in figures.alerts:
-                alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
-            read_all = hooks.functions_of("operations", "overview_sections")
-            sections = [section for read in read_all for section in read(self, request)]
-        except UNAVAILABLE as exc:
-            log_database_error(exc)
-            figures, sections = None, []
+        figures = read_figures(
+            period,
+            **selection,
+            with_deliveries=bool(read_deliveries(request)),
+            with_messages=can_view(request.user, "tracebacks"),
+        )
+        for alert in figures.alerts:
+            alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
+        read_all = hooks.functions_of("operations", "overview_sections")
+        sections = [section for read in read_all for section in read(self, request)]
         return {
             "figures": figures,
             "sections": sections,
@@ -314,14 +304,10 @@ def read_deliveries(request: HttpRequest) -> dict[str, str]:
 
 def _read_choices(period: str, selection: dict[str, str], deliveries: dict[str, str]) -> dict[str, list[str]]:
     """Return the names of queues and tasks that can be chosen, for the template: those of jobs that ended."""
-    try:
-        now = database_now(is_estimate=True)
-        names = reading.read_names(
-            now - read_span(period, now)[0], now=now, limit=MAX_NAMES, without_deliveries=not deliveries
-        )
-    except UNAVAILABLE as exc:
-        log_database_error(exc)
-        names = []
+    now = database_now(is_estimate=True)
+    names = reading.read_names(
+        now - read_span(period, now)[0], now=now, limit=MAX_NAMES, without_deliveries=not deliveries
+    )
     queues, tasks = ({pair[number] for pair in names} for number in range(2))
     return {
         "queue_choices": sorted(queues | {selection.get("queue", "")} - {""}),
