@@ -5,6 +5,7 @@ queueing                running to queued: retries, releases; scheduled jobs joi
 claims                  queued to running
 running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches
+trial                   whether the database takes an outcome, which is not recorded
 unrecorded_outcomes     outcomes that a hook holds up, stored with their jobs
 notify_functions        calls ``notify`` functions before that transaction
 waiting                 to waiting, and back to queued
