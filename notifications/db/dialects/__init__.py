@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from notifications.db.dialects.verbs import Dialect as Dialect
 from notifications.db.dialects.postgresql import PostgreSQL
 from notifications.db.dialects.sqlite import SQLite
+from notifications.db.dialects.verbs import Dialect as Dialect
 
 _DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (PostgreSQL(), SQLite())}
 
