@@ -19,6 +19,7 @@ from notifications.jobs import announcing
 from notifications.jobs.transitions import (
     batch_completion,
     expiring,
+    limit_openings,
     manual,
     queueing,
     reaping,
@@ -55,6 +56,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
     """Return all duties. ``process`` does those of its kind."""
     prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, _PruneDuty(process).run)
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
+    line_check = limit_openings.LineCheck()
     check_waits = _Search(waiting.queue_jobs_without_wait)
 
     def run_chunks(run_chunk: Callable[[], object]) -> Callable[[], bool]:
@@ -78,6 +80,20 @@ def list_duties(process: Upkeep) -> list[Duty]:
             run_chunks(lambda: queueing.queue_due_jobs() == 0),
             Where.EVERYWHERE & ~Where.WORKER,
             condition=queueing.due_jobs_condition,
+        ),
+        Duty(
+            "open limits that jobs wait for",
+            0,
+            run_chunks(lambda: limit_openings.open_limits() == 0),
+            Where.EVERYWHERE,
+            condition=limit_openings.opened_limits_condition,
+        ),
+        Duty(
+            "check limits that jobs wait for",
+            lambda: line_check.interval,
+            run_chunks(line_check.run_chunk),
+            Where.EVERYWHERE,
+            condition=limit_openings.waiting_condition,
         ),
         Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
         Duty("end waits that are due", 0, run_chunks(waiting.end_due_waits), condition=waiting.due_condition),

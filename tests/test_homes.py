@@ -150,6 +150,7 @@ DATABASE_AWAY = listed(
     contrib/rates/calls: it goes with its limits
     contrib/webhooks/sending: what a server has answered is stored, or the event would be sent twice
     jobs/end_signals: the outcome is committed, and the next signals are sent
+    jobs/transitions/limiting: a hook that fails has its jobs wait, not all of them
     realtime/reader: rows that another program has damaged are read user by user
     streams: what it follows is committed, and would be written again
     templatetags/notifications: a page of the project is shown without the bell's count
@@ -214,7 +215,7 @@ CLOCKS = listed(
     contrib/webhooks/callback_view
     contrib/webhooks/sending
     jobs/claiming/candidates
-    jobs/transitions/enqueueing
+    jobs/transitions/limit_openings
     jobs/transitions/queueing
     jobs/transitions/reaping
     jobs/transitions/waiting
@@ -232,6 +233,7 @@ CLOCKS = listed(
     streams/retention
     streams/snoozing
     testing/inline
+    times
     upkeep
     worker/claim_loop
     worker/lease
@@ -298,6 +300,7 @@ BROAD = listed(
     jobs/outcomes
     jobs/results
     jobs/transitions/batch_completion
+    jobs/transitions/limiting
     jobs/transitions/notify_functions
     jobs/transitions/recording
     jobs/transitions/waiting
@@ -355,10 +358,10 @@ BROAD = listed(
     ("is_place", "homes", "others", "limit"),
     [
         pytest.param(names_a_vendor, ("db/",), VENDORS, 6, id="a vendor"),
-        pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 12, id="the database is away"),
+        pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 13, id="the database is away"),
         pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 29, id="a thread"),
         pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 69, id="the clock"),
-        pytest.param(catches_broadly, ("nowhere",), BROAD, 161, id="a broad catch"),
+        pytest.param(catches_broadly, ("nowhere",), BROAD, 162, id="a broad catch"),
     ],
 )
 def test_a_worry_stays_at_home(is_place, homes, others, limit):

@@ -184,14 +184,13 @@ LATE_IMPORTS = {
     "jobs/info.py": (2, BEFORE_MODELS),
     "jobs/notification_info.py": (3, BEFORE_MODELS),
     "jobs/durable_calls.py": (3, BEFORE_MODELS),
-    "jobs/holding.py": (2, BEFORE_MODELS),
     "management/commands/run_jobs.py": (2, "The supervisor of worker processes loads no worker."),
     "pytest_plugin.py": (6, "pytest loads it before Django is set up."),
     "realtime/servers/daphne.py": (1, "It needs the extra daphne."),
     "realtime/servers/uvicorn.py": (2, "It needs the extra uvicorn."),
     "testing/__init__.py": (3, BEFORE_MODELS),
     "testing/client.py": (3, BEFORE_MODELS),
-    "testing/inline.py": (15, BEFORE_MODELS),
+    "testing/inline.py": (14, BEFORE_MODELS),
 }
 
 

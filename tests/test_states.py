@@ -18,7 +18,8 @@ from tests.support.sources import list_nodes
 
 #: They write a row that another module changes, or other columns of jobs than the state.
 HELPERS = {
-    "releasing",  # it stores the executor of queued jobs
+    "limiting",  # it stores which queued jobs wait for the limits of their keys
+    "limit_openings",
     "unrecorded_outcomes",
     "batch_outcomes",
     "conditional_updates",

@@ -29,8 +29,6 @@ T = TypeVar("T")
 THREADS = 8
 #: Seconds after which a call of a function that may be called beside it is stuck: its code may never return.
 STUCK_SECONDS = 10.0
-#: Calls of this process that were stuck.
-_stuck_calls: list[Future[Any]] = []
 
 
 @dataclass(slots=True)
@@ -122,7 +120,6 @@ class ProjectThreads:
         del self._calls[function]
         frame = sys._current_frames().get(call.thread)
         if self._executor.detach(call.future):
-            _stuck_calls.append(call.future)
             logger.error(
                 "Code of the project has not returned for %.0f s, and is called again on another thread. Its "
                 "stack:\n%s",
@@ -130,9 +127,3 @@ class ProjectThreads:
                 "".join(traceback.format_stack(frame)) if frame else "",
             )
         return False
-
-
-def count_stuck_calls() -> int:
-    """Return how many calls of this process are stuck now."""
-    _stuck_calls[:] = [call for call in _stuck_calls if not call.done()]
-    return len(_stuck_calls)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, InvalidStateError
 from typing import Any
+from weakref import WeakSet
 
 from django.db import transaction
 
@@ -28,8 +30,7 @@ IDLE_SECONDS = 5.0
 MAX_CONNECTION_SECONDS = 30.0
 
 _thread_local = threading.local()
-
-#: A call that waits for a thread: its future, what to call, and what to call after that on the same thread.
+#: A call that waits for a thread: its future, what to call, and what to call after that.
 _Call = tuple[Future[Any], Callable[[], Any], Callable[[], object] | None]
 
 
@@ -40,8 +41,7 @@ class NoThread(RuntimeError):
 def start_thread(target: Callable[..., object], name: str, *args: Any) -> threading.Thread:
     """Start and return a daemon thread that calls ``target(*args)``. Raises ``NoThread`` if the process cannot.
 
-    Connections of Django that are open then are closed. Use the return value as the mark that the thread is running, so
-    that the mark is never set without a thread.
+    It closes its connections at the end. Use the return value as the mark that the thread is running.
     """
     thread = threading.Thread(target=_run_and_close, args=(target, *args), name=name, daemon=True)
     try:
@@ -103,6 +103,7 @@ class DaemonExecutor(Executor):
         self._released: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._ended = False
+        _executors.add(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Return a future of the call, which is queued while all threads are busy.
@@ -153,6 +154,11 @@ class DaemonExecutor(Executor):
             except NoThread as exc:
                 self._fail_queued_calls(exc)
         return True
+
+    @property
+    def stuck_calls(self) -> int:
+        """The number of calls that were detached and have not returned."""
+        return len(self._detached)
 
     @contextlib.contextmanager
     def release_thread(self, future: Future[Any]) -> Iterator[None]:
@@ -322,6 +328,15 @@ class DaemonExecutor(Executor):
         else:
             future.set_exception(error)
         del error  # a reference cycle with this frame otherwise
+
+
+_executors: WeakSet[DaemonExecutor] = WeakSet()
+os.register_at_fork(after_in_child=_executors.clear)  # a child has none of these threads
+
+
+def count_stuck_calls() -> int:
+    """Return how many calls of this process, on whatever threads, were given up and have not returned."""
+    return sum(executor.stuck_calls for executor in list(_executors))
 
 
 def close_when_idle(close: Callable[[], object]) -> bool:

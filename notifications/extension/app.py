@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -112,6 +113,21 @@ class Extension(TableHooks, PageHooks, AppConfig):
     def dispatch(self) -> Dispatch:
         """Return how engines learn of jobs. Called once, when the apps are ready. One user: the app of engines."""
         return Dispatch()
+
+    def allow_starts(
+        self, wanted: Mapping[str, int], now: datetime, *, counts: bool
+    ) -> Mapping[str, tuple[int, datetime]]:
+        """Return how many jobs with each of these keys may start now, and when some more may, after these.
+
+        A task has a key by ``notifications.jobs.limit_starts()``. At most ``wanted`` jobs of a key are to start. A key
+        that is left out has no limit. It waits for no row: a key whose row another transaction has locked is closed for
+        a moment. After an error these jobs wait for some seconds, and no others. One user: the app of rates.
+
+        ``counts``
+            Called inside the transaction that claims the jobs, last, when all other limits allow them to start: it
+            counts them, which is undone with the claim. Otherwise it is asked for jobs that wait.
+        """
+        return {}
 
     def prepare(self) -> None:
         """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""

@@ -63,6 +63,7 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("prepare", "before_created", "last"), _none),
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
     **dict.fromkeys(("accept", "worker_part"), _as_it_is),
+    "allow_starts": dict,
     # Called when the apps are ready.
     "dispatch": _as_it_is,
     # Methods of WaitKind.
@@ -73,6 +74,7 @@ RAISING: Mapping[str, Callable[[Any], Any]] = {
 _EMPTY: Mapping[str, Callable[[], Any]] = {
     **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
     **dict.fromkeys(("opened", "notification_ids"), list),
+    "allow_starts": dict,
     "ended": set,
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.

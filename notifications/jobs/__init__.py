@@ -1,7 +1,7 @@
 """Background jobs on Django's Tasks API: the life of a job, and what is notified of it.
 
 declaring/, backend, limits           tasks and their policies; ``enqueue()``; how many jobs a user may have
-turns, holding                        the fair order of those that wait, and those that an extension holds back
+turns, limit_lines                    the fair order of those that wait, for a worker or for the limit of a key
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
@@ -27,6 +27,7 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
+    from notifications.jobs.declaring.limit_keys import limit_starts as limit_starts
     from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
     from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
     from notifications.jobs.declaring.own_tasks import own_task as own_task
@@ -36,14 +37,13 @@ if TYPE_CHECKING:
     from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
     from notifications.jobs.durable_calls import DurableCall as DurableCall
     from notifications.jobs.durable_calls import validate_duration as validate_duration
-    from notifications.jobs.holding import Hold as Hold
+    from notifications.jobs.limit_lines import LimitLine as LimitLine
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.outcomes import RetryRequested as RetryRequested
     from notifications.jobs.results import find_project_task as find_project_task
     from notifications.jobs.selection import JobFilter as JobFilter
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
-    from notifications.jobs.transitions.releasing import HeldJobs as HeldJobs
     from notifications.jobs.viewing import can_view as can_view
     from notifications.jobs.waits import end_stored as end_stored
 else:
@@ -51,7 +51,8 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
-            "notifications.jobs.holding": "Hold",
+            "notifications.jobs.limit_lines": "LimitLine",
+            "notifications.jobs.declaring.limit_keys": "limit_starts",
             "notifications.jobs.declaring.own_tasks": (
                 "first_backend_alias first_queue_name own_task using_first_backend"
             ),
@@ -62,7 +63,6 @@ else:
             "notifications.jobs.results": "find_project_task",
             "notifications.jobs.selection": "JobFilter",
             "notifications.jobs.transitions.manual": "cancel retry",
-            "notifications.jobs.transitions.releasing": "HeldJobs",
             "notifications.jobs.viewing": "can_view",
             "notifications.jobs.waits": "end_stored",
         },

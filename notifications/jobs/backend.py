@@ -32,6 +32,7 @@ from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
 from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
+from notifications.jobs.declaring.limit_keys import has_limit_key, limit_key
 from notifications.jobs.declaring.moments import find_moments
 from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
@@ -110,7 +111,7 @@ class JobBackend(BaseTaskBackend):
 
         Raises as ``enqueue()`` does, but for limits and keys.
         """
-        from notifications.jobs.claiming.executors import new_executor
+        from notifications.jobs.claiming.executors import executor_of
         from notifications.jobs.transitions.enqueueing import owner_key, stored_key
         from notifications.models import Job
 
@@ -152,6 +153,7 @@ class JobBackend(BaseTaskBackend):
             args=validators.json_text("The arguments", args, is_plural=True),
             kwargs=kwargs_json,
             backend=self.alias,
+            executor=executor_of(task.func),
             queue_name=validators.text(
                 "queue_name", task.queue_name, validators.MAX_NAME_LENGTH, required=True
             ),
@@ -170,7 +172,8 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=key_hash,
         )
-        job.executor = new_executor(task.func, job)
+        if has_limit_key(task.func):
+            job.limit_key = limit_key(task.func, task.takes_context, args, kwargs, owner)
         if has_engine(self.alias):
             hooks.dispatch.require(self.alias)
         return job, args, kwargs
@@ -198,8 +201,8 @@ class JobBackend(BaseTaskBackend):
             job.created_at = job.queued_at = times.now()
         notifying.insert_jobs(jobs)
 
-    def texts_of(self, task: Any, args: Sequence[Any], owner: Any = None) -> tuple[str, str]:
-        """Return title and concurrency key of a job of a task with these arguments, as its policy says.
+    def texts_of(self, task: Any, args: Sequence[Any], owner: Any = None) -> tuple[str, str, str]:
+        """Return title, concurrency key and limit key of a job of a task with these arguments, as it declares them.
 
         ``owner`` is the key of its owner. Raises ValueError, also if one of them is too long.
         """
@@ -208,6 +211,7 @@ class JobBackend(BaseTaskBackend):
         return (
             validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
             validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
+            limit_key(task.func, task.takes_context, args, {}, owner),
         )
 
     def expiry_of(self, task: Any) -> datetime | None:

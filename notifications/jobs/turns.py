@@ -35,7 +35,6 @@ from notifications.db.transactions import connection, database, dialect, retryin
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
 from notifications.jobs.declaring.policies import owner_share, storable_key
-from notifications.jobs.holding import is_held
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -44,6 +43,8 @@ logger = logging.getLogger("notifications.jobs")
 CLOCK_INTERVAL_SECONDS = 0.5
 #: Seconds for which a process knows the last turn of a share without reading it, and of how many shares.
 LAST_TURN_VALID_SECONDS, MAX_CACHED_SHARES = 0.25, 10_000
+#: The same for the turn that it has given last to a job that has waited for a limit: one opening follows another.
+TURN_AFTER_LIMIT_VALID_SECONDS = 1.0
 #: Shares whose turns one query reads at most.
 MAX_SHARES_PER_QUERY = 100
 
@@ -154,6 +155,40 @@ def next_places(jobs: Sequence[Any], executors: Sequence[str]) -> list[tuple[str
     return [(share, turn) for (_, share), turn in zip(shares, _next_turns(shares), strict=True)]
 
 
+def places_after_limit(jobs: Sequence[Any]) -> list[tuple[str, int]]:
+    """Return the same for jobs that have waited for the limit of a key, and join their queues again.
+
+    They stand in a row for each share, before what the share has enqueued meanwhile: that may be thousands of jobs,
+    which are to wait too. So the last turn of the share is the one that this process has given to such a job.
+    """
+    shares = [(_clock_of(job), share_of(job)) for job in jobs]
+    clocks = _read_clocks({clock for clock, _ in shares})
+    places, now = [], time.monotonic()
+    with _lock:
+        if len(_last_turns) >= MAX_CACHED_SHARES:
+            _last_turns.clear()
+        for clock, share in shares:
+            key = database(), clock, f"{share}\0after a limit"
+            last, known_until = _last_turns.get(key, (0, 0.0))
+            turn = max(clocks.get(clock, 0), last if now < known_until else 0) + 1
+            _last_turns[key] = turn, now + TURN_AFTER_LIMIT_VALID_SECONDS
+            places.append((share, turn))
+    return places
+
+
+def _read_clocks(clocks: Collection[Clock]) -> dict[Clock, int]:
+    if not clocks:
+        return {}
+    rows = ", ".join(["(%s, %s, %s, CAST(%s AS smallint))"] * len(clocks))
+    columns = "backend, queue_name, executor, priority"
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns}, turn FROM notifications_queueclock WHERE ({columns}) IN (VALUES {rows})",
+            [value for clock in sorted(clocks) for value in clock],
+        )
+        return {tuple(clock): turn for *clock, turn in cursor.fetchall()}  # type: ignore[misc]
+
+
 def _next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
     last = _read_last(set(shares)) if shares else {}
     turns = []
@@ -214,16 +249,6 @@ def note_begun(jobs: Collection[Job], kinds: Iterable[str]) -> bool:
     return True
 
 
-def move_clocks(jobs: Collection[Job]) -> None:
-    """Move the clocks of held jobs to the turns of these, which are released, in the current transaction."""
-    begun: dict[Clock, int] = {}
-    for job in jobs:
-        if _has_turn(job):
-            begun[_clock_of(job)] = max(begun.get(_clock_of(job), 0), job.turn)
-    if begun:
-        _store_clocks(sorted(begun.items()))
-
-
 def _store_clocks(begun: Sequence[tuple[Clock, int]]) -> None:
     rows = ", ".join(["(%s, %s, %s, %s, %s)"] * len(begun))
     sql = (
@@ -240,7 +265,7 @@ def _has_turn(job: Job) -> bool:
 
 
 def _is_in_order(job: Job) -> bool:
-    return job.due_at is None and (job.executor in WORKER_EXECUTORS or is_held(job.executor))
+    return job.due_at is None and job.executor in WORKER_EXECUTORS
 
 
 def _clock_of(job: Job) -> Clock:

@@ -80,6 +80,30 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="LimitedQueue",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("backend", models.CharField(max_length=100)),
+                ("queue_name", models.CharField(max_length=100)),
+                ("key", models.CharField(max_length=200)),
+                ("opens_at", models.DateTimeField(db_index=True)),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=["key", "backend", "queue_name"],
+                        name="notifications_limitedqueue_key",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="InboxViews",
             fields=[
                 (
@@ -209,6 +233,11 @@ class Migration(migrations.Migration):
                 ("run_after", models.DateTimeField(blank=True, null=True, verbose_name="run after")),
                 ("due_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
+                    "limit_key",
+                    models.CharField(blank=True, db_default="", default="", editable=False, max_length=200),
+                ),
+                ("limit_turn", models.BigIntegerField(blank=True, editable=False, null=True)),
+                (
                     "state",
                     models.CharField(
                         choices=[
@@ -334,6 +363,22 @@ class Migration(migrations.Migration):
                         condition=models.Q(("due_at__isnull", True), ("state__contains", "queued")),
                         fields=["backend", "queue_name", "executor", "priority", "share_name", "-turn"],
                         name="notifications_job_share",
+                    ),
+                    models.Index(
+                        condition=models.Q(("limit_turn__isnull", False), ("state", "queued")),
+                        fields=[
+                            *("backend", "queue_name", "limit_key", "-priority"),
+                            *("limit_turn", "id", "due_at"),
+                        ],
+                        name="notifications_job_limited",
+                    ),
+                    models.Index(
+                        condition=models.Q(("limit_turn__isnull", False), ("state", "queued")),
+                        fields=[
+                            *("backend", "queue_name", "limit_key", "priority"),
+                            *("share_name", "-limit_turn"),
+                        ],
+                        name="notifications_job_limit_share",
                     ),
                     models.Index(
                         condition=models.Q(("state", "running")),

@@ -37,6 +37,7 @@ from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
 from notifications.models.users import user_key as user_key
 from notifications.models.workers import DutyRun as DutyRun
+from notifications.models.workers import LimitedQueue as LimitedQueue
 from notifications.models.workers import Queue as Queue
 from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess

@@ -56,6 +56,10 @@ class Job(models.Model):
     run_after = MomentField(_("run after"), null=True, blank=True)
     #: When a scheduled job joins the queue. NULL: it is in the queue, and only such a job is claimed.
     due_at = MomentField(null=True, blank=True, editable=False)
+    #: What an extension limits the starts of the job by: see ``jobs/claiming/limit_keys.py``. "": by nothing.
+    limit_key = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
+    #: The place of a queued job among those that wait for its limit. NULL: it has not had to wait since it was queued.
+    limit_turn = models.BigIntegerField(null=True, blank=True, editable=False)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     max_attempts = models.PositiveIntegerField(_("attempts at most"), default=1)
@@ -157,6 +161,30 @@ class Job(models.Model):
                 state__contains="queued",
                 due_at__isnull=True,
             ),
+            # Of jobs that wait for the limit of a key: in turn, and by share.
+            _job_index(
+                "limited",
+                "backend",
+                "queue_name",
+                "limit_key",
+                "-priority",
+                "limit_turn",
+                "id",
+                "due_at",
+                state="queued",
+                limit_turn__isnull=False,
+            ),
+            _job_index(
+                "limit_share",
+                "backend",
+                "queue_name",
+                "limit_key",
+                "priority",
+                "share_name",
+                "-limit_turn",
+                state="queued",
+                limit_turn__isnull=False,
+            ),
             _job_index("running", "worker", "id", state="running"),
             _job_index("waiting", "id", state="waiting"),
             _job_index("expiry", "expires_at", "id", state="queued", expires_at__isnull=False),
@@ -195,6 +223,11 @@ class Job(models.Model):
     def expiry(self) -> datetime | None:
         """When the queued job fails if it has not begun, None if it does not."""
         return self.expires_at if self.state == self.State.QUEUED else None
+
+    @property
+    def waits_for_limit(self) -> bool:
+        """Whether the queued job waits for the limit of its key, so that no worker claims it."""
+        return self.state == self.State.QUEUED and self.due_at is not None and self.limit_turn is not None
 
     @property
     def can_retry(self) -> bool:

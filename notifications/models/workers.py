@@ -47,6 +47,30 @@ class QueueClock(models.Model):
         return f"{self.backend} {self.queue_name} {self.executor} {self.priority}: {self.turn}"
 
 
+class LimitedQueue(models.Model):
+    """A queue in which jobs wait for the limit of a key. See ``jobs/transitions/limiting.py``.
+
+    ``opens_at``
+        When the first of them may begin, as far as that is known.
+    """
+
+    backend = models.CharField(max_length=100)
+    queue_name = models.CharField(max_length=100)
+    key = models.CharField(max_length=200)
+    opens_at = MomentField(db_index=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key", "backend", "queue_name"], name="notifications_limitedqueue_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.queue_name} {self.key}"
+
+
 class Worker(models.Model):
     """A process that runs jobs, and the end of its lease."""
 

@@ -39,7 +39,7 @@ from notifications.tracing import trace_context
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
-    from notifications.jobs.transitions.claims import ClaimedJob
+    from notifications.jobs.transitions.claimed_jobs import ClaimedJob
     from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

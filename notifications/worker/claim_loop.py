@@ -24,8 +24,7 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.transitions import batch_completion, claims, running
-from notifications.jobs.transitions.claims import ClaimedJob, claim_of
-from notifications.jobs.transitions.queueing import queue_due_jobs
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob, claim_of
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
@@ -35,6 +34,7 @@ from notifications.worker.capacity import (
     exhausted_executors,
     subtract,
 )
+from notifications.worker.due_jobs import queue_jobs
 from notifications.worker.execution import prepare_claimed_jobs
 from notifications.worker.state import WorkerState
 
@@ -100,7 +100,7 @@ class ClaimLoop:
                 if claim_of(claimed.row) not in self._state.executions:
                     self._start(claimed)
             if was_idle and not jobs and self._state.run_limit.is_reached_when_idle():
-                if await self._try_claim(queue_due_jobs, lambda: self._state.is_stopping) == 0:
+                if await self._try_claim(queue_jobs, lambda: self._state.is_stopping) == 0:
                     continue
                 self._stop()
                 return

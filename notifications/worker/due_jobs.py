@@ -1,10 +1,12 @@
-"""Have scheduled jobs join the queue at the time at which they are due."""
+"""Have jobs join the queue when they are due: scheduled ones, and those whose limits open."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from notifications.extension import hooks
+from notifications.jobs.transitions.limit_openings import open_limits
 from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
@@ -36,10 +38,19 @@ class DueJobsLoop:
         while True:
             self._wake.clear()
             seconds = await loops.retry_while_unavailable(
-                lambda: self._state.claim_writer.run(queue_due_jobs), lambda: self._state.is_stopping
+                lambda: self._state.claim_writer.run(queue_jobs), lambda: self._state.is_stopping
             )
             if seconds == 0:
                 self._on_queued()
                 continue
             pause = POLL_INTERVAL_SECONDS if seconds is None else min(seconds, POLL_INTERVAL_SECONDS)
             await loops.wait_for_event(self._wake, pause)
+
+
+def queue_jobs() -> float | None:
+    """Queue a chunk of scheduled jobs, and one of those whose limits open. Return as ``queue_due_jobs()``.
+
+    Without an extension that has limits a duty ends the waits that are left.
+    """
+    found = [queue_due_jobs(), open_limits() if hooks.allow_starts else None]
+    return min((seconds for seconds in found if seconds is not None), default=None)

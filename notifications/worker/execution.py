@@ -39,7 +39,7 @@ from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.tracebacks import drop_tracebacks
 from notifications.jobs.transitions import batch_completion, unrecorded_outcomes
-from notifications.jobs.transitions.claims import ClaimedJob
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob, StartTooLate
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
 from notifications.worker import subtasks
@@ -161,7 +161,7 @@ class Execution(CurrentExecution):
         ``job_threads`` are those of the context, on which thread-sensitive calls run.
 
         Raises ImportError if the task cannot be imported, ``WrongArguments`` if it does not take the arguments of the
-        job, ``NoThread`` if there is no thread for it, and ``asyncio.CancelledError`` if the worker stops.
+        job, ``NoThread`` without a thread for it, ``StartTooLate``, ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
         if job.unrecorded_outcome and (outcome := unrecorded_outcomes.restore(job)):
@@ -216,7 +216,7 @@ class Execution(CurrentExecution):
                     self.is_waiting_for_thread = True
                     timeout.reschedule(None)
                     value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)
-        except NoThread:
+        except (NoThread, StartTooLate):
             raise
         except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
             if isinstance(exc, asyncio.CancelledError) and self.is_stopping and not self.is_cancelling:
@@ -243,7 +243,8 @@ class Execution(CurrentExecution):
         return outcomes.succeeded(job, policy, value, body=self.steps.text if self.steps else "")
 
     def _begin(self) -> None:
-        """Take note that the task is called now. Its job does not expire any more."""
+        """Take note that the task is called now. Its job does not expire any more. Raises ``StartTooLate``."""
+        self.claimed.check_start()
         self.has_begun, self.job.expires_at = True, None
 
     async def _make_outcome(self, exc: BaseException, policy: Policy, *, is_late: bool) -> Outcome:
@@ -306,7 +307,10 @@ class Execution(CurrentExecution):
         loop = asyncio.get_running_loop()
 
         def call() -> tuple[Any, BaseException | None]:
-            self._begin()
+            try:
+                self._begin()
+            except StartTooLate as exc:
+                return None, exc
             loop.call_soon_threadsafe(on_start)
             try:
                 return function(*args, **kwargs), None
@@ -327,7 +331,7 @@ class Execution(CurrentExecution):
             value, exc = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if not future.cancelled():  # the thread may be about to call it
-                self._begin()
+                self.has_begun, self.job.expires_at = True, None
             # Later: writing off frees the thread for the next call in line, and calls that are cancelled at the same
             # moment, as at a stop, must leave the line first.
             loop.call_soon(detach)

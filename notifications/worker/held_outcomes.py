@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from notifications.db.unavailable import is_log_due
 from notifications.extension.calls import HookName
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

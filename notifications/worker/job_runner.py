@@ -21,7 +21,7 @@ from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXE
 from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
-from notifications.jobs.transitions.claims import Claim, ClaimedJob, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, ClaimedJob, StartTooLate, claim_of
 from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -151,6 +151,9 @@ class JobRunner:
         except NoThread as exc:
             await self._requeue_without_thread(execution.claimed, exc)
             return
+        except StartTooLate:
+            await self._requeue_late_start(execution.claimed)
+            return
         except BaseException:  # a defect of the app: the job must have an outcome all the same
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
@@ -212,6 +215,14 @@ class JobRunner:
         job = claimed.row
         logger.error("Requeuing job %s, which gets no thread: %s", job.id, exc)
         await self._state.retry_write(queueing.requeue_without_thread, job)
+        self._remove(claim_of(job))
+
+    async def _requeue_late_start(self, claimed: ClaimedJob) -> None:
+        job = claimed.row
+        logger.warning(
+            "Requeued job %s, which its limit does not count any more: it was late to begin", job.id
+        )
+        await self._state.retry_write(queueing.requeue_late_start, job)
         self._remove(claim_of(job))
 
 

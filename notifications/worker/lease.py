@@ -23,8 +23,7 @@ from notifications import times
 from notifications.conf import settings
 from notifications.db import deadlines
 from notifications.db.clock import database_now
-from notifications.db.project_threads import count_stuck_calls
-from notifications.db.threads import start_thread
+from notifications.db.threads import count_stuck_calls, start_thread
 from notifications.db.transactions import database, retrying_atomic
 from notifications.db.unavailable import log_retried
 from notifications.ids import uuid7

@@ -11,7 +11,7 @@ from notifications.db.transactions import chunks
 from notifications.db.unavailable import UNAVAILABLE, log_retried
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, running
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState

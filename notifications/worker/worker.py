@@ -15,7 +15,7 @@ from notifications.extension.calls import HookName, log_left_out
 from notifications.extension.installed import make_worker_parts
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import reaping
-from notifications.jobs.transitions.claims import Claim
+from notifications.jobs.transitions.claimed_jobs import Claim
 from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop

@@ -9,7 +9,7 @@ from django.db import connection
 STREAMS, USERS, ROWS_PER_USER = 20_000, 1_000, 100
 #: Partial indexes of unnumbered, queued, pending or running rows, or jobs of batches. To read all of one is no scan.
 SMALL_INDEXES = (
-    r"notifications_(n|job)_unnumbered|notifications_job_(ready|scheduled|queued|keyed|running|waiting|batch)"
+    r"notifications_(n|job)_unnumbered|notifications_job_(ready|scheduled|queued|keyed|limited|limit_share|running|waiting|batch)"
     r"|notifications_delivery_(due|job)"
 )
 #: Tables with one row per process, queue, broadcast, or problem and its reader, or a single row.
@@ -72,8 +72,7 @@ def insert_rows(streams, users, *names):
             ("deliveries_delivery", {"state": "'sent'"}, streams),
             ("deliveries_pushsubscription", {"endpoint": "'https://push.example/' || i"}, streams),
             ("webhooks_jobcallback", {"url": "'https://crm.example/'"}, 3 * streams),
-            ("rates_limit", {"key": limit, "bucket": "'' || i"}, streams),
-            ("rates_release", {"limit_id": limit}, 3 * streams),
+            ("rates_limit", {"key": limit}, streams),
             ("webhooks_webhookendpoint", {"user_id": "i"}, streams),
             ("webhooks_webhookattempt", {}, streams),
             ("seenmark", {}, streams),

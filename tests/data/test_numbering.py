@@ -12,7 +12,7 @@ from notifications.api import notify
 from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
-from notifications.streams import marking, rings
+from notifications.streams import marking
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.support.claims import claim_rows
@@ -251,12 +251,3 @@ def test_rings_are_deleted_within_a_minute(on_sqlite):
         Ring.objects.bulk_create(Ring(user_id=user, rung_at=now + seconds) for user, seconds in ages.items())
         streams.number_pending()
         assert set(Ring.objects.values_list("user", flat=True)) == {3, 4}
-
-
-def test_many_rings_are_deleted_in_several_transactions(on_sqlite, monkeypatch):
-    monkeypatch.setattr(rings, "MAX_RINGS_DELETED", 10)
-    Ring.objects.bulk_create(Ring(user_id=user) for user in range(15))
-    streams.number_pending()
-    assert list(Ring.objects.order_by("id").values_list("user", flat=True)) == list(range(10, 15))
-    streams.number_pending()
-    assert not Ring.objects.exists()

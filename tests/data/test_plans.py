@@ -391,7 +391,7 @@ def test_deleted_users_are_searched_in_chunks(large_tables):
             Job,
             marks=pytest.mark.tables(
                 *("job", "stream", "attempt", "wait", "steps_step", "steps_unfinishedstep"),
-                *("output_outputchunk", "rates_release", "webhooks_jobcallback", "webhooks_webhookattempt"),
+                *("output_outputchunk", "webhooks_jobcallback", "webhooks_webhookattempt"),
             ),
         ),
     ],

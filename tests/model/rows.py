@@ -22,10 +22,7 @@ WORKER = uuid.uuid4()
 
 
 def notify_users(users, count, key, end):
-    """Notify in a transaction that is "committed", "rolled back", or "killed" between its commit and the numbering.
-
-    "one by one": without a transaction, as code does whose rings carry the changes.
-    """
+    """Notify "one by one", or in a transaction that is "committed", "rolled back", or "killed" before the numbering."""
     if end == "killed":
         rows = [build_notification(user.pk, f"left {nth}", key=key) for nth in range(count) for user in users]
         Notification.objects.bulk_create(rows)

@@ -18,8 +18,7 @@ from notifications import streams
 from notifications.realtime import doorbell
 
 def record(users, queue):
-    changes = {user: [change.items for change in carried] for user, carried in users.items() if carried}
-    call = {"pid": os.getpid(), "at": time.time(), "users": list(users), "queue": queue, "changes": changes}
+    call = {"pid": os.getpid(), "at": time.time(), "users": list(users), "queue": queue, "changes": users}
     os.write(1, (json.dumps(call) + "\\n").encode())
 
 def listen():

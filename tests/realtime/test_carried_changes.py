@@ -3,15 +3,15 @@
 import asyncio
 from contextlib import contextmanager
 
-from django.contrib.sessions.models import Session
 from django.test import Client
 
-from notifications import streams
 from notifications.api import notify
 from notifications.signals import rung
+from tests.realtime import rows
 from tests.realtime.auth.test_sign_outs import no_rings
 from tests.realtime.conftest import in_thread
 from tests.realtime.test_following import READ_MISSED
+from tests.support.waiting import wait_until
 
 
 @contextmanager
@@ -160,8 +160,8 @@ async def test_of_another_epoch_it_is_read(connect, user):
 async def test_after_a_sign_out_whose_ring_was_lost_it_is_read(connect, user):
     """The read finds the guard, and the session that has ended gets nothing more."""
     socket = await followed(connect, user)
-    await in_thread(Session.objects.all().delete)
-    await keep_rings(streams.request_session_check, user.pk)
+    user.set_password("another")
+    await keep_rings(user.save)
     [ring] = await notified(user, "note 2")
     await send(ring)
     frame = await socket.receive()
@@ -169,6 +169,32 @@ async def test_after_a_sign_out_whose_ring_was_lost_it_is_read(connect, user):
         assert titles(frame) == ["note 2"]
         frame = await socket.receive("bye")
     assert frame["code"] == 4401
+
+
+async def test_carried_during_a_read(connect, user, wrap_statements, set_ticks):
+    """The socket has another position than the read then. What follows is read next, and no job is left out."""
+    set_ticks(POSITION_CHECK=10**6)
+    socket = await followed(connect, user)
+    carried, ring = await notified(user, "note 2", "note 3")
+    await keep_rings(rows.job, user)
+    late = [carried]
+
+    def carry(execute, sql, *args):
+        result = execute(sql, *args)
+        if READ_MISSED in sql and late:
+            users, changes = late.pop()
+            rung.send(None, users=users, queue=False, changes=changes)
+            wait_until(lambda: not socket.outgoing.empty())
+        return result
+
+    wrap_statements(carry)
+    await send((ring[0], {}))
+    frame = await socket.receive("change")
+    assert (frame["prev"], frame["seq"], titles(frame)) == (1, 2, ["carried 2"])
+    [job] = (await socket.receive("jobs"))["jobs"]
+    assert job["state"] == "queued"
+    frame = await socket.receive("change")
+    assert (frame["prev"], frame["seq"], titles(frame)) == (2, 3, ["note 3"])
 
 
 async def test_doubled_ring_is_sent_once(connect, user):

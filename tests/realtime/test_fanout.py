@@ -8,25 +8,15 @@ import pytest
 from django.db import OperationalError
 
 from notifications.db import thread_connections, threads
-from notifications.realtime import fanout, frames
+from notifications.realtime import fanout
 from notifications.realtime.connections import WatchedUsers
 from notifications.realtime.pool import ThreadPool
-from notifications.realtime.reader import ChangeRange, ReadResult
+from notifications.realtime.reader import ReadResult
 from notifications.realtime.subscriber import Subscriber
-from notifications.streams.carrying import CarriedChange
-from notifications.streams.positions import Position
 from tests.faults.support.scarcity import fail_thread_starts
 from tests.realtime.conftest import until
 
 USERS = range(8)
-
-
-class Recipient(Subscriber):
-    """A client that keeps the names of the frames it is sent."""
-
-    def deliver(self, frame):
-        self.frames = [*self.__dict__.get("frames", ()), frame.op]
-        return True
 
 
 class Reads:
@@ -37,12 +27,11 @@ class Reads:
         monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.01)
         users = WatchedUsers()
         for user in USERS:
-            subscriber = Recipient(self, user, None)
-            subscriber.is_synced, subscriber.epoch = True, "e1"
+            subscriber = Subscriber(self, user, None)
+            subscriber.is_synced = True
             users.add(subscriber)
         self.events = []
         self.on_read = lambda users: None
-        self.make_result = lambda: ReadResult(epoch=None)
         self.pool = ThreadPool("under-test", 2)
         self.fanout = fanout.Fanout(
             asyncio.get_running_loop(),
@@ -55,7 +44,7 @@ class Reads:
     def _read(self, request):
         self.events.append(set(request.cursors))
         self.on_read(set(request.cursors))
-        return self.make_result()
+        return ReadResult(epoch=None)
 
     def threads(self):
         return [thread for thread in threading.enumerate() if "under-test" in thread.name]
@@ -165,37 +154,6 @@ async def test_failing_log_and_delivery_stop_nothing(reads, monkeypatch):
     reads.fanout.read_users([1])
     reads.fanout.read_users([2])
     await until(lambda: {2} in reads.events or {1, 2} in reads.events)
-
-
-async def test_change_that_a_ring_carries_during_a_read(reads):
-    """The read has another position than the subscriber then. What follows is read next, and no job is left out."""
-    [subscriber] = reads.fanout._users[0].subscribers
-    cursors = []
-
-    def read():
-        cursors.append(subscriber.position)
-        if subscriber.position == 0:
-            asyncio.run_coroutine_threadsafe(carry(), loop).result()
-        return ReadResult(
-            epoch=None,
-            positions={0: Position(head=2)},
-            ranges={(0, cursors[-1]): ChangeRange(prev=cursors[-1], seq=2, unread=2, unseen=2, items=[])},
-            job_frames={0: [frames.jobs([])]},
-            versions={0: {}},
-        )
-
-    async def carry():
-        reads.fanout.send_carried(
-            {0: [CarriedChange(epoch="e1", guard=0, prev=0, seq=1, unread=1, unseen=1, items="{}")]}
-        )
-
-    loop = asyncio.get_running_loop()
-    reads.fanout._users[0].guard = 0
-    reads.make_result = read
-    reads.fanout.read_users([0])
-    await until(lambda: subscriber.position == 2)
-    assert cursors == [0, 1]
-    assert subscriber.frames == ["change", "jobs", "change", "jobs"]
 
 
 async def test_read_without_a_thread_is_tried_again(reads, monkeypatch):

@@ -1,7 +1,6 @@
 """What a ring carries: the same as a read after it, or nothing."""
 
 import json
-from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -15,6 +14,7 @@ from notifications.streams import carrying, purging, retention
 from notifications.streams.carrying import CarriedChange, merge, parse_change
 from notifications.times import now
 from tests.data.rows import finish_job, job
+from tests.extension import faulty
 from tests.support.claims import claim_rows
 from tests.support.outcomes import failed, record, schedule_retries, succeeded
 
@@ -43,21 +43,6 @@ def carried():
     rung.connect(receive)
     yield found
     rung.disconnect(receive)
-
-
-@contextmanager
-def hooked(monkeypatch, statement):
-    """Have an extension execute a statement about the notification that is created."""
-    from notifications.extension import hooks
-
-    def hook(rows, tx):
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-        return []
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hooks, "on_created", [*hooks.on_created, hook])
-        yield
 
 
 def read_after(client, prev):
@@ -150,8 +135,13 @@ class TestNothing:
 
     @pytest.mark.parametrize("change", ["UPDATE {} SET title = 'Other'", "DELETE FROM {}"])
     def test_of_rows_that_a_hook_changes(self, user, carried, monkeypatch, change):
-        with hooked(monkeypatch, change.format("notifications_notification")):
-            notify(user, "Ready")
+        def execute(rows, tx):
+            with connection.cursor() as cursor:
+                cursor.execute(change.format("notifications_notification"))
+            return []
+
+        faulty.install(monkeypatch, "on_created", fault=execute)
+        notify(user, "Ready")
         assert carried == [(user.pk, None)]
         assert not Ring.objects.filter(change__contains="Ready").exists()
 

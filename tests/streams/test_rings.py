@@ -3,7 +3,8 @@
 import pytest
 from django.db import connection
 
-from notifications.models import uuid7
+from notifications import streams
+from notifications.models import Ring, uuid7
 from notifications.streams import rings
 from tests.jobs import tasks
 
@@ -14,3 +15,12 @@ def test_ids_of_own_jobs_are_limited(db, user):
     rings.own_jobs.update(dict.fromkeys(uuid7().hex for _ in range(rings.MAX_OWN_JOBS)))
     tasks.noop.using(owner=user).enqueue()
     assert len(rings.own_jobs) == rings.MAX_OWN_JOBS
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite stores rings")
+def test_many_rings_are_deleted_in_several_transactions(db):
+    Ring.objects.bulk_create(Ring(user_id=user) for user in range(rings.MAX_RINGS_DELETED + 5))
+    streams.number_pending()
+    assert Ring.objects.count() == 5
+    streams.number_pending()
+    assert not Ring.objects.exists()

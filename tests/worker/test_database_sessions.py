@@ -8,7 +8,7 @@ import threading
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.db import connection, connections
 from django.db.backends.signals import connection_created
 from django.utils import timezone, translation
 
@@ -63,6 +63,11 @@ def query(sql):
 @task
 async def run_statement(sql):
     return await sync_to_async(query)(sql)
+
+
+@task
+def run_statement_sync(sql):
+    return query(sql)
 
 
 @task
@@ -172,6 +177,18 @@ def live_threads():
 
 
 @pytest.fixture
+def postgres_pool(db):
+    """The connections of new threads are of a pool of Django's."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no pool.")
+    options = connections.settings["default"]["OPTIONS"]
+    options["pool"] = {"min_size": 1, "max_size": 6}
+    yield
+    connections.create_connection("default").close_pool()
+    del options["pool"]
+
+
+@pytest.fixture
 def sets_by_function(db):
     """A function in the database that sets something in the session of its caller."""
     if connection.vendor != "postgresql":
@@ -236,6 +253,28 @@ class TestState:
         results_of([leaking_tasks.count_users_async.enqueue() for _ in range(3 * MANY)])
         gate.set()
         assert all(len(names) >= 3 for names in results_of(results))
+
+
+class TestConnections:
+    def test_a_pool(self, postgres_pool, start_worker):
+        """A connection in whose session something was set does not go back to the pool of Django's."""
+        start_worker()
+        change, read = SETTINGS["postgresql"]["search_path"]
+        before = results_of([run_statement.enqueue(read)])
+        for kind in (run_statement, run_statement_sync):
+            results_of([kind.enqueue(change) for _ in range(MANY)])
+            assert set(results_of([kind.enqueue(read) for _ in range(3 * MANY)])) == set(before)
+
+    def test_persistent_connections(self, monkeypatch, start_worker):
+        """With a CONN_MAX_AGE a session stays as it is, as between two requests."""
+        monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 600)
+        start_worker()
+        change, read = {
+            "sqlite": ("PRAGMA busy_timeout = 7", "PRAGMA busy_timeout"),
+            "postgresql": ("SET statement_timeout TO '7s'", "SHOW statement_timeout"),
+        }[connection.vendor]
+        results_of([run_statement.enqueue(change)])
+        assert results_of([run_statement.enqueue(read)]) in (["7"], ["7s"])
 
 
 class TestCost:

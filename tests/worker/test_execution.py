@@ -13,6 +13,7 @@ from notifications.outbound.slots import slots
 from tests.jobs import hostile_tasks, leaking_tasks, tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.outbound.upstream import Upstream
+from tests.support.checks import doctor
 from tests.support.waiting import wait_until
 
 RAISED = {
@@ -191,6 +192,19 @@ def test_sync_tasks_that_do_not_end(start_worker, gate, caplog, one_sync_thread)
     assert len(tasks.held) == 2
     assert "Task does not end and keeps a thread: job " in caplog.text
     assert tasks.slow_sync.module_path in caplog.text
+
+
+def test_doctor_counts_calls_that_do_not_end(start_worker, gate, settings, one_sync_thread):
+    """Those of sync tasks as well as those of periodic work."""
+    settings.NOTIFICATIONS |= {"LEASE": 4}
+    start_worker()
+    until_done(tasks.slow_sync.enqueue(0))
+    wait_until(
+        lambda: "code of the project that do not return: 1." in doctor("workers")[0]["message"],
+        what="doctor to count the call",
+    )
+    gate.set()
+    wait_until(lambda: "do not return" not in doctor("workers")[0]["message"], what="the call to return")
 
 
 def test_a_sync_task_whose_call_waits_for_a_slot(worker, settings):

@@ -298,8 +298,11 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError``, ``DeliveryError`` and ``outages.ChannelSuspended``.
     """
-    by_channel = partial(record_by_channel, opened.channel, opened.message, error)
-    _, is_suspended = map(retry_while_unavailable, (by_channel, partial(_record_outage, opened, error)))
+    for record in (
+        partial(record_by_channel, opened.channel, opened.message),
+        partial(_record_outage, opened),
+    ):
+        is_suspended = retry_while_unavailable(partial(record, error))
     return retry_while_unavailable(partial(_record, opened, error, is_suspended))
 
 

@@ -169,8 +169,7 @@ def throttle(
     for row in throttles:
         message = message_jobs[row.user_id]
         for id in by_user[row.user_id]:
-            # A window that is longer than one can be was stored while a clock was fast.
-            is_open = now < row.ends_at <= times.latest_possible(now, MAX_THROTTLE)
+            is_open = times.is_in_force(row.ends_at, now, MAX_THROTTLE)
             # The one that has opened it comes again if its channel rested meanwhile, or its user paused.
             if id == row.opened_by or (row.joined_since is None and not is_open):
                 if row.joined_since is None:

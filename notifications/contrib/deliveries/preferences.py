@@ -284,8 +284,7 @@ def paused_until(reader: Reader, now: datetime) -> datetime | None:
 
 def is_paused(reader: Reader, now: datetime) -> bool:
     """Return whether a reader has paused everything now."""
-    until = paused_until(reader, now)
-    return until is not None and until > now
+    return times.is_in_force(reader.paused_until, now, MAX_PAUSE)
 
 
 def check_reader(values: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND, to_microseconds
 from notifications.db import database_now
-from notifications.jobs import HeldJobs
+from notifications.jobs import LimitLine
 from notifications.times import format_exact
 
 #: Waiting jobs of a limit that are counted.
@@ -50,7 +50,7 @@ class LimitAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     @admin.display(description=_("waiting"))
     def waiting(self, limit: Limit) -> str:
-        """Return how many jobs wait for the limit, those with a time of their own not counted."""
+        """Return how many jobs wait for the limit."""
         count: int = limit.waiting  # type: ignore[attr-defined]
         return f"{count:,}" if count <= MAX_COUNTED else f"{MAX_COUNTED:,}+"
 
@@ -75,7 +75,7 @@ class LimitAdmin(ReadOnlyMixin, admin.ModelAdmin):
 def _add_state(limits: list[Limit]) -> None:
     """Set ``now`` and ``waiting`` of limits that are shown."""
     now = to_microseconds(database_now())
-    counts = HeldJobs.count([limit.bucket for limit in limits], MAX_COUNTED + 1)
+    counts = LimitLine.count_waiting([limit.key for limit in limits], MAX_COUNTED + 1)
     for limit in limits:
         limit.now = now  # type: ignore[attr-defined]
-        limit.waiting = counts[limit.bucket]  # type: ignore[attr-defined]
+        limit.waiting = counts[limit.key]  # type: ignore[attr-defined]

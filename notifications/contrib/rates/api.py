@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from notifications.contrib.rates.declarations import HOLD, name_of, rate_of
+from notifications.contrib.rates.declarations import name_of, rate_of
 from notifications.extension import require
+from notifications.jobs import limit_starts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +39,7 @@ def rate(key: str) -> Callable[[F], F]:
     def declare(function: F) -> F:
         if not callable(function) or hasattr(function, "enqueue"):
             raise TypeError(f"@rate({key!r}) stands below @task, not above it.")
-        HOLD.attach(function, key)
+        limit_starts(function, key, option="rate")
         _declared[f"{function.__module__}.{function.__qualname__}"] = key
         return function
 
@@ -57,8 +58,8 @@ def charge(key: str, cost: int) -> None:
     ``key``
         The name of a rate, or a name with what follows its colon, as ``rate()`` formats it.
 
-    Any thread that may use the database calls it. A transaction of the caller includes it, and holds the limit until
-    its end: call it outside of one. Raises ValueError for a rate that is not declared, and TypeError.
+    Any thread that may use the database calls it. Inside a transaction of the caller it counts after the commit. A
+    charge counts for at most an hour. Raises ValueError for a rate that is not declared, and TypeError.
     """
     if isinstance(cost, bool) or not isinstance(cost, int):
         raise TypeError(f"cost must be an integer, not {cost!r}.")

@@ -2,9 +2,9 @@
 
 api            ``rate()`` below ``@task``, ``charge()``, and the error of a call that would wait too long
 declarations   reads and validates ``NOTIFICATIONS["RATES"]``
-models         the state of each limit, and the jobs that were released and have not begun
+models         the state of each limit
 tokens         takes what a limit allows now, by the generic cell rate algorithm
-releasing      a duty that releases jobs when their limit allows it; see ``jobs/holding.py``
+starts         what the claims of jobs take: see ``notifications/jobs/transitions/limiting.py``
 calls, gates   what outbound calls to the hosts of a rate wait for, and what the responses say of it
 corrections    reads ``Retry-After`` and ``RateLimit``
 pages          what the page of a job and ``jobs show`` say
@@ -40,12 +40,11 @@ class Rates(Extension):
     verbose_name = _("Rates")
     settings: ClassVar[Mapping[str, Setting]] = {"RATES": Setting({})}
     tables: ClassVar[Mapping[str, str]] = {
-        "notifications_rates.Release.job": "job",
         "notifications_rates.Limit.used_at": "age",
     }
     job_sections = (RateSection(),)
 
-    duties = import_later("releasing.make_duties")
+    allow_starts = import_later("starts.allow")
 
     def ready(self) -> None:
         from notifications.contrib.rates import checks  # noqa: F401  (the import registers it)

@@ -1,8 +1,8 @@
 """The rates that ``NOTIFICATIONS["RATES"]`` declares.
 
 A rate of 100 a minute with a burst of 10 allows at most 110 in any minute. The row of a limit spaces what it allows by
-``interval``, and allows ``burst_at_once`` after a pause. Between a token and the start that it is for pass up to
-``SLACK_SECONDS``, which the two leave room for: see ``Rate``.
+``interval``, and allows ``burst_at_once`` after a pause. Between a token and the start or call that it is for pass up
+to ``TOKEN_VALID_SECONDS``, which the two leave room for: see ``Rate``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from typing import Any, NamedTuple
 
 from notifications.conf import cached_until_changed, settings
 from notifications.extension import WrongDeclaration
-from notifications.jobs import Hold
 
-#: The jobs of tasks with a rate are queued as held ones, by the key of their rate.
-HOLD = Hold("notifications_rates", "rate")
-#: Seconds for which jobs are released in advance, and for which a process may use a token that it has taken.
-AHEAD_SECONDS, TOKEN_VALID_SECONDS = 2.0, 1.0
-SLACK_SECONDS = AHEAD_SECONDS + TOKEN_VALID_SECONDS
+#: Seconds for which a process may use a token that it has taken: for a call, or the start of a job that it has claimed.
+TOKEN_VALID_SECONDS = 1.0
+#: Jobs join the queue so seldom that this time has enough tokens for them, or half a burst.
+OPENING_SECONDS = 0.25
 #: Seconds of each unit. A rate a second is one of 60 times as many a minute: no shorter time is counted.
 UNITS = {"s": 60, "m": 60, "h": 3_600, "d": 86_400}
 #: Characters of a name.
@@ -52,24 +50,30 @@ class Rate:
 
     @property
     def _spare(self) -> int:
-        """The part of the burst that makes up for tokens which are used up to ``SLACK_SECONDS`` later or earlier."""
-        return min(self.burst - 1, math.ceil(self.count * SLACK_SECONDS / self.seconds))
+        """The part of the burst that makes up for tokens which are used up to ``TOKEN_VALID_SECONDS`` later."""
+        return min(self.burst - 1, math.ceil(self.count * TOKEN_VALID_SECONDS / self.seconds))
 
     @property
     def interval(self) -> int:
         """Microseconds between two tokens.
 
-        In ``seconds + SLACK_SECONDS`` fewer than ``count + spare + 1`` intervals pass, so that tokens of ``seconds``
-        are at most ``count + spare + burst_at_once``. If the burst is too small for that, they are a little longer.
+        In ``seconds + TOKEN_VALID_SECONDS`` fewer than ``count + spare + 1`` intervals pass, so that tokens of
+        ``seconds`` are at most ``count + spare + burst_at_once``. If the burst is too small for that, they are a little
+        longer.
         """
         shortest = self.seconds / self.count
-        longest = (self.seconds + SLACK_SECONDS) / (self.count + self._spare + 1)
+        longest = (self.seconds + TOKEN_VALID_SECONDS) / (self.count + self._spare + 1)
         return max(math.ceil(shortest * 1e6), math.floor(longest * 1e6) + 1)
 
     @property
     def burst_at_once(self) -> int:
         """Tokens that a limit gives at once after a pause."""
         return self.burst - self._spare
+
+    @property
+    def opening(self) -> int:
+        """Tokens that there are again when jobs that wait join the queue."""
+        return max(1, min(self.burst_at_once // 2, int(OPENING_SECONDS * self.count / self.seconds)))
 
 
 class Declarations(NamedTuple):

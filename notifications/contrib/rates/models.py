@@ -17,15 +17,16 @@ class Limit(models.Model):
     ``busy_until``
         Microseconds since 1970 by the database's clock: when all that was used is paid off, an interval for each. The
         theoretical arrival time of the algorithm.
+    ``token_interval``
+        Microseconds for each token in ``busy_until``, by the rate that was declared then.
     ``closed_until``
         Microseconds: until when the partner has asked to be left alone. 0: it has not.
     """
 
     key = models.CharField(_("key"), max_length=200, primary_key=True)
     name = models.CharField(_("rate"), max_length=50)
-    #: The name by which held jobs say that they wait for it.
-    bucket = models.CharField(max_length=16, unique=True, editable=False)
     busy_until = models.BigIntegerField(default=0)
+    token_interval = models.BigIntegerField(default=0)
     closed_until = models.BigIntegerField(default=0)
     used = models.BigIntegerField(_("used"), default=0)
     #: When it was last used. A row that was not for as long as ``RETENTION`` is deleted.
@@ -41,19 +42,3 @@ class Limit(models.Model):
 
     def __str__(self) -> str:
         return self.key
-
-
-class Release(models.Model):
-    """A job that was released and has not begun, as far as that is known. It counts from when it begins."""
-
-    limit = models.ForeignKey(Limit, models.CASCADE, db_constraint=False, related_name="releases")
-    job = models.UUIDField(db_index=True)
-    #: That of the job when it was released. The claim raises it.
-    fence = models.BigIntegerField()
-    released_at = MomentField()
-
-    class Meta:
-        default_permissions = ()
-
-    def __str__(self) -> str:
-        return str(self.job)

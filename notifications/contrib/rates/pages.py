@@ -11,10 +11,10 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from notifications.contrib.rates import tokens
-from notifications.contrib.rates.declarations import HOLD, rate_of
+from notifications.contrib.rates.declarations import rate_of
 from notifications.contrib.rates.models import Limit
 from notifications.db import database, database_now
-from notifications.jobs import HeldJobs
+from notifications.jobs import LimitLine
 from notifications.models import Job
 from notifications.times import format_time
 
@@ -41,30 +41,17 @@ class Waiting(NamedTuple):
 
 def read_waiting(job: Job) -> Waiting | None:
     """Return what a job waits for, in three queries at most; None if it does not wait for a rate."""
-    held = HeldJobs.of_job(job)
-    if held is None:
-        return None
-    key = HOLD.key_of(job)
-    rate = rate_of(key)
+    rate = rate_of(job.limit_key) if job.waits_for_limit else None
     if rate is None:
         return None
-    if job.due_at is not None:
-        return None  # the page says until when it waits
     now = database_now()
-    before = _count_before(held, job)
+    before = LimitLine.count_before(job, MAX_COUNTED + 1)
     if before > MAX_COUNTED:
         return Waiting(rate.name, None)
-    limit = Limit.objects.using(database()).filter(pk=key).first() or Limit(key=key)
-    released = limit.releases.using(database()).count() if limit.name else 0
-    state = tokens.read_state(limit, rate, tokens.to_microseconds(now), released)
+    limit = Limit.objects.using(database()).filter(pk=job.limit_key).first() or Limit(key=job.limit_key)
+    state = tokens.read_state(limit, rate, tokens.to_microseconds(now))
     seconds = tokens.seconds_until(state, rate, before + 1)
     return Waiting(rate.name, now + timedelta(seconds=seconds), seconds)
-
-
-def _count_before(held: HeldJobs, job: Job) -> int:
-    """Return how many jobs begin before, ``MAX_COUNTED + 1`` for more."""
-    ids = held.rows().values_list("id", flat=True)[: MAX_COUNTED + 1]
-    return next((index for index, id in enumerate(ids) if id == job.id), MAX_COUNTED + 1)
 
 
 def describe_for_page(job: Job, request: Any) -> dict[str, Any]:

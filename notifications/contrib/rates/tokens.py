@@ -3,14 +3,18 @@
 A limit is busy until the end of an interval for each token that was taken, from the moment at which it was taken. It
 gives tokens while that is no further ahead than ``burst_at_once`` intervals. What the row has is a moment, so hours in
 which nothing is taken give no more than one burst. All times are those of the database's clock, in microseconds.
+
+The row has the interval of its tokens too: when another rate is declared, so many tokens of that one are taken.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from notifications.contrib.rates.declarations import HOLD, Rate
+from django.db import transaction
+
+from notifications.contrib.rates.declarations import Rate
 from notifications.contrib.rates.models import Limit
 from notifications.db import (
     connection,
@@ -33,11 +37,19 @@ def to_microseconds(moment: datetime) -> int:
     return round(moment.timestamp() * SECOND)
 
 
-class LimitState(NamedTuple):
+class StoredTimes(Protocol):
+    """A row of ``Limit``, or its columns with the state of the algorithm."""
+
+    busy_until: int
+    token_interval: int
+    closed_until: int
+
+
+class TokenState(NamedTuple):
     """What a limit allows at a moment, all in microseconds.
 
     ``busy``
-        How far ahead the limit is busy, with the jobs that were released and have not begun.
+        How far ahead the limit is busy.
     ``closed``
         For how long it gives nothing at all.
     """
@@ -45,26 +57,30 @@ class LimitState(NamedTuple):
     busy: int
     closed: int
 
+    def after(self, tokens: int, rate: Rate) -> TokenState:
+        """Return the state when so many tokens are taken."""
+        return TokenState(self.busy + tokens * rate.interval, self.closed)
 
-def read_state(limit: Limit, rate: Rate, now: int, released: int) -> LimitState:
-    """Return the state of the row of a limit at a moment, with so many jobs that were released and have not begun."""
-    busy, closed = limit.busy_until - now, limit.closed_until - now
+
+def read_state(row: StoredTimes, rate: Rate, now: int) -> TokenState:
+    """Return the state of the row of a limit at a moment."""
+    busy, closed = row.busy_until - now, row.closed_until - now
+    if row.token_interval and row.token_interval != rate.interval:
+        busy = busy * rate.interval // row.token_interval
     full = rate.burst_at_once * rate.interval
     if busy > full + MAX_CLOSED_SECONDS * SECOND:
         busy = full
     if closed > MAX_CLOSED_SECONDS * SECOND:
         closed = 0
-    return LimitState(max(busy, 0) + released * rate.interval, max(closed, 0))
+    return TokenState(max(busy, 0), max(closed, 0))
 
 
-def count_free(state: LimitState, rate: Rate, ahead: int = 0) -> int:
-    """Return how many tokens a limit gives now, or within ``ahead`` microseconds."""
-    if state.closed > ahead:
-        return 0
-    return max(0, (rate.burst_at_once * rate.interval + ahead - state.busy) // rate.interval)
+def count_free(state: TokenState, rate: Rate) -> int:
+    """Return how many tokens a limit gives now."""
+    return 0 if state.closed else max(0, rate.burst_at_once - -(-state.busy // rate.interval))
 
 
-def seconds_until(state: LimitState, rate: Rate, tokens: int = 1) -> float:
+def seconds_until(state: TokenState, rate: Rate, tokens: int = 1) -> float:
     """Return in how many seconds a limit gives so many tokens, one after the other."""
     full = rate.burst_at_once * rate.interval
     return max(state.closed, state.busy + tokens * rate.interval - full, 0) / SECOND
@@ -76,9 +92,11 @@ def take(rate: Rate, key: str, count: int) -> float:
         return 0.0
     limit = Limit.objects.using(database()).filter(pk=key).first()
     if limit is None:
-        _insert(rate, key)
+        insert(rate, key)
         return take(rate, key, count)
-    state = read_state(limit, rate, to_microseconds(database_now()), limit.releases.using(database()).count())
+    if limit.token_interval not in (0, rate.interval):
+        charge(rate, key, 0)  # from now on the rate counts that is declared now
+    state = read_state(limit, rate, to_microseconds(database_now()))
     return max(seconds_until(state, rate, count), 0.001)
 
 
@@ -87,54 +105,46 @@ def _take(rate: Rate, key: str, count: int) -> bool:
     moment, params = now_sql()
     now, param = database_now_sql()
     longest = MAX_CLOSED_SECONDS * SECOND
-    busy = (
-        f"CASE WHEN busy_until > moment + {full + longest} THEN moment + {full} "
-        "WHEN busy_until > moment THEN busy_until ELSE moment END"
+    # In floating point: the product may have more digits than an integer of the database.
+    ahead = (
+        f"CASE WHEN token_interval IN (0, {rate.interval}) THEN busy_until - moment ELSE CAST("
+        f"CAST(busy_until - moment AS double precision) * {rate.interval} / token_interval AS bigint) END"
     )
-    released = "(SELECT count(*) FROM notifications_rates_release WHERE limit_id = %s)"
+    busy = (
+        f"CASE WHEN {ahead} > {full + longest} THEN moment + {full} WHEN busy_until > moment THEN moment + {ahead} "
+        "ELSE moment END"
+    )
     sql = f"""
-        UPDATE notifications_rates_limit SET
-            busy_until = {busy} + {cost}, used = used + {count}, used_at = {now}
+        UPDATE notifications_rates_limit SET busy_until = {busy} + {cost}, token_interval = {rate.interval},
+            used = used + {count}, used_at = {now}
         FROM (SELECT {moment} AS moment) AS clock
         WHERE key = %s AND (closed_until <= moment OR closed_until > moment + {longest})
-            AND {busy} + {cost} + {released} * {rate.interval} <= moment + {full}
+            AND {busy} + {cost} <= moment + {full}
         RETURNING 1
     """
-    # By itself it would count the releases as they were before it waited for the row.
-    lock = "SELECT 1 FROM notifications_rates_limit WHERE key = %s", [key]
-    return bool(execute_one(sql, [param, *params, key, key], lock=lock))
+    return bool(execute_one(sql, [param, *params, key]))
 
 
-def lock(rate: Rate, key: str, *, skip_locked: bool = False) -> Limit | None:
-    """Lock the row of a key, which is inserted if there is none. None if another transaction has it locked."""
-    rows = Limit.objects.using(database()).filter(pk=key)
-    found: Limit | None = lock_query(rows, skip_locked=skip_locked).first()
-    if found is None and not rows.exists():
-        _insert(rate, key)
-        found = lock_query(rows, skip_locked=skip_locked).first()
-    return found
-
-
-def pay(limit: Limit, rate: Rate, moment: int, count: int = 1) -> None:
-    """Count tokens that were used at a moment, on a row that is locked and not saved yet."""
-    limit.busy_until = moment + read_state(limit, rate, moment, 0).busy + count * rate.interval
-    limit.used += count
+def pay(limit: StoredTimes, rate: Rate, moment: int, count: int = 1) -> None:
+    """Count tokens that are taken at a moment, on a row that is locked and not saved yet."""
+    limit.busy_until = moment + read_state(limit, rate, moment).busy + count * rate.interval
+    limit.token_interval = rate.interval
 
 
 def charge(rate: Rate, key: str, cost: int) -> None:
     """Count ``cost`` more, at most an hour of the rate; fewer if it is negative. See ``api.charge()``."""
 
     def write() -> None:
-        limit = lock(rate, key)
-        assert limit is not None
+        limit = _lock(rate, key)
         limit.used_at = database_now()
         now = to_microseconds(limit.used_at)
         most = now + rate.burst_at_once * rate.interval + MAX_CLOSED_SECONDS * SECOND
-        limit.busy_until = min(max(limit.busy_until, now) + cost * rate.interval, most)
+        pay(limit, rate, now, cost)
+        limit.busy_until = min(limit.busy_until, most)
         limit.used = max(0, limit.used + cost)
-        limit.save(using=database(), update_fields=["busy_until", "used", "used_at"])
+        limit.save(using=database(), update_fields=["busy_until", "token_interval", "used", "used_at"])
 
-    retrying_atomic(write)
+    transaction.on_commit(lambda: retrying_atomic(write), using=database())
 
 
 def correct(rate: Rate, key: str, header: str, *, left: int | None, seconds: float) -> None:
@@ -144,21 +154,18 @@ def correct(rate: Rate, key: str, header: str, *, left: int | None, seconds: flo
     """
 
     def write() -> None:
-        limit = lock(rate, key)
-        assert limit is not None
+        limit = _lock(rate, key)
         now = database_now()
         moment = to_microseconds(now)
         if left is None:
             closed = moment + int(min(seconds, MAX_CLOSED_SECONDS) * SECOND)
-            state = read_state(limit, rate, moment, 0)
-            limit.closed_until = max(closed, moment + state.closed)
+            limit.closed_until = max(closed, moment + read_state(limit, rate, moment).closed)
         else:
-            least = moment + (rate.burst_at_once - left) * rate.interval
-            limit.busy_until = max(limit.busy_until, least)
+            pay(limit, rate, moment, 0)
+            limit.busy_until = max(limit.busy_until, moment + (rate.burst_at_once - left) * rate.interval)
         limit.corrected_by, limit.corrected_at = header[:200], now
-        limit.save(
-            using=database(), update_fields=["busy_until", "closed_until", "corrected_by", "corrected_at"]
-        )
+        columns = ["busy_until", "token_interval", "closed_until", "corrected_by", "corrected_at"]
+        limit.save(using=database(), update_fields=columns)
 
     retrying_atomic(write)
 
@@ -171,6 +178,17 @@ def now_sql() -> tuple[str, list[Any]]:
     return "%s", [to_microseconds(database_now())]
 
 
-def _insert(rate: Rate, key: str) -> None:
-    row = Limit(key=key, name=rate.name, bucket=HOLD.name_of(key), used_at=database_now())
-    Limit.objects.using(database()).bulk_create([row], ignore_conflicts=True)
+def insert(rate: Rate, *keys: str) -> None:
+    """Insert the rows of keys that have none."""
+    now = database_now()
+    rows = [Limit(key=key, name=rate.name, used_at=now) for key in sorted(keys)]
+    Limit.objects.using(database()).bulk_create(rows, ignore_conflicts=True)
+
+
+def _lock(rate: Rate, key: str) -> Limit:
+    rows = Limit.objects.using(database()).filter(pk=key)
+    found: Limit | None = lock_query(rows, skip_locked=False).first()
+    if found is None:
+        insert(rate, key)
+        found = lock_query(rows, skip_locked=False).get()
+    return found

@@ -58,13 +58,14 @@ class Handler:
     def build_job(self, event: Any, text: str, **columns: Any) -> Job:
         """Return the unsaved job of an event, which is given as a value and as its JSON."""
         now = times.now()
-        title, concurrency_key = self._make_texts(event)
+        title, concurrency_key, limit_key = self._make_texts(event)
         return new_row(
             Job,
             user_id=None,
             args=f"[{text}]",
             title=title,
             concurrency_key=concurrency_key,
+            limit_key=limit_key,
             created_at=now,
             queued_at=now,
             expires_at=self.task.get_backend().expiry_of(self.task),
@@ -72,13 +73,13 @@ class Handler:
             **columns,
         )
 
-    def _make_texts(self, event: Any) -> tuple[str, str]:
+    def _make_texts(self, event: Any) -> tuple[str, str, str]:
         try:
-            texts: tuple[str, str] = self.task.get_backend().texts_of(self.task, [event])
+            texts: tuple[str, str, str] = self.task.get_backend().texts_of(self.task, [event])
             return texts
         except Exception as exc:  # the outcome must be stored all the same
             logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
-            return self.task.func.__name__[:200], ""
+            return self.task.func.__name__[:200], "", ""
 
 
 class Handlers:

@@ -157,8 +157,7 @@ async def make_attempt(
 
 def secrets_of(endpoint: WebhookEndpoint, now: datetime) -> list[str]:
     """Return the secrets that sign now: during a rotation the previous one too."""
-    until = endpoint.previous_until
-    is_rotating = until is not None and now < until <= times.latest_possible(now, MAX_OVERLAP)
+    is_rotating = times.is_in_force(endpoint.previous_until, now, MAX_OVERLAP)
     return [endpoint.secret, *([endpoint.previous_secret] if is_rotating else [])]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -17,11 +17,11 @@ from notifications.jobs.claiming.sources import (
     WAITS_SINCE,
     Query,
     Source,
+    limited_jobs,
     names_of,
     read_moment,
 )
 from notifications.jobs.claiming.unserved import find_unserved_queues
-from notifications.jobs.holding import AFTER_HELD, HELD
 
 #: The queues that are read at most, in the order of their names.
 MAX_QUEUES = 50
@@ -152,7 +152,9 @@ def queue_depths(
             is_paused=bool(is_queue_paused),
             oldest_since=min(moments, default=None),
         )
-    depths = [depth for depth in found.values() if depth.due or depth.delayed or depth.limited]
+    # Those that wait for a limit have a time too, at which they join the queue if nothing has opened it before.
+    depths = [replace(depth, delayed=max(depth.delayed - depth.limited, 0)) for depth in found.values()]
+    depths = [depth for depth in depths if depth.total]
     return QueueDepths(queues=depths[:MAX_QUEUES], is_cut=len(depths) > MAX_QUEUES)
 
 
@@ -203,15 +205,14 @@ def _depths_query(
     """
     if not has_limited:
         return sql, [*params, *[now_param] * 3]
-    held = f"{jobs_of_name()} AND executor > '{HELD}' AND executor < '{AFTER_HELD}'"
-    counted = f"(SELECT due_at {held} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted"
+    limited = f"{limited_jobs()} AND backend = alias AND queue_name = name AND due_at IS NOT NULL"
+    counted = f"(SELECT count(*) FROM (SELECT 1 {limited} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted)"
     sql += f"""
-        UNION ALL SELECT alias, name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0,
-            (SELECT count(*) FROM {counted} WHERE due_at > {now}),
-            (SELECT count(*) FROM {counted} WHERE due_at IS NULL OR due_at <= {now}), NULL, NULL, NULL
-        FROM names WHERE {condition} (SELECT true {held} LIMIT 1)
+        UNION ALL SELECT alias, name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0, 0, {counted},
+            NULL, NULL, NULL
+        FROM names WHERE {condition} (SELECT true {limited} LIMIT 1)
     """
-    return sql, [*params, *[now_param] * 5]
+    return sql, [*params, *[now_param] * 3]
 
 
 def _shares_query() -> Query:

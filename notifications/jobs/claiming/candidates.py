@@ -46,7 +46,7 @@ LimitName = tuple[str, str]
 class DueQueue(NamedTuple):
     """A queue of a backend in which a job of an executor may start.
 
-    ``has_key``: whether the first of these jobs has a concurrency key.
+    ``has_key``: whether the first of these jobs has a concurrency key or the key of another limit.
     """
 
     backend: str

@@ -76,13 +76,13 @@ _BY_INDEX = "ORDER BY due_at, priority DESC, turn, id LIMIT"
 def due_queues(source: Source, executors: Collection[str]) -> Query:
     """Return the query for the first job of each backend, queue and executor.
 
-    Its rows are these three and the concurrency key of the job, NULL if there is none.
+    Its rows are these three and the keys of the job in one text, NULL if there is none.
     """
     jobs = f"{jobs_of_name()} AND executor = open_executor AND due_at IS NULL"
     names, params = names_of(source)
     sql = f"""
         WITH RECURSIVE {names}, {values_of_executors(executors)}
-        SELECT alias, name, open_executor, (SELECT concurrency_key {jobs} {_BY_INDEX} 1)
+        SELECT alias, name, open_executor, (SELECT concurrency_key || limit_key {jobs} {_BY_INDEX} 1)
         FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
     """
     return sql, params
@@ -124,7 +124,7 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
         FROM executors, LATERAL (SELECT id, priority, turn {jobs} {_BY_TURN} most) AS first
     """
     best, select = _lock_first(
-        "id, concurrency_key, expires_at", limit, jobs, firsts, ("open_executor",), condition
+        "id, concurrency_key, limit_key, expires_at", limit, jobs, firsts, ("open_executor",), condition
     )
     most_of_executors = ", ".join(f"('{executor}', {most})" for executor, most in executors.items())
     return f"WITH executors (open_executor, most) AS (VALUES {most_of_executors}), {best} {select}", params

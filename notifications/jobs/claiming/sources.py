@@ -86,6 +86,12 @@ def queued_jobs(index: str = "queued") -> str:
     return dialect().rows_like("notifications_job", f"notifications_job_{index}", "state", _IS_QUEUED[index])
 
 
+def limited_jobs() -> str:
+    """Return FROM and WHERE of queued jobs that wait, or have waited, for the limit of a key."""
+    by_index = dialect().by_index("notifications_job_limited")
+    return f"FROM notifications_job{by_index} WHERE state = 'queued' AND limit_turn IS NOT NULL"
+
+
 def _placeholders(values: Collection[str]) -> str:
     return ", ".join(["%s"] * len(values))
 

@@ -16,7 +16,6 @@ from notifications.db.clock import database_now
 from notifications.jobs.claiming.backlog import QueueDepth, QueueDepths
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.claiming.unserved import find_unserved_queues, has_waited
-from notifications.jobs.holding import is_held
 from notifications.models import Job
 
 
@@ -45,9 +44,9 @@ def why_jobs_wait(jobs: Sequence[Any]) -> dict[UUID, WaitReason]:
             return WaitReason.PAUSED
         if (job.backend, job.queue_name) in unserved and has_waited(job, now):
             return WaitReason.NO_WORKER
-        if job.due_at is not None:
-            return WaitReason.SCHEDULED
-        return WaitReason.LIMITED if is_held(job.executor) else WaitReason.IN_TURN
+        if job.waits_for_limit:
+            return WaitReason.LIMITED
+        return WaitReason.IN_TURN if job.due_at is None else WaitReason.SCHEDULED
 
     return {job.pk: reason(job) for job in queued}
 

@@ -2,7 +2,8 @@
 
 enqueueing              new jobs: their owner and key
 queueing                running to queued: retries, releases; scheduled jobs join the queue when they are due
-claims                  queued to running
+claims, claimed_jobs    queued to running
+limiting, limit_openings  change no state: queued jobs that wait for the limits of their keys
 running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches
 trial                   whether the database takes an outcome, which is not recorded
@@ -14,7 +15,6 @@ expiring                queued jobs that have not begun in time
 manual                  by hand: cancel, reschedule, retry
 batch_completion        batches
 conditional_updates     the UPDATE that they share
-releasing               changes no state: executors of jobs that an extension holds back
 
 Each change is an UPDATE conditional on the job's id, its fence and the state that it leaves, so that a worker that was
 frozen past its lease changes nothing; each raises ``version``. Locks are taken in one order: job rows by id,

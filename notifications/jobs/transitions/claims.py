@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
@@ -21,6 +21,7 @@ from notifications.db.transactions import (
     connection,
     dialect,
     execute_one,
+    fair_atomic,
     retrying_atomic,
 )
 from notifications.jobs import turns
@@ -33,23 +34,24 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
+from notifications.jobs.transitions.limiting import (
+    START_VALID_SECONDS,
+    is_limited,
+    take_within_limits,
+    wait_in_lines,
+)
 from notifications.models import Job
 
-if TYPE_CHECKING:
-    from notifications.compat import TaskResult
-
-#: A job's id and the fence of one claim. A worker may hold two claims of one job: after the deadline of the first one,
-#: whose sync task could not be stopped, the same worker claimed the job again.
-Claim = tuple[UUID, int]
 #: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its
 #: lease from another thread; only the deadline takes the job away from it.
 DEADLINE_MARGIN_SECONDS = 60
 #: Seconds that a claim allows for a task whose timeout the worker does not know yet.
 DEFAULT_TIMEOUT_SECONDS = 300
 #: What a claim in one statement reads of the jobs that it locks.
-LOCKED_COLUMNS = "id, concurrency_key, expires_at"
+LOCKED_COLUMNS = "id, concurrency_key, limit_key, expires_at"
 #: Ends jobs that have expired. ``expiring.py`` sets it, because it imports this module.
 end_expired_jobs: Callable[[], object] = lambda: None  # noqa: E731
 CLAIM_ASSIGNMENTS = (
@@ -63,34 +65,12 @@ CLAIM_ASSIGNMENTS = (
     "THEN '' ELSE idempotency_key END",
     # A job that has begun does not expire, however often it is queued again.
     "expires_at = NULL",
+    "limit_turn = NULL",
 )
-PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
-
-
-@dataclass(slots=True, eq=False)
-class ClaimedJob:
-    """The row of a claimed job, and what its worker knows beyond the row.
-
-    The row has the ``expires_at`` of the job until its task is called, because a job that is queued again before that
-    has not begun.
-
-    ``claim_jobs()`` makes one for each row, ``prepare_claimed_jobs()`` completes it, and an ``Execution`` holds it
-    until the outcome is recorded. It is created for each job, so it uses ``__slots__`` (0.3 µs).
-
-    ``owner``
-        The primary key of the owner of the job, or else of its batch.
-    ``task_result``
-        The TaskResult in the context of a task with ``takes_context=True``. None if nothing needs it.
-    """
-
-    row: Job
-    owner: Any = None
-    task_result: TaskResult | None = None
-
-
-def claim_of(job: Job) -> Claim:
-    """Return the claim that the row of a claimed job stands for."""
-    return job.id, job.fence
+#: Transactions of one claim whose jobs wait for the limits of their keys, so that further ones are looked for.
+MAX_LIMITED_CLAIMS = 2
+#: Jobs that wait behind those with their keys in one transaction.
+MAX_FOLLOWERS = 100
 
 
 def claim_jobs(
@@ -195,11 +175,28 @@ def _claim_due(
         if claimed := _claim_in_one_statement(worker, limit, timeouts, *query):
             return claimed
 
-    def lock(now: datetime, limits: RunningLimits) -> list[Job]:
+    def lock(now: datetime, limit: int, executors: Capacities) -> list[Job]:
+        limits = RunningLimits(queue_limits(), executors)
         return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits, expired)
 
+    def have_others_wait() -> int:
+        now = database_now()
+        return wait_in_lines(lock(now, MAX_FOLLOWERS, dict.fromkeys(executors, MAX_FOLLOWERS)), now)
+
     expired: list[Job] = []
-    claimed = retrying_atomic(lambda: _lock_and_claim(worker, timeouts, executors, lock))
+    for _ in range(MAX_LIMITED_CLAIMS):
+        started = time.monotonic()
+        claimed, waiting = retrying_atomic(
+            lambda: _lock_and_claim(worker, timeouts, lambda now: lock(now, limit, executors))
+        )
+        for job in claimed:
+            job.start_by = started + START_VALID_SECONDS if is_limited(job.row) else None
+        if claimed or not waiting:
+            break
+        # These keys are closed, and there may be many more jobs with them.
+        fair_atomic(have_others_wait)
+    if waiting:
+        streams.ring((), queue=True)
     if expired:
         call_after_write(lambda: end_expired_jobs())
     return claimed
@@ -214,12 +211,15 @@ def make_claims_durable() -> None:
 def _lock_and_claim(
     worker: UUID,
     timeouts: Mapping[str, float | None],
-    executors: Capacities,
-    lock: Callable[[datetime, RunningLimits], list[Job]],
-) -> list[ClaimedJob]:
-    """Claim in a transaction the jobs that ``lock`` returns, given the time and limits that know nothing yet."""
+    lock: Callable[[datetime], list[Job]],
+) -> tuple[list[ClaimedJob], int]:
+    """Claim in a transaction the jobs that ``lock`` returns, given the time.
+
+    Returns also how many of them wait now for the limits of their keys.
+    """
     now = database_now()
-    jobs = lock(now, RunningLimits(queue_limits(), executors))
+    locked = lock(now)
+    jobs = take_within_limits(locked, now) if any(job.limit_key for job in locked) else locked
     claimed = [ClaimedJob(job, job.user_id) for job in jobs]
     for job in jobs:
         job.state = Job.State.RUNNING
@@ -240,7 +240,7 @@ def _lock_and_claim(
         fence=lambda job: job.fence - 1,
     )
     streams.ring(job.user_id for job in jobs)
-    return claimed
+    return claimed, len(locked) - len(jobs)
 
 
 def deadline_after(now: datetime, timeout: float | None) -> datetime | None:
@@ -257,7 +257,7 @@ def _claim_in_one_statement(
 ) -> list[ClaimedJob]:
     """Claim the jobs that the query ``locking`` locks, in one round trip to PostgreSQL.
 
-    Claims nothing if one of the jobs has a concurrency key, whose limit must be checked first, or has expired.
+    Claims nothing if one of the jobs has a key, whose limit must be checked first, or has expired.
 
     The commit does not wait for the disk, which takes a quarter of the time from enqueueing to
     the start of a job. If the database server crashes before the next commit that does, the claim is lost: the job is
@@ -277,7 +277,8 @@ def _claim_in_one_statement(
         "deadline = clock.now + make_interval("
         "secs => (coalesce(%s::jsonb -> j.task_path, to_jsonb(%s::float8)) #>> '{}')::float8 + %s) "
         "FROM due, clock WHERE j.id = due.id AND j.state = 'queued' "
-        "AND NOT EXISTS (SELECT 1 FROM due WHERE concurrency_key <> '' OR expires_at <= (SELECT now FROM clock)) "
+        "AND NOT EXISTS (SELECT 1 FROM due "
+        "WHERE concurrency_key <> '' OR limit_key <> '' OR expires_at <= (SELECT now FROM clock)) "
         f"RETURNING {columns}, "
         "CASE WHEN j.attempt >= j.max_attempts THEN set_config('synchronous_commit', 'on', true) END",
         [now_param, *params, worker, json.dumps(timeouts), DEFAULT_TIMEOUT_SECONDS, DEADLINE_MARGIN_SECONDS],
@@ -286,8 +287,3 @@ def _claim_in_one_statement(
     jobs = bulk.instances(Job, (row[:-1] for row in rows))
     streams.ring(job.user_id for job in jobs)
     return [ClaimedJob(job, job.user_id) for job in candidates.first_jobs(jobs, limit)]
-
-
-def progress_of(job: Job) -> tuple[Any, ...]:
-    """Return the values of ``PROGRESS_COLUMNS``."""
-    return (job.progress_current, job.progress_total, job.progress_message)

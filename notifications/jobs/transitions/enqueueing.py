@@ -56,6 +56,8 @@ REPLACED_COLUMNS = (
     "turn",
     "max_attempts",
     "concurrency_key",
+    "limit_key",
+    "limit_turn",
     "language",
     "trace",
     "executor",
@@ -173,6 +175,8 @@ def _replace_queued_job(job: Job) -> Job | None:
         job.share_name, job.turn = existing.share_name, existing.turn
     elif job.due_at is None:
         [(job.share_name, job.turn)] = turns.next_places([job], [job.executor])
+    if job.due_at is None and job.limit_key == existing.limit_key:
+        job.limit_turn = existing.limit_turn
     columns = bulk.column_values(Job, REPLACED_COLUMNS, [job])[0]
     with db.cursor() as cursor:
         if existing.state == Job.State.QUEUED and existing.started_at is None:
@@ -200,7 +204,7 @@ def job_with_key(user: Any, key: str) -> Job | None:
     if job is None:
         return None
     now, expires_at = times.now(), job.idempotency_expires_at
-    if expires_at is None or not now < expires_at <= times.latest_possible(now, KEY_LIFETIME):
+    if not times.is_in_force(expires_at, now, KEY_LIFETIME):
         _clear_key(job)
         return None
     return job

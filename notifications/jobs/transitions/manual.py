@@ -27,7 +27,7 @@ from notifications.db.transactions import (
 )
 from notifications.extension import RecordedTransaction
 from notifications.jobs import limits, outcomes
-from notifications.jobs.claiming.executors import first_executors
+from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
@@ -51,8 +51,8 @@ from notifications.states import ACTIVE, CANCELLED_AT_ONCE, RETRYABLE, sql_list
 RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TURN_COLUMNS)
 RETRY_ASSIGNMENTS = (
     "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL, expires_at = NULL",
-    "due_at = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL, error = NULL",
-    "unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
+    "due_at = NULL, limit_turn = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL",
+    "error = NULL, unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
     "finished_at = NULL, retries = 0, progress_current = NULL, progress_total = NULL, progress_message = ''",
 )
 
@@ -230,7 +230,7 @@ def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -
         # Reading a policy may import the task's module, so it is done before the transaction.
         others = [job for job in jobs if job not in batches]
         attempts = {path: policy_at(path).max_attempts for path in {job.task_path for job in others}}
-        executors = first_executors(others, rows)
+        executors = {job.id: executor_at(job.task_path) for job in others}
         queued += fair_atomic(
             partial(_queue_again, rows, attempts, executors, passes_over_full, from_start=from_start)
         )
@@ -336,8 +336,8 @@ def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:
         later = [(job.share_name, 0) for job in jobs]  # they have no turn
         places = later if run_at else next_places(jobs, [job.executor for job in jobs])
         update_locked_rows(
-            ("run_after", "due_at", "share_name", "turn"),
-            [((moment, moment, *place), job) for job, place in zip(jobs, places, strict=True)],
+            ("run_after", "due_at", "limit_turn", "share_name", "turn"),
+            [((moment, moment, None, *place), job) for job, place in zip(jobs, places, strict=True)],
             assignments=("fail_if_unknown_after = NULL, expires_at = NULL", "version = version + 1"),
             states=(Job.State.QUEUED,),
         )

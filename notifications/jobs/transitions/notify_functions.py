@@ -25,7 +25,7 @@ from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import is_log_due
 from notifications.jobs.outcome_texts import succeeded_text
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.models import Notification
 from notifications.streams.building import build_notification
 
@@ -51,7 +51,6 @@ class _Threads:
         self.records = DaemonExecutor(2, "notifications-ends")
         #: For the collections that follow: several threads change them.
         self.lock = threading.RLock()
-        self.hanging: set[Future[Any]] = set()
         self.recording: dict[Claim, Future[Any]] = {}
 
 
@@ -145,10 +144,7 @@ class _Call:
         self._submitted_at = time.monotonic()
         self._started_at = 0.0
         self._future: Future[Notification | None] | None = None
-        with _threads.lock:
-            _threads.hanging.difference_update([call for call in _threads.hanging if call.done()])
-            hanging = len(_threads.hanging)
-        if hanging >= MAX_HANGING_CALLS:
+        if (hanging := _threads.calls.stuck_calls) >= MAX_HANGING_CALLS:
             self._error: Exception = TimeoutError(f"{hanging} other calls take too long.")
             return
         try:
@@ -190,8 +186,6 @@ class _Call:
             return _with_default(self._outcome, self._error)
         # A call that has just ended cannot be cancelled either.
         if not (self._future.done() or self._future.cancel() or self._future.done()):
-            with _threads.lock:
-                _threads.hanging.add(self._future)
             _threads.calls.detach(self._future)
             return _with_default(self._outcome, TimeoutError(f"It takes longer than {TIMEOUT_SECONDS:g} s."))
         if self._future.cancelled():

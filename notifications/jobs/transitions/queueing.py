@@ -17,10 +17,10 @@ from notifications.db.clock import database_now, database_now_sql, now_column, n
 from notifications.db.transactions import connection, database, fair_atomic, retrying_atomic
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.executors import first_executor, requeued_executor
+from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.claiming.sources import read_moment
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claims import ClaimedJob
+from notifications.jobs.transitions.claimed_jobs import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import (
     conditional_update,
     max_rows,
@@ -61,12 +61,11 @@ def requeue(
     Those whose tasks were not called expire as before: they have their ``expires_at``. ``values`` are those of
     ``assignments``, which change other columns.
     """
-    # A task that is not known is looked for again: not while the transaction holds SQLite's lock.
-    rows = [((requeued_executor(job), job.expires_at, *values), job) for job in jobs]
+    rows = [((job.expires_at, *values), job) for job in jobs]
 
     def write() -> None:
         conditional_update(
-            f"state='queued', executor=%s, expires_at=%s, worker=NULL, version=version+1, {assignments}", rows
+            f"state='queued', expires_at=%s, worker=NULL, version=version+1, {assignments}", rows
         )
         if queue:
             ring_queued(jobs)
@@ -124,6 +123,12 @@ def requeue_without_thread(job: Job) -> None:
     requeue([job], assignments, (run_after, run_after))
 
 
+def requeue_late_start(job: Job) -> None:
+    """Queue a job again that has begun too late to be counted by its limit, before those that wait for it."""
+    assignments = "attempt=attempt-1, deadline=NULL, fail_if_unknown_after=NULL, limit_turn=%s"
+    requeue([job], assignments, (job.limit_turn or 0,), queue=True)
+
+
 def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
     """Queue jobs again whose attempts failed; those with a ``retry_delay`` are scheduled until it is over.
 
@@ -135,7 +140,7 @@ def schedule_retries(group: Sequence[Outcome], now: datetime) -> None:
         job.due_at = job.run_after if delay else None
         job.progress_current, job.progress_total, job.progress_message = None, None, ""
         # The attempt of a quarantined job ended by itself, so it is not what ends processes.
-        job.executor = first_executor(job)
+        job.executor = executor_at(job.task_path)
     jobs = [outcome.job for outcome in group]
     turns.assign_places(jobs)
     conditional_update(

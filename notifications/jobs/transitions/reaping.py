@@ -22,13 +22,12 @@ from notifications.db.transactions import chunks, database, retrying_atomic
 from notifications.extension import OwnTask, RecordedTransaction, hooks
 from notifications.extension.calls import left_to_later
 from notifications.jobs import outcomes
-from notifications.jobs.claiming.executors import QUARANTINED, requeued_executor
-from notifications.jobs.holding import is_held
+from notifications.jobs.claiming.executors import QUARANTINED
 from notifications.jobs.notifying import record_change
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording, unrecorded_outcomes
-from notifications.jobs.transitions.claims import Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import chunks_of, conditional_update, ring_queued
 from notifications.jobs.transitions.queueing import release
 from notifications.jobs.transitions.recording import record_attempts, run_recording
@@ -181,9 +180,8 @@ def _live_workers(now: datetime) -> Any:
 
 
 def _executor_after_loss(job: Job, *, is_kept: bool) -> str:
-    executor = requeued_executor(job)
-    if is_kept or is_held(executor) or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless:
-        return executor
+    if is_kept or hooks.own_tasks.get(job.task_path, OwnTask()).is_harmless:
+        return str(job.executor)
     return QUARANTINED
 
 

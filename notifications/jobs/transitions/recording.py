@@ -35,7 +35,7 @@ from notifications.jobs.notifying import (
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
-from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, Claim, claim_of
+from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import (
     lock_claims,
     update_locked_rows,

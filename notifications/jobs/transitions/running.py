@@ -8,7 +8,8 @@ from uuid import UUID
 from notifications import streams
 from notifications.db.clock import database_now
 from notifications.db.transactions import database, retrying_atomic
-from notifications.jobs.transitions.claims import deadline_after, progress_of
+from notifications.jobs.transitions.claimed_jobs import progress_of
+from notifications.jobs.transitions.claims import deadline_after
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 

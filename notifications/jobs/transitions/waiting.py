@@ -26,10 +26,10 @@ from notifications.db.transactions import chunks, connection, database, dialect,
 from notifications.extension import RecordedTransaction, WaitKind, hooks
 from notifications.extension.calls import hook_of, left_to_later
 from notifications.jobs.claiming import candidates
-from notifications.jobs.claiming.executors import first_executor
+from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claims import PROGRESS_COLUMNS, progress_of
+from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
@@ -74,7 +74,7 @@ def suspend_jobs(group: Sequence[Outcome], now: datetime) -> set[Any]:
         job.state = Job.State.WAITING if is_open else Job.State.QUEUED
         job.waiting = _describe(is_open, job.user_id)
         # The attempt has ended by itself, so it is not what ends processes.
-        job.executor = first_executor(job)
+        job.executor = executor_at(job.task_path)
     bulk.insert_rows(inserted)
     asked = insert_notifications_of(inserted, [outcome.job for outcome in group], now)
     if awaited:

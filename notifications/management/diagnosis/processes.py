@@ -82,6 +82,8 @@ def check_workers(**options: Any) -> Iterator[CheckMessage]:
     waiting = describe_depths(found)
     waiting += f", the oldest for {waits:.0f} s." if figures["due"] else "."
     message = f"{len(live)} live, {figures['running']} of {figures['slots']} slots in use; {waiting}"
+    if stuck := sum(worker.stuck_calls for worker in live):
+        message += f" Calls of code of the project that do not return: {stuck}."
     unserved = [depth.name for depth in depths if depth.unserved]
     if live and (names := unserved[:MAX_QUEUES_NAMED]):
         yield Error(

@@ -1,8 +1,9 @@
 """Tasks with a rate."""
 
+import time
+
 from notifications.api import policy, task
 from notifications.contrib.rates import api, rate
-from notifications.jobs import Hold
 
 #: What has run, in order.
 ran = []
@@ -42,6 +43,17 @@ def one_at_a_time():
 
 
 @task
+async def block():
+    """Keep the event loop of the worker busy."""
+    time.sleep(1.5)  # noqa: ASYNC251
+
+
+@task
+def plain():
+    ran.append("plain")
+
+
+@task
 @rate("unknown")
 def fetch_unknown():
     ran.append("unknown")
@@ -51,18 +63,3 @@ def fetch_unknown():
 DECLARED = {path: key for path, key in api._declared.items() if path.startswith(__name__)}
 for path in DECLARED:
     del api._declared[path]
-
-
-#: For what another extension holds jobs back.
-QUOTA = Hold("quotas", "rate")
-
-
-def held(function):
-    QUOTA.attach(function, "partner")
-    return function
-
-
-@task
-@held
-def fetch_within_quota():
-    ran.append("quota")

@@ -1,26 +1,30 @@
-"""Jobs of tasks with a rate: they wait in the queue, by priority and turn, and begin when their limit allows it."""
+"""Jobs of tasks with a rate: a claim takes from their limit, and those that it does not allow wait in turn."""
 
+from collections import Counter
 from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 
 from notifications.contrib.rates import rate
-from notifications.contrib.rates.models import Limit, Release
+from notifications.contrib.rates.models import Limit
 from notifications.extension import Where
-from notifications.jobs import HeldJobs, JobFilter, cancel, retry
+from notifications.jobs import JobFilter, cancel, retry
 from notifications.jobs.transitions import reaping
-from notifications.models import Job
+from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import release_due
+from tests.contrib.rates.conftest import check_limits, claim_all, open_limits
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
+ONE_AN_HOUR = {"rate": "1/h", "burst": 1}
 
 
 @contextmanager
@@ -40,88 +44,99 @@ def ran():
     return rated_tasks.ran
 
 
-def rows(*results):
-    return [Job.objects.get(id=result.id) for result in results]
+def ids(rows):
+    return [str(row.id) for row in rows]
 
 
-def released():
-    return list(
-        Job.objects.filter(executor__in=["async", "sync", "quarantined"], state="queued").order_by(
-            "turn", "id"
-        )
-    )
+def waiting():
+    """Return the jobs that wait for a limit."""
+    return Job.objects.filter(state="queued", due_at__isnull=False, limit_turn__isnull=False).order_by("id")
 
 
-def test_they_are_held_until_their_limit_allows_them(declare, user):
-    declare(partner={"rate": "60/m", "burst": 3})
-    jobs = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(20)]
-    (executor,) = {job.executor for job in rows(*jobs)}
-    assert executor.startswith("held")
-    assert not claim_rows(None, 10)
-    release_due()
-    first = released()
-    assert [job.id for job in first] == [job.id for job in rows(*jobs)][: len(first)]
-    assert 1 <= len(first) <= 4  # those of the next two seconds, and what is left of the burst
-    release_due()
-    assert released() == first  # none of them has begun
-    limit = Limit.objects.get()
-    assert (limit.key, limit.used, Release.objects.count()) == ("partner", 0, len(first))
+def in_queue():
+    return Job.objects.filter(state="queued", due_at=None).order_by("turn", "id")
 
 
-def test_what_has_begun_is_counted(declare):
-    declare(partner={"rate": "60/m", "burst": 1})
-    for _ in range(10):
-        rated_tasks.fetch.enqueue()
-    release_due()
-    begun = claim_rows(None, 10)
-    assert len(begun) == len(Release.objects.all()) > 0
-    release_due()
-    assert Limit.objects.get().used == len(begun)
-    with moved(minutes=1):
-        release_due()
-        assert released()
+def enqueue(count, task=rated_tasks.fetch, **options):
+    return [task.using(**options).enqueue() for _ in range(count)]
 
 
-def test_a_cancelled_one_leaves_no_hole(declare, django_capture_on_commit_callbacks):
+def test_a_claim_takes_what_the_limit_allows(declare, user):
+    declare(partner={"rate": "60/m", "burst": 4})
+    jobs = enqueue(20, owner=user)
+    begun = claim_all()
+    assert ids(begun) == [job.id for job in jobs[: len(begun)]] and len(begun) == 3
+    assert waiting().count() == 17 and not in_queue().exists()
+    assert Limit.objects.get().used == 3
+    assert not claim_all()
+    with moved(seconds=1.1):
+        assert ids(claim_all()) == [jobs[3].id]
+    with moved(hours=10):  # no more than a burst
+        assert len(claim_all()) == 3
+    assert Limit.objects.get().used == 7
+
+
+def test_those_that_wait_are_in_nobodys_way(declare, user):
+    declare(partner=ONE_AN_HOUR)
+    enqueue(30, owner=user)
+    plain = rated_tasks.plain.using(owner=user).enqueue()
+    assert len(claim_all(limit=1)) == 1
+    assert ids(claim_rows(None, 1)) == [plain.id]
+    assert waiting().count() == 29
+
+
+def test_a_cancelled_one_takes_nothing(declare, django_capture_on_commit_callbacks):
     declare(partner={"rate": "1/m", "burst": 1})
-    first, second = [rated_tasks.fetch.enqueue() for _ in range(2)]
-    release_due()
-    assert [str(job.id) for job in released()] == [first.id]
+    jobs = enqueue(3)
+    claim_all()
     with django_capture_on_commit_callbacks(execute=True):
-        cancel([UUID(first.id)])
-    release_due()
-    assert [str(job.id) for job in released()] == [second.id]
-    assert Limit.objects.get().used == 0
+        cancel([UUID(jobs[1].id)])
+    with moved(minutes=1.1):
+        assert ids(claim_all()) == [jobs[2].id]
+    assert not LimitedQueue.objects.exists()
 
 
-def test_one_that_has_begun_meanwhile_is_not_held_again(declare):
-    """And was queued again: it is at a later attempt than the one that was released."""
-    declare(partner={"rate": "1/m", "burst": 1})
-    rated_tasks.fetch.enqueue()
-    release_due()
-    (before,) = released()
-    reaping.release_at_stop(claim_rows(None, 1), ())
-    Job.objects.update(executor=before.executor)
-    assert not HeldJobs.hold_again([before])
-    (after,) = released()
-    assert HeldJobs.hold_again([after]) == [after.id]
-
-
-def test_priority_and_turn(declare, user, other_user):
-    """Who has one job does not wait behind a hundred of somebody else; priority stands above turns."""
+def test_shares_take_turns_and_priority_stands_above(declare, user, other_user):
+    """Who has one job does not wait behind a hundred of somebody else."""
     declare(partner={"rate": "60/m", "burst": 1})
-    [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(20)]
-    release_due()
-    claim_rows(None, 10)
-    other = rated_tasks.fetch.using(owner=other_user).enqueue()
-    urgent = rated_tasks.fetch.using(owner=user, priority=5).enqueue()
+    enqueue(20, owner=user)
+    claim_all()
+    (other,) = enqueue(1, owner=other_user)
+    (urgent,) = enqueue(1, owner=user, priority=5)
+    claim_all()
     order = []
-    for seconds in range(2, 22, 2):
+    for seconds in range(2, 14, 2):
         with moved(seconds=seconds):
-            release_due()
-            order += [str(job.id) for job in claim_rows(None, 10)]
+            order += ids(claim_all())
     assert order[0] == urgent.id
-    assert order.index(other.id) <= 3
+    assert order.index(other.id) <= 2
+
+
+def test_who_comes_later_does_not_pass_those_that_wait(declare, user, other_user):
+    """Nor what has come back to the queue, and finds its limit closed again: it keeps its turn."""
+    declare(partner={"rate": "60/m", "burst": 1})
+    jobs = enqueue(6, owner=user)
+    claim_all()
+    with moved(seconds=2):
+        (late,) = enqueue(1, owner=other_user)
+        assert not claim_rows(None, 10)  # it waits, although the limit is open
+        open_limits()
+        assert ids(in_queue()) == [jobs[1].id]
+        Limit.objects.update(busy_until=Limit.objects.get().busy_until + 3_600_000_000)
+        assert not claim_rows(None, 10)
+    with moved(hours=2):
+        assert ids(claim_all()) == [jobs[1].id]
+    with moved(hours=2, seconds=2):
+        assert ids(claim_all())[0] in (jobs[2].id, late.id)
+
+
+def test_what_waited_does_not_stand_behind_what_its_share_has_enqueued_since(declare, user):
+    declare(partner={"rate": "1/m", "burst": 1})
+    (_, first, _) = enqueue(3, owner=user)
+    claim_all()
+    enqueue(20, rated_tasks.plain, owner=user)
+    with moved(minutes=1.1):
+        assert first.id in ids(claim_all(limit=2))
 
 
 def test_each_account_has_a_limit_of_its_own(declare):
@@ -129,111 +144,185 @@ def test_each_account_has_a_limit_of_its_own(declare):
     for account in "aabb":
         rated_tasks.fetch_of.enqueue(account)
     rated_tasks.fetch_with_context.enqueue("c")
-    release_due()
-    assert sorted(job.args for job in released()) == ['["a"]', '["b"]', '["c"]']
+    assert sorted(job.args for job in claim_all()) == ['["a"]', '["b"]', '["c"]']
     assert set(Limit.objects.values_list("key", flat=True)) == {"partner:a", "partner:b", "partner:c"}
 
 
-def test_a_retry_waits_too(declare, django_capture_on_commit_callbacks):
-    declare(partner="60/m")
+def test_a_retry_counts_too(declare, django_capture_on_commit_callbacks):
+    declare(partner={"rate": "60/m", "burst": 1})
     result = rated_tasks.fail.enqueue()
     assert run_jobs() == 2  # tests of projects do not wait
-    [job] = rows(result)
-    assert job.state == "failed"
     with django_capture_on_commit_callbacks(execute=True):
-        retry([job.id])
-    [job] = rows(result)
-    assert job.executor.startswith("held")
+        retry([UUID(result.id)])
+    assert ids(claim_all()) == [result.id]
+    assert Limit.objects.get().used == 1
 
 
-def test_what_a_lost_worker_ran_is_held_again(declare, live_worker):
-    declare(partner="60/m")
-    result = rated_tasks.fetch.enqueue()
-    release_due()
-    claim_rows(live_worker(-60), 10)
-    run_duty("take jobs from lost workers")
-    [job] = rows(result)
-    assert (job.state, job.executor[:4]) == ("queued", "held")
-    release_due()
-    [job] = rows(result)
-    assert job.executor == "quarantined"
-
-
-def test_what_no_worker_takes_is_held_again_behind_the_others(declare):
-    declare(partner={"rate": "1/m", "burst": 1})
-    _, second = [rated_tasks.fetch.enqueue(name) for name in ("first", "second")]
-    release_due()
-    with moved(seconds=11):
-        release_due()
-        release_due()
-        assert [str(job.id) for job in released()] == [second.id]
-
-
-def test_what_was_released_by_a_fast_clock_is_held_again(declare):
-    """It would use up the limit until the clock is there again."""
-    declare(partner={"rate": "1/m", "burst": 1})
-    _, second = [rated_tasks.fetch.enqueue(name) for name in ("first", "second")]
-    with moved(hours=2):
-        release_due()
-    release_due()
-    release_due()
-    assert [str(job.id) for job in released()] == [second.id]
-
-
-def test_a_key_at_its_limit_keeps_no_other_job(declare):
+def test_what_a_lost_worker_ran_counts_again(declare, live_worker):
     declare(partner={"rate": "60/m", "burst": 1})
-    [rated_tasks.one_at_a_time.enqueue() for _ in range(3)]
-    release_due()
-    assert len(claim_rows(None, 10)) == 1
+    rated_tasks.fetch.enqueue()
+    claim_all(live_worker(-60))
+    run_duty("take jobs from lost workers")
+    job = Job.objects.get()
+    assert (job.state, job.executor) == ("queued", "quarantined")
+    assert not claim_all()
+    with moved(seconds=2):
+        assert len(claim_all()) == 1
+
+
+def test_what_a_worker_that_stops_returns_counts_again(declare):
+    declare(partner={"rate": "60/m", "burst": 1})
+    rated_tasks.fetch.enqueue()
+    reaping.release_at_stop(claim_all(), ())
+    assert not claim_all() and waiting().count() == 1
+
+
+def test_a_key_at_its_limit_of_running_jobs_takes_nothing(declare, live_worker):
+    """Tokens are taken last."""
+    worker = live_worker()
+    declare(partner={"rate": "60/m", "burst": 20})
+    enqueue(3, rated_tasks.one_at_a_time)
+    assert len(claim_all(worker)) == 1
     other = rated_tasks.fetch.enqueue()
-    with moved(minutes=1):
-        release_due()
-        release_due()
-        assert other.id in {str(job.id) for job in released()}
+    assert ids(claim_all(worker)) == [other.id]
+    assert Limit.objects.get().used == 2
+
+
+def test_a_paused_queue_takes_nothing_from_another(declare):
+    declare(partner={"rate": "60/m", "burst": 1})
+    paused = enqueue(5, queue_name="paused")
+    claim_all()
+    Queue.objects.create(name="paused", paused_at=clock.now())
+    jobs = enqueue(3)
+    for seconds in (2, 4, 6):
+        with moved(seconds=seconds):
+            assert len(claim_all()) == 1
+    assert {job.id for job in jobs} == set(ids(Job.objects.filter(state="running", queue_name="default")))
+    Queue.objects.update(paused_at=None)
+    with moved(seconds=8):
+        assert ids(claim_all()) == [paused[1].id]
+
+
+def test_a_queue_that_no_worker_takes_takes_nothing_from_another(declare):
+    declare(partner={"rate": "60/m", "burst": 1})
+    enqueue(5, queue_name="other")
+    enqueue(4)
+    for seconds in range(0, 20, 2):
+        with moved(seconds=seconds):
+            open_limits()
+            claim_rows(None, 10, queues=["default"])
+    assert Counter(Job.objects.filter(state="running").values_list("queue_name", flat=True)) == {"default": 4}
+    assert Job.objects.filter(queue_name="other", state="queued").count() == 5
+
+
+def test_many_keys_of_one_user(declare, user, other_user):
+    declare(partner=ONE_AN_HOUR)
+    for account in range(50):
+        for _ in range(2):
+            rated_tasks.fetch_of.using(owner=user).enqueue(account)
+    claim_all()
+    other = tasks.noop.using(owner=other_user).enqueue()
+    with moved(hours=1.1):
+        open_limits()  # all of them at once, in a row for their user
+        assert other.id in ids(claim_rows(None, 2))
+        assert len(claim_rows(None, 100)) == 49
 
 
 def test_filters_find_them(declare):
-    declare(partner="1/m")
-    jobs = [rated_tasks.fetch.enqueue() for _ in range(3)]
-    found = JobFilter(state="queued").few_ids()
-    assert sorted(map(str, found)) == sorted(job.id for job in jobs)
+    declare(partner=ONE_AN_HOUR)
+    jobs = enqueue(3)
+    claim_all()
+    assert len(JobFilter(state="queued").few_ids()) == 2 < len(jobs)
 
 
-def test_a_queued_key_takes_the_limit_of_the_newest_call(declare):
-    declare(partner="1/m")
+def test_a_queued_key_takes_the_limit_of_the_newest_call_and_keeps_its_turn(declare):
+    declare(partner=ONE_AN_HOUR)
     first, second = [rated_tasks.fetch_of.using(queued_key="one").enqueue(account) for account in "ab"]
     assert first.id == second.id
-    release_due()
-    assert Limit.objects.get().key == "partner:b"
+    rated_tasks.fetch_of.enqueue("b")
+    jobs = [rated_tasks.fetch_of.using(queued_key=key).enqueue("b") for key in ("two", "three")]
+    assert len(claim_all()) == 1
+    rated_tasks.fetch_of.using(queued_key="two").enqueue("b")
+    claim_all()
+    with moved(hours=1.1):
+        claim_all()
+    with moved(hours=2.2):
+        assert ids(claim_all()) == [jobs[0].id]
 
 
-def test_delayed_ones(declare):
+def test_scheduled_ones(declare):
     declare(partner="60/m")
     result = rated_tasks.fetch.using(run_after=clock.now() + timedelta(minutes=1)).enqueue()
-    release_due()
-    assert not released()
+    assert not claim_all() and not waiting()
     with moved(minutes=2):
         run_duty("queue jobs that are due", Where.SERVER)
-        release_due()
-        assert [str(job.id) for job in released()] == [result.id]
+        assert ids(claim_all()) == [result.id]
 
 
-def test_a_rate_that_is_not_declared_limits_nothing(declare):
-    declare()
-    result = rated_tasks.fetch_unknown.enqueue()
-    release_due()
-    assert [str(job.id) for job in released()] == [result.id]
+class TestLimitsThatAreGone:
+    """Their jobs run, whatever has ended the limit while 50 waited."""
+
+    @pytest.fixture(autouse=True)
+    def fifty(self, declare):
+        declare(partner=ONE_AN_HOUR)
+        enqueue(51)
+        claim_all()
+        assert waiting().count() == 50
+
+    def test_a_rate_that_is_not_declared(self, declare):
+        declare()
+        check_limits()
+        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
+
+    def test_a_task_without_its_decorator(self, monkeypatch):
+        monkeypatch.delattr(rated_tasks.fetch.func, "_notifications_limit_key")
+        check_limits()
+        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
+
+    def test_the_app_that_is_taken_out(self, settings):
+        settings.INSTALLED_APPS = [
+            name for name in settings.INSTALLED_APPS if name != "notifications.contrib.rates"
+        ]
+        check_limits()
+        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
+
+    def test_a_version_that_knows_no_limits(self):
+        """It has scheduled jobs only."""
+        LimitedQueue.objects.all().delete()
+        with moved(hours=1.1):
+            run_duty("queue jobs that are due", Where.SERVER)
+            assert in_queue().count() == 50
+
+    def test_a_rate_that_is_changed(self, declare):
+        declare(partner={"rate": "60/m", "burst": 1})
+        check_limits()
+        with moved(seconds=3):
+            assert len(claim_all()) == 1
+        with moved(seconds=6):
+            assert len(claim_all()) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_releases_and_runs_them(declare, worker, ran):
+def test_a_worker_runs_them(declare, worker, ran):
     declare(partner={"rate": "120/m", "burst": 4})
     jobs = [rated_tasks.fetch.enqueue(index) for index in range(12)]
     until_done(*jobs)
     assert sorted(ran) == list(range(12))
     wait_until(lambda: Limit.objects.get().used == 12, what="all of them to be counted")
-    started = sorted(job.started_at for job in rows(*jobs))
-    assert started[-1] - started[0] >= timedelta(seconds=2.5)  # 12 less 4, less those of 2 s, at two a second
+    started = sorted(Job.objects.values_list("started_at", flat=True))
+    assert started[-1] - started[0] >= timedelta(seconds=4)  # 12 less a burst, at two a second
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_start_that_is_late_goes_back(declare, worker):
+    """Over a second after its claim its limit does not count it any more. It is the next one."""
+    declare(partner={"rate": "60/m", "burst": 6})
+    with transaction.atomic():  # they are claimed together, in this order
+        rated_tasks.block.using(priority=5).enqueue()
+        late = rated_tasks.fetch_of.enqueue("late")
+    (job,) = until_done(late)
+    assert (job.state, job.attempt) == ("succeeded", 1)
+    assert Limit.objects.get().used == 2
 
 
 def test_wrong_uses():
@@ -245,13 +334,5 @@ def test_wrong_uses():
         rate("partner:{shop}")(lambda account: None)
     with pytest.raises(TypeError, match="below @task"):
         rate("partner")(rated_tasks.fetch)
-
-
-def test_another_extension_with_the_same_key(declare):
-    """Its jobs are not those of the rate, which would release them."""
-    declare(partner="60/m")
-    (job,) = rows(rated_tasks.fetch_within_quota.enqueue())
-    assert job.executor == f"held{rated_tasks.QUOTA.name_of('partner')}"
-    rated_tasks.fetch.enqueue()
-    release_due()
-    assert [job.task_path for job in released()] == ["tests.contrib.rates.rated_tasks.fetch"]
+    with pytest.raises(TypeError, match="two limits"):
+        rate("partner")(rate("other")(lambda account: None))

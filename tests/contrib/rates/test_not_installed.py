@@ -35,7 +35,7 @@ from mysite.tasks import fetch
 from notifications.models import Job
 from notifications.testing import run_jobs
 job = fetch.enqueue()
-assert Job.objects.get().executor.startswith("held")
+assert Job.objects.get().limit_key == "partner"
 run_jobs()
 job.refresh()
 print(job.return_value)

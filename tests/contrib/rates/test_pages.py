@@ -15,9 +15,8 @@ from notifications.contrib.rates import admin as limits_admin
 from notifications.contrib.rates import pages
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
-from notifications.models import Job
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import release_due
+from tests.contrib.rates.conftest import claim_all
 from tests.support.checks import doctor
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +34,7 @@ def waiting(declare, user):
     """The second of two jobs of which a minute allows one."""
     declare(partner={"rate": "1/m", "burst": 1})
     _, second = [rated_tasks.fetch.using(owner=user).enqueue() for _ in range(2)]
-    release_due()
+    claim_all()
     return second
 
 
@@ -79,7 +78,7 @@ def test_the_time_moves_with_the_limit(waiting, capsys):
 def test_jobs_that_wait_for_nothing_say_nothing(declare, user, user_client):
     declare(partner="1/m")
     job = rated_tasks.fetch.using(owner=user).enqueue()
-    release_due()
+    claim_all()
     assert "Waits for the limit" not in user_client.get(reverse("notifications:job", args=[job.id])).text
 
 
@@ -107,13 +106,13 @@ def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, 
         return re.findall(r'field-waiting">([^<]+)<', page), len(queries)
 
     rated_tasks.fetch.using(owner=user).enqueue()
-    release_due()
+    claim_all()
     read()  # the first page reads more, such as the types of models
     one, count = read()
     for account in ("ada", "bob"):
         for _ in range(3 if account == "ada" else 5):
             rated_tasks.fetch_of.using(owner=user).enqueue(account)
-    release_due()
+    claim_all()
     several, count_of_several = read()
     assert (one, several) == (["0"], ["0", "2", "2+"])
     assert count_of_several == count
@@ -126,12 +125,3 @@ def test_doctor_names_closed_limits(waiting):
     [finding] = doctor("rates")
     assert finding["state"] == "warning"
     assert "partner for 1" in finding["message"]
-
-
-def test_nothing_is_left_of_deleted_jobs(waiting):
-    from notifications.contrib.rates.models import Release
-
-    assert Release.objects.count() == 1
-    Job.objects.all().delete()
-    release_due()
-    assert Release.objects.count() == 0

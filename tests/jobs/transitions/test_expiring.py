@@ -10,7 +10,7 @@ from django.utils import timezone
 from notifications.api import batch, get_job, join
 from notifications.exceptions import JobFailed
 from notifications.jobs import retry
-from notifications.jobs.transitions import claims, expiring, manual, queueing, reaping, running
+from notifications.jobs.transitions import claimed_jobs, claims, expiring, manual, queueing, reaping, running
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -109,7 +109,7 @@ def test_a_job_that_goes_back_before_its_task_is_called_expires(live_worker):
     jobs = claim_rows(live_worker(), 3)
     reaping.release_at_stop([jobs[0]], ())
     queueing.requeue_without_thread(jobs[1])
-    queueing.requeue_unknown_task(claims.ClaimedJob(jobs[2]))
+    queueing.requeue_unknown_task(claimed_jobs.ClaimedJob(jobs[2]))
     clock.advance(61)
     run_duty(DUTY)
     assert {row(result).state for result in results} == {"failed"}

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import threading
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -183,8 +182,8 @@ def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, caplog)
     assert len(calls) == 2
     assert "2 other calls take too long." in caplog.text
     gate.set()
-    hanging_calls = notify_functions._threads.hanging
-    wait_until(lambda: all(call.done() for call in hanging_calls), what="the calls to return")
+    threads = notify_functions._threads.calls
+    wait_until(lambda: not threads.stuck_calls, what="the calls to return")
     monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 60)
     until_done(hanging.using(owner=user).enqueue())
     assert titles(user)[-1] == "too late"
@@ -303,25 +302,6 @@ def test_defect_of_a_call(worker, user, monkeypatch, caplog):
     assert (job.state, job.attempt, titles(user)) == ("succeeded", 1, ["Done"])
     assert "RuntimeError: a defect" in caplog.text
     wait_until(lambda: not worker.worker.state.executions, what="the slot to be free")
-
-
-def test_calls_that_exceed_their_time_on_two_threads(threads, monkeypatch):
-    """One thread counts these calls while another one adds its own."""
-    monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 0)
-    first = notify_functions._Call(outcome_with(hang))
-    wait_until(lambda: calls, what="the function to be called")
-    adder = threading.Thread(target=first.wait)
-
-    class HangingCall(Future):
-        def done(self):
-            adder.start()
-            adder.join(0.3)
-            return False
-
-    threads.hanging.add(HangingCall())
-    notify_functions._Call(outcome_with(hang))
-    adder.join()
-    assert len(threads.hanging) == 2
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,8 +8,12 @@ import pytest
 from django.db.models import CharField, UUIDField
 
 from notifications.realtime.doorbell import other_processes as doorbell_message
-from notifications.realtime.doorbell.other_processes import build_messages, encode_message, parse_message
-from notifications.streams.carrying import CarriedChange
+from notifications.realtime.doorbell.other_processes import (
+    build_messages,
+    encode_message,
+    parse_change,
+    parse_message,
+)
 
 
 @pytest.fixture
@@ -57,9 +61,7 @@ def receive(message):
 
 
 class TestCarriedChanges:
-    CHANGE = CarriedChange(
-        epoch="e1", guard=0, prev=1, seq=2, unread=3, unseen=4, items='{"title":"Жанна 🎉 \\"\\\\\\n"}'
-    )
+    [CHANGE] = parse_change('e1,0,1,2,3,4\n{"title":"Жанна 🎉 \\"\\\\\\n"}')
 
     def test_round_trip(self):
         """Of users of whom a ring carries something, their changes in order; the others must be read."""

@@ -1,4 +1,3 @@
-import django.db.models.deletion
 from django.db import migrations, models
 
 
@@ -16,8 +15,8 @@ class Migration(migrations.Migration):
                     models.CharField(max_length=200, primary_key=True, serialize=False, verbose_name="key"),
                 ),
                 ("name", models.CharField(max_length=50, verbose_name="rate")),
-                ("bucket", models.CharField(editable=False, max_length=16, unique=True)),
                 ("busy_until", models.BigIntegerField(default=0)),
+                ("token_interval", models.BigIntegerField(default=0)),
                 ("closed_until", models.BigIntegerField(default=0)),
                 ("used", models.BigIntegerField(default=0, verbose_name="used")),
                 ("used_at", models.DateTimeField(db_index=True, verbose_name="last used")),
@@ -31,32 +30,6 @@ class Migration(migrations.Migration):
                 "verbose_name": "limit",
                 "verbose_name_plural": "limits",
                 "default_permissions": ("view",),
-            },
-        ),
-        migrations.CreateModel(
-            name="Release",
-            fields=[
-                (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("job", models.UUIDField(db_index=True)),
-                ("fence", models.BigIntegerField()),
-                ("released_at", models.DateTimeField()),
-                (
-                    "limit",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="releases",
-                        to="notifications_rates.limit",
-                    ),
-                ),
-            ],
-            options={
-                "default_permissions": (),
             },
         ),
     ]

@@ -1,0 +1,97 @@
+"""The threads for the calls of async jobs: how many there are, and what waits for one."""
+
+import asyncio
+import threading
+
+import pytest
+
+from notifications.db.job_threads import JobThreads
+from notifications.worker import NoThread
+from tests.faults.support.scarcity import fail_thread_starts
+from tests.support.waiting import wait_until
+
+NAME = "test-job-threads"
+
+
+@pytest.fixture
+def gate():
+    event = threading.Event()
+    yield event
+    event.set()
+    wait_until(lambda: not live(), what="the threads to end")
+
+
+@pytest.fixture
+def make(gate):
+    made = []
+
+    def make(size, limit):
+        made.append(JobThreads(size, NAME, limit=limit))
+        return made[-1]
+
+    yield make
+    gate.set()
+    for each in made:
+        each.shutdown()
+
+
+def live():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(NAME)]
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def test_a_call_waits_for_no_call_that_lasts(make, gate):
+    """Until there are as many threads as there may be."""
+    threads, ran = make(1, 3), []
+    lasting = [threads.submit(gate.wait) for _ in range(2)]
+    await asyncio.wrap_future(threads.submit(ran.append, 1))
+    lasting.append(threads.submit(gate.wait))
+    await until(lambda: all(call.running() for call in lasting))
+    waiting = threads.submit(ran.append, 2)
+    assert len(live()) == 3
+    gate.set()
+    await asyncio.wrap_future(waiting)
+    assert ran == [1, 2]
+    await until(lambda: len(live()) == 1)
+
+
+async def test_calls_that_wait_at_the_end_are_made(make, gate):
+    threads, ran = make(1, 1), []
+    threads.submit(gate.wait)
+    waiting = [threads.submit(ran.append, number) for number in range(3)]
+    threads.shutdown()
+    with pytest.raises(RuntimeError, match="is shut down"):
+        threads.submit(ran.append, 4)
+    gate.set()
+    for call in waiting:
+        await asyncio.wrap_future(call)
+    assert ran == [0, 1, 2]
+
+
+async def test_a_call_that_is_cancelled_in_the_line_is_not_made(make, gate):
+    threads, ran = make(1, 1), []
+    threads.submit(gate.wait)
+    cancelled, waiting = threads.submit(ran.append, 1), threads.submit(ran.append, 2)
+    assert cancelled.cancel()
+    gate.set()
+    await asyncio.wrap_future(waiting)
+    assert ran == [2]
+
+
+async def test_without_a_thread(make, gate, monkeypatch):
+    """A call fails if there is no thread at all, and else waits for one."""
+    threads = make(2, 2)
+    with monkeypatch.context() as patch:
+        fail_thread_starts(patch, prefix=NAME)
+        with pytest.raises(NoThread):
+            await asyncio.wrap_future(threads.submit(gate.wait))
+    held = threads.submit(gate.wait)
+    await until(held.running)
+    fail_thread_starts(monkeypatch, prefix=NAME)
+    waiting = threads.submit(live)
+    gate.set()
+    assert await asyncio.wrap_future(waiting)
