@@ -48,9 +48,11 @@ def names_caught_by(node):
     if isinstance(node, ast.ExceptHandler):
         looked_at = names_in(*node.body) & LOOKS
         return looked_at | (names_in(node.type) if node.type else {"BaseException"})
-    if "suppress" in (called := names_called_by(node)):
+    if "suppress" in names_called_by(node):
         return names_in(*node.args)
-    return called & SWALLOWING
+    if isinstance(node, ast.Name | ast.Attribute):
+        return names_in(node) & SWALLOWING
+    return set()
 
 
 #: Classes of errors, or tuples of them, that mean or include that the database is away.
@@ -148,6 +150,7 @@ DATABASE_AWAY = listed(
     contrib/rates/calls: it goes with its limits
     contrib/webhooks/sending: what a server has answered is stored, or the event would be sent twice
     jobs/end_signals: the outcome is committed, and the next signals are sent
+    jobs/transitions/limiting: a hook that fails has its jobs wait, not all of them
     realtime/reader: rows that another program has damaged are read user by user
     streams: what it follows is committed, and would be written again
     templatetags/notifications: a page of the project is shown without the bell's count
@@ -212,6 +215,7 @@ CLOCKS = listed(
     contrib/webhooks/callback_view
     contrib/webhooks/sending
     jobs/claiming/candidates
+    jobs/transitions/limit_openings
     jobs/transitions/queueing
     jobs/transitions/reaping
     jobs/transitions/waiting
@@ -229,6 +233,7 @@ CLOCKS = listed(
     streams/retention
     streams/snoozing
     testing/inline
+    times
     upkeep
     worker/claim_loop
     worker/lease
@@ -295,6 +300,7 @@ BROAD = listed(
     jobs/outcomes
     jobs/results
     jobs/transitions/batch_completion
+    jobs/transitions/limiting
     jobs/transitions/notify_functions
     jobs/transitions/recording
     jobs/transitions/waiting

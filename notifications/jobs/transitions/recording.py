@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -105,24 +104,6 @@ def finish_batches(batches: Iterable[UUID]) -> None:
         logger.exception("Could not end batches, which a worker tries again.")
 
 
-def try_to_record(group: Sequence[Outcome], *, is_alone: bool = True) -> None:
-    """Raise what the database, or a hook, says of these outcomes. They are not recorded."""
-
-    def write_and_undo(write: Callable[[], bool]) -> bool:
-        def undone() -> bool:
-            write()
-            raise _Undone
-
-        return retrying_atomic(undone)
-
-    with suppress(_Undone):
-        record(lambda tx: _lock_claims(group, []), run=write_and_undo, is_alone=is_alone)
-
-
-class _Undone(Exception):
-    """Rolls a transaction back that was made to see whether it succeeds."""
-
-
 def finish_apart(group: Sequence[Outcome]) -> set[Claim]:
     """Record outcomes as ``finish_jobs``. One at which a hook of an extension fails holds up no other."""
     return set().union(*do_apart(finish_jobs, group, "record the end of a job"))
@@ -192,20 +173,18 @@ def call_last(tx: RecordedTransaction) -> None:
         hook(tx)
 
 
-def record_outcomes(
-    group: Sequence[Outcome], *, is_alone: bool = False
-) -> tuple[list[Outcome], list[Outcome]]:
+def record_outcomes(group: Sequence[Outcome], **options: Any) -> tuple[list[Outcome], list[Outcome]]:
     """Record outcomes of running jobs as ``record`` does.
 
     Returns the stored outcomes and the void ones, whose jobs were claimed by another worker meanwhile. An outcome in
     neither list has a row that another transaction holds locked: try it again with the next group. Raises
     ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group, and what a hook raises.
 
-    ``is_alone``
-        See ``Recording``: an error that is marked (``hook_of``) is that of a hook or of its rows.
+    ``options``
+        Those of ``record``. With ``is_alone`` an error that is marked (``hook_of``) is that of a hook or of its rows.
     """
     void_outcomes: list[Outcome] = []
-    return record(lambda tx: _lock_claims(group, void_outcomes), is_alone=is_alone), void_outcomes
+    return record(lambda tx: _lock_claims(group, void_outcomes), **options), void_outcomes
 
 
 def record(
