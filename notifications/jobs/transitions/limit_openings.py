@@ -135,9 +135,10 @@ def _update_lines(lines: Sequence[LimitedQueue]) -> None:
     ids = ", ".join(["%s"] * len(lines))
     if lines:
         with db.cursor() as cursor:
+            # NOT EXISTS would be planned as a join with all jobs that wait, which takes 60 ms for 10,000.
             cursor.execute(
                 f"DELETE FROM notifications_limitedqueue AS line WHERE id IN ({ids}) "
-                f"AND NOT EXISTS (SELECT 1 {in_line})",
+                f"AND (SELECT true {in_line} LIMIT 1) IS NULL",
                 [line.pk for line in lines],
             )
 
