@@ -233,7 +233,6 @@ CLOCKS = listed(
     streams/retention
     streams/snoozing
     testing/inline
-    times
     upkeep
     worker/claim_loop
     worker/lease
@@ -286,7 +285,6 @@ BROAD = listed(
     http/acceptance
     http/access
     http/authentication
-    http/health_views
     http/idempotency
     jobs/backend
     jobs/declaring/own_tasks
