@@ -7,7 +7,7 @@ from django.db import OperationalError
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import RequestFactory
 
-from notifications.db import connection
+from notifications.db import connection, transactions
 from notifications.db.outages import is_own_outage
 from notifications.extension.calls import HookName, mark
 from notifications.http import exceptions_as_problems
