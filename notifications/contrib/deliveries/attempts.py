@@ -303,7 +303,7 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
         partial(_record_outage, opened),
     ):
         is_suspended = retry_while_unavailable(partial(record, error))
-    return retry_while_unavailable(partial(_record, opened, error, is_suspended))
+    return retry_while_unavailable(partial(_record, opened, error, bool(is_suspended)))
 
 
 def _record_outage(opened: Opened, error: Exception | None) -> bool:
