@@ -16,8 +16,8 @@ from django.db import Error, connection, transaction
 
 from notifications import api, extension, testing, times
 from notifications.extension import (
-    AlertKind,
     Channel,
+    Check,
     Extension,
     JobSection,
     Setting,
@@ -47,7 +47,7 @@ METHODS = [
     *calls.METHODS_OF_CHANNELS,
     *(
         name
-        for owner in (WaitKind, JobSection, AlertKind)
+        for owner in (WaitKind, JobSection, Check)
         for name, method in vars(owner).items()
         if isfunction(method)
     ),
@@ -63,7 +63,7 @@ READING = (
         "time_zone_of",
     ),
     *("may_follow",),
-    *("topics", "duties"),
+    *("checks", "duties"),
     "after_commit",
 )
 
@@ -320,13 +320,13 @@ class TestEachByItself:
 
 def test_doctor(transactional_db):
     """It names the hook, and how many outcomes wait, in all live workers."""
-    assert doctor("hooks")[0]["state"] == "ok"
+    assert doctor("hook")[0]["state"] == "ok"
     until = times.now() + timedelta(seconds=20)
     fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
     for _ in range(2):
         Worker.objects.create(outbound=OUTBOUND, **fields)
-    hook, outbound = doctor("hooks", "outbound")
-    assert hook["state"] == "error" and "sms.on_ends (outcomes that wait: 4)" in hook["message"]
+    hook, outbound = doctor("hook", "outbound")
+    assert hook["state"] == "error" and hook["message"].startswith("sms.on_ends: 4 jobs are done")
     assert outbound["state"] == "ok"
 
 

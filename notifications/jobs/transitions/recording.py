@@ -17,7 +17,6 @@ from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
 from notifications.extension import RecordedTransaction, hooks
-from notifications.extension.app import Rows
 from notifications.extension.calls import do_apart, mark_if_of_hook
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
@@ -36,23 +35,21 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
 from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
-from notifications.jobs.transitions.conditional_updates import (
-    lock_claims,
-    update_locked_rows,
-)
+from notifications.jobs.transitions.conditional_updates import lock_claims, update_locked_rows
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
 from notifications.models import Attempt, Job
 from notifications.states import States
 from notifications.streams import building
+from notifications.streams.carrying import Numbered
 
 T = TypeVar("T")
-
 logger = logging.getLogger("notifications.jobs")
 
 #: How often to try to end a batch whose row another process holds, and the seconds between two tries. After that a
 #: worker's maintenance ends it.
 BATCH_TRIES, BATCH_RETRY_SECONDS = 5, 0.005
+NOTHING_NUMBERED = Numbered([])
 #: What the end of a job changes of its row.
 END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
@@ -82,10 +79,7 @@ def finish_jobs(group: Sequence[Outcome], *, is_alone: bool = False) -> set[Clai
 
 
 def end_jobs(lock_rows: LockRows, **options: Any) -> list[Outcome]:
-    """Record outcomes as ``record()`` does, send the signals, and end the batches that are complete.
-
-    Returns the outcomes that ``lock_rows`` returned.
-    """
+    """Record outcomes and return them as ``record()`` does, send the signals, and end batches that are complete."""
     recorded = record(lock_rows, **options)
     _follow_ends(recorded)
     return recorded
@@ -241,13 +235,13 @@ class Recording:
     is_alone: bool = False
     is_written: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
-    numbered: streams.Numbered | None = None
+    numbered: Numbered = NOTHING_NUMBERED
     outcomes: list[Outcome] = field(default_factory=list)
     asked: set[Any] = field(default_factory=set)
 
     def write(self) -> bool:
         """Write all of it, perhaps once more. Returns whether there is more to number than this transaction did."""
-        self.is_written, self.numbered = False, None
+        self.is_written, self.numbered = False, NOTHING_NUMBERED
         self.tx, self.asked = RecordedTransaction(has_run=Job.State.RUNNING in self.states), set()
         outcomes, self.tx.now = self.lock_rows(self.tx)
         self.outcomes = list(outcomes)
@@ -258,10 +252,8 @@ class Recording:
         has_more_to_number = number(self.asked | owners_of(o for o in ended if o.job.seq is None))
         with streams.uncounting_deleted([o.notification for o in ended if o.notification]):
             call_last(self.tx)
-        if self.numbered:
-            # Jobs that have not run were read before they were locked.
-            changes = self.numbered.changes() if self.tx.has_run else {}
-            streams.ring(self.numbered.users, changes=changes)
+        # Jobs that have not run were read before they were locked.
+        streams.ring(self.numbered.users, changes=self.numbered.changes() if self.tx.has_run else {})
         self.is_written = True
         return has_more_to_number
 
@@ -287,8 +279,9 @@ class Recording:
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
                 rows = [*(job for job in jobs if job.user_id is not None), *notifications]
-                self.numbered = streams.number_new(rows)
-            returned = self._call_on_ends()
+                self.numbered = streams.number_new(rows) or NOTHING_NUMBERED
+            stopped = [o for o in self.outcomes if o.is_end or o.job.state == Job.State.WAITING]
+            returned = call_hooks(hooks.on_ends, stopped, self.tx) if stopped else []
             update_locked_rows(
                 columns,
                 list(zip(bulk.column_values(Job, columns, jobs), jobs, strict=True)),
@@ -305,10 +298,6 @@ class Recording:
         # place under a limit.
         if any(job.user_id is None for job in jobs) or candidates.has_limited_jobs(jobs):
             streams.ring((), queue=True)
-
-    def _call_on_ends(self) -> list[tuple[Any, Rows]]:
-        stopped = [o for o in self.outcomes if o.is_end or o.job.state == Job.State.WAITING]
-        return call_hooks(hooks.on_ends, stopped, self.tx) if stopped else []
 
 
 def owners_of(group: Iterable[Outcome]) -> set[Any]:
