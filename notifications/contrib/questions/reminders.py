@@ -17,6 +17,7 @@ from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
+from django.db import Error
 from django.db.models import Q
 
 from notifications.contrib.questions.addressees import (
@@ -163,8 +164,11 @@ def _find_users(
                 kept[key] = found[key]
             elif (user := read_user(key)) is not None and may_answer(asked, user):
                 kept[key] = user.pk
-    except Exception:  # of an authentication backend of the project
-        logger.exception("Could not find who may answer the question %s of job %s", wait.id, wait.job)
+    except Exception as exc:  # of an authentication backend of the project
+        # A directory or a database that is away has one line in each round, and no traceback.
+        trace = None if isinstance(exc, Error | OSError) else exc
+        text = "Could not find who may answer the question %s of job %s: %s"
+        logger.error(text, wait.id, wait.job, " ".join(str(exc).split()), exc_info=trace)
         return None
     return list({**kept, **found}.values())[:MAX_ADDRESSEES]
 
