@@ -6,6 +6,7 @@ claiming/                             which jobs a worker may claim; ``worker/``
 transitions/                          where a job changes its state
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
+owed_calls, calling_owed              what extensions owe to these, because hooks fail, and its duty
 end_signals                           the signals of finished jobs
 batches                               jobs that are enqueued together
 durable_calls                         pauses, and names of steps and waits that are unique in a job
@@ -27,6 +28,7 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
+    from notifications.jobs.calling_owed import count_owed_calls as count_owed_calls
     from notifications.jobs.declaring.limit_keys import limit_starts as limit_starts
     from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
     from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
@@ -51,6 +53,7 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
+            "notifications.jobs.calling_owed": "count_owed_calls",
             "notifications.jobs.limit_lines": "LimitLine",
             "notifications.jobs.declaring.limit_keys": "limit_starts",
             "notifications.jobs.declaring.own_tasks": (

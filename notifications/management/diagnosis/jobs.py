@@ -13,9 +13,10 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Count
 
 from notifications.compat import task_backends
-from notifications.db.clock import database_now, is_lease_over, is_lease_valid
+from notifications.db.clock import database_now, is_lease_over
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
+from notifications.jobs import calling_owed
 from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
@@ -89,17 +90,16 @@ def check_lost_jobs(**options: Any) -> Iterator[CheckMessage]:
         )
 
 
-@register("processes", "hooks", "No outcome waits for a hook of an extension.")
+@register("processes", "hooks", "No call of a hook of an extension is owed.")
 def check_hooks(**options: Any) -> Iterator[CheckMessage]:
-    """Check that no outcome of a job waits for a hook of an extension that fails."""
-    workers = Worker.objects.using(database()).filter(is_lease_valid(database_now()))
-    if counts := sum((Counter(worker.failing_hooks) for worker in workers), Counter()):
-        named = ", ".join(f"{hook} (outcomes that wait: {count})" for hook, count in sorted(counts.items()))
+    """Check that no call of a hook of an extension is owed that has failed again, or whose app is not installed."""
+    if counts := calling_owed.count_owed_calls():
+        named = ", ".join(f"{hook} (calls that are owed: {count})" for hook, count in sorted(counts.items()))
         yield Error(
-            f"Hooks of extensions fail, and jobs that are done are not recorded: {named}.",
-            hint="Read the log of the workers, after 'Hook failed', and repair or remove that app. Do not stop the "
-            "workers before: what they cannot record is run again.",
-            obj={"waiting": counts},
+            f"Hooks of extensions fail, and what they add is missing: {named}.",
+            hint="Read the log after 'Hook failed', and repair the app, or install it again: then they are called. To "
+            "drop these calls, delete the rows of that extension from notifications_owedcall.",
+            obj={"owed": counts},
         )
 
 

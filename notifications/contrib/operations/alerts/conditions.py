@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from notifications.contrib.operations.running import RunningJobs, read_running
 from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
 from notifications.extension import OwnTask, hooks
-from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
+from notifications.jobs import aliases_with_engines, count_owed_calls, stores_jobs, task_backends
 from notifications.management import WaitCounts, queue_depths, read_moment
 from notifications.models import Worker
 from notifications.worker import DEADLINE_MARGIN_SECONDS
@@ -195,8 +194,7 @@ def _lost(now: datetime, state: AlertState) -> Iterator[Condition]:
 
 
 def _with_failing_hook(now: datetime) -> Iterator[Condition]:
-    workers = Worker.objects.using(database()).filter(is_lease_valid(now), outbound__contains="failing_hooks")
-    for hook, count in sum((Counter(worker.failing_hooks) for worker in workers), Counter()).items():
+    for hook, count in count_owed_calls().items():
         yield Condition(kind=Kind.HOOK, subject=hook, facts={"count": count})
 
 

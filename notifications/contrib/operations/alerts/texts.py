@@ -41,7 +41,7 @@ _JOBS: dict[Any, dict[str, str]] = {
     Kind.NO_WORKER: {"state__exact": "queued"},
     Kind.LEASE: {"created": "hour"},
     Kind.QUESTION: {"state__exact": "waiting"},
-    Kind.HOOK: {"state__exact": "running"},
+    Kind.HOOK: {},
 }
 
 
@@ -147,8 +147,8 @@ def _describe_unanswered(facts: dict[str, Any]) -> str:
 
 def _describe_failing_hook(facts: dict[str, Any]) -> str:
     text = ngettext(
-        "%(count)d job is done, and cannot be recorded until the hook works.",
-        "%(count)d jobs are done, and cannot be recorded until the hook works.",
+        "%(count)d call fails, and is tried again until the hook works.",
+        "%(count)d calls fail, and are tried again until the hook works.",
         facts["count"],
     )
     return text % {"count": facts["count"]}
