@@ -147,7 +147,7 @@ def list_duties(process: Upkeep) -> list[Duty]:
             subjects=Subjects(find_pending),
         ),
     ]
-    if hooks.topics:
+    if hooks.checks:
         start, announce = process.project_threads.start, announcing.Announcer().run_round
         start_round = partial(start, announce, "Could not announce problems", may_be_stuck=True)
         for_each_process.append(

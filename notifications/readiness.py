@@ -12,10 +12,11 @@ from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
 from notifications.compat import task_backends
+from notifications.db import missing_tables
 from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.transactions import connection, database, dialect, try_write
 from notifications.db.unavailable import is_query_error
-from notifications.extension import hooks
+from notifications.extension import Finding, hooks
 from notifications.extension.installed import list_apps
 from notifications.jobs.claiming.unserved import claiming_workers
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks
@@ -35,22 +36,32 @@ class Missing(StrEnum):
     SETTINGS = "settings"
 
 
-def find_missing() -> tuple[Missing, str] | None:
-    """Return what is missing first, with the reason for the log; None if the deployment is ready.
+def find_missing() -> Finding | None:
+    """Return what is missing first, None if the deployment is ready: ``missing`` of its facts says what.
 
     It reads a few rows only, whatever is stored, and tries a write.
     """
     try:
         if pending := pending_migrations():
-            return Missing.MIGRATIONS, f"not applied: {', '.join(pending)}"
+            reason = f"not applied: {', '.join(pending)}"
+            return _not_ready(Missing.MIGRATIONS, reason, missing_tables.describe_remedy())
         dialect().try_write(try_write)
         if needs_worker() and (reason := _find_missing_worker()):
-            return Missing.WORKER, reason
-    except Exception as exc:
-        if not is_query_error(exc):
-            raise
-        return Missing.DATABASE, " ".join(str(exc).split())[:300] or type(exc).__name__
+            return _not_ready(Missing.WORKER, reason, worker_advice())
+    except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
+        if is_query_error(exc):
+            reason = " ".join(str(exc).split())[:300] or type(exc).__name__
+            remedy = "Check DATABASES, and whether the database server runs and takes writes."
+            return _not_ready(Missing.DATABASE, reason, remedy)
+        reason = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
+        remedy = "Correct TASKS or NOTIFICATIONS, then run manage.py check."
+        return _not_ready(Missing.SETTINGS, reason, remedy)
     return None
+
+
+def _not_ready(missing: Missing, reason: str, remedy: str) -> Finding:
+    message = f"Not ready because of the {missing}: {reason}."
+    return Finding(facts={"missing": missing}, msg=message, hint=remedy)
 
 
 def _find_missing_worker() -> str:

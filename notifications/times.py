@@ -26,7 +26,6 @@ __all__ = [
     "format_exact",
     "format_short",
     "format_time",
-    "is_in_force",
     "latest_possible",
     "now",
 ]
@@ -49,11 +48,6 @@ def latest_possible(now: datetime, longest: timedelta = timedelta(0)) -> datetim
     A later one was stored while a clock was wrong, and must not stop anything until then.
     """
     return now + longest + CLOCK_TOLERANCE
-
-
-def is_in_force(until: datetime | None, now: datetime, longest: timedelta) -> bool:
-    """Return whether what ends at a stored time still lasts: not if it is over, or longer than it can be."""
-    return until is not None and now < until <= latest_possible(now, longest)
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -22,7 +22,13 @@ from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
 from notifications.db.sqlstates import is_not_migrated
 from notifications.db.transactions import connection, database, retrying_atomic, try_write
-from notifications.db.unavailable import QUERY_ERRORS, is_log_due, is_unavailable, log_if_not_migrated
+from notifications.db.unavailable import (
+    QUERY_ERRORS,
+    is_log_due,
+    is_unavailable,
+    log_if_not_migrated,
+    log_retried,
+)
 from notifications.extension.duty import MAX_DUTY_PAUSE_SECONDS, Duty, Subjects, Where, pause_after
 from notifications.models import DutyRun
 
@@ -112,7 +118,8 @@ class Upkeep:
                     f"SELECT {sql}", [param for _, params in conditions.values() for param in params]
                 )
                 row = cursor.fetchone()
-        except QUERY_ERRORS:
+        except QUERY_ERRORS as exc:
+            log_retried(logger, "Could not read which duties have something to do", exc)
             return duties  # each fails by itself, if it is about its rows
         is_needed = dict(zip(conditions, row, strict=True))
         idle = {duty for duty in duties if duty.condition and not is_needed[duty.condition]}

@@ -68,6 +68,14 @@ def _from_db(moment: datetime) -> datetime:
     return times.from_db(moment, connection()) + clock_offset
 
 
+def is_in_force(until: datetime | None, now: datetime, longest: timedelta) -> bool:
+    """Return whether what ends at a stored time still lasts: not if it is over, or longer than it can be.
+
+    A clock that was fast has stored that then.
+    """
+    return until is not None and now < until <= times.latest_possible(now, longest)
+
+
 def is_lease_valid(now: datetime, lease_seconds: float | None = None) -> Q:
     """Return the condition of rows whose ``lease_until`` is neither past, nor so far ahead that a clock was fast.
 

@@ -25,6 +25,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.deadlines import set_options, usable_connections
+from notifications.db.thread_connections import close_connections
 from notifications.db.unusable import discard
 
 logger = logging.getLogger("notifications.jobs")
@@ -121,12 +122,7 @@ def renew() -> None:
 
 def close_unchanged() -> None:
     """Close the connections of this thread, except those whose session is that of a job."""
-    for db in connections.all(initialized_only=True):
-        if db.alias not in _thread.aliases:
-            try:
-                db.close()
-            except Exception:
-                logger.warning("Could not close a database connection: %s", db.alias, exc_info=True)
+    close_connections(but=_thread.aliases)
 
 
 def _renew(db: BaseDatabaseWrapper) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -62,8 +63,9 @@ def close_idle_connections() -> None:
             db.close()
 
 
-def close_connections() -> None:
-    """Close all connections of Django on this thread, broken ones too."""
+def close_connections(*, but: Collection[str] = ()) -> None:
+    """Close the connections of Django on this thread, broken ones too, ``but`` those with these aliases."""
     for connection in connections.all(initialized_only=True):
-        with contextlib.suppress(Exception):  # the connection is broken
-            connection.close()
+        if connection.alias not in but:
+            with contextlib.suppress(Exception):  # the connection is broken
+                connection.close()

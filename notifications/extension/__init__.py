@@ -25,6 +25,7 @@ installed               the installed extensions, the hooks that the core calls,
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries
 duty, dispatch          duties, and how engines learn of jobs
+findings                what can be wrong: checks of doctor, probes and alerts
 shipped                 which optional app that is not installed has a setting, a command, tags or a URL
 """
 
@@ -37,7 +38,6 @@ from notifications.extension.channels import AddressGone as AddressGone
 from notifications.extension.channels import Channel as Channel
 from notifications.extension.channels import ChannelMessage as ChannelMessage
 from notifications.extension.channels import Verdict as Verdict
-from notifications.extension.dimensions import AlertKind as AlertKind
 from notifications.extension.dimensions import Event as Event
 from notifications.extension.dimensions import Fact as Fact
 from notifications.extension.dimensions import JobSection as JobSection
@@ -51,6 +51,8 @@ from notifications.extension.dispatch import Dispatch as Dispatch
 from notifications.extension.duty import Duty as Duty
 from notifications.extension.duty import Subjects as Subjects
 from notifications.extension.duty import Where as Where
+from notifications.extension.findings import Check as Check
+from notifications.extension.findings import Finding as Finding
 from notifications.extension.installed import hooks as hooks
 from notifications.extension.installed import import_later as import_later
 from notifications.extension.installed import require as require

@@ -15,12 +15,12 @@ from notifications.extension.dimensions import (
     JobSection,
     OwnTask,
     RecordedTransaction,
-    Topic,
     WaitKind,
     WorkerPart,
 )
 from notifications.extension.dispatch import Dispatch
 from notifications.extension.duty import Duty
+from notifications.extension.findings import Check
 from notifications.extension.pages import PageHooks
 from notifications.extension.tables import TableHooks
 
@@ -213,13 +213,6 @@ class Extension(TableHooks, PageHooks, AppConfig):
         """
         return ()
 
-    def topics(self, announced: Collection[str]) -> Iterable[Topic]:
-        """Return what can be wrong and is, or was: its readers are notified of it, and of its end.
-
-        Called every few seconds in each process that lasts, on a thread that may run code of the project, outside of
-        any transaction. At most two queries.
-
-        ``announced``
-            The keys of the topics of which readers were last notified that something is wrong.
-        """
+    def checks(self) -> Iterable[Check]:
+        """Return what can be wrong with what it adds. Called once in each process that asks."""
         return ()

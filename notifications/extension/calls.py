@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
-from notifications.extension.dimensions import AlertKind
+from notifications.extension.findings import Check
 from notifications.extension.pages import read_steps, read_zone
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ _EMPTY: Mapping[str, Callable[[], Any]] = {
 }
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
 LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    **dict.fromkeys(("duties", "topics", "events_of", "page_links"), (list, list)),
+    **dict.fromkeys(("duties", "checks", "events_of", "page_links"), (list, list)),
     "prepare": (_none, _none),
     "keep_for_later": (str, str),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
@@ -102,13 +102,13 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "time_zone_of": (_none, read_zone),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
-    # Methods of WaitKind, JobSection and AlertKind.
+    # Methods of WaitKind, JobSection and Check.
     "is_shown_to": (lambda: True, bool),
     "describe_ends": (dict, dict),
     **dict.fromkeys(("page", "describe"), (str, str)),
     **dict.fromkeys(("answer_path", "remind", "message_fact", "item"), (_none, _as_it_is)),
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
-    **dict.fromkeys(("lines", "find", "find_wrong"), (list, list)),
+    **dict.fromkeys(("lines", "find", "topics", "find_wrong"), (list, list)),
     "describe_addresses": (dict, dict),
 }
 
@@ -151,9 +151,9 @@ def name_of(hook: Any) -> HookName:
 def call_of(hook: Any, label: str, name: str) -> Any:
     """Return what the core calls for a hook of an extension with this label."""
     hook_name = HookName(label, name)
-    if name == "alert_kinds":
+    if name == "checks":
         call = _leaving_out(
-            hook, hook_name, list, lambda kinds: [Calls(kind, AlertKind, label) for kind in kinds]
+            hook, hook_name, list, lambda checks: [Calls(check, Check, label) for check in checks]
         )
     elif name in LEFT_OUT:
         call = _leaving_out(hook, hook_name, *LEFT_OUT[name])
@@ -187,16 +187,20 @@ def leave_out_of_pages(channel: Channel) -> Channel:
 
 
 class Calls:
-    """Stands for a kind or a part that an extension has added: the methods of ``base`` are called as hooks are."""
+    """Stands for a kind or a part that an extension has added: the methods of ``base`` are called as hooks are.
+
+    ``of``
+        That part itself, for a caller that handles its errors.
+    """
 
     def __init__(self, of: Any, base: type, label: str) -> None:
-        self._of = of
+        self.of = of
         for name, method in vars(base).items():
             if isfunction(method):
                 setattr(self, name, call_of(getattr(of, name), label, name))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
+        return getattr(self.of, name)
 
 
 def _raising(

@@ -215,34 +215,6 @@ class Topic:
     describe: Callable[[str], dict[str, Any]]
 
 
-class AlertKind:
-    """A kind of alerts, of what needs an operator, which one is about each row that has the problem.
-
-    Alerts are of the app ``notifications.contrib.operations``, which calls the methods outside of any transaction.
-
-    ``kind``, ``label``
-        The value of ``Alert.kind``, and what it is called.
-    ``model``, ``model_label``
-        The model of the rows (``"app.Model"``), whose page in the admin is linked to, and what that link says.
-    """
-
-    kind = ""
-    label: Any = ""
-    model = ""
-    model_label: Any = ""
-
-    def find(self, now: datetime) -> Iterable[tuple[str, dict[str, Any]]]:
-        """Yield the key of each row with the problem, and facts for ``describe()`` (JSON).
-
-        Called by a duty, by default every 15 seconds. It reads a bounded number of rows by an index.
-        """
-        return ()
-
-    def describe(self, facts: dict[str, Any]) -> str:
-        """Return the detail of an alert in the active language, from facts that were stored when it was found last."""
-        return ""
-
-
 class PageButton(NamedTuple):
     """A button of a form on a page of the core, which posts ``name=value`` to ``url``.
 

@@ -33,6 +33,7 @@ from notifications.extension.dimensions import (
     WorkerPart,
 )
 from notifications.extension.dispatch import Dispatch
+from notifications.extension.findings import Check
 from notifications.extension.pages import PageHooks
 from notifications.extension.tables import KINDS, TableHooks
 
@@ -76,6 +77,7 @@ class Hooks:
     def __init__(self, extensions: Iterable[Extension] = ()) -> None:
         self.extensions = list(extensions)
         self._modules: dict[str, dict[str, ModuleType]] = {}
+        self._checks: list[Check] | None = None
         for name in _MAPPINGS:
             setattr(
                 self, name, {key: value for e in self.extensions for key, value in getattr(e, name).items()}
@@ -121,6 +123,12 @@ class Hooks:
         """Return the functions of this name in such modules, each of which is called as a hook is."""
         found = [(label, getattr(each, name, None)) for label, each in self.find_modules(module).items()]
         return [call_of(function, label, name) for label, function in found if function]
+
+    def read_checks(self) -> list[Check]:
+        """Return the checks of the extensions, which are made when the first one is needed."""
+        if self._checks is None:
+            self._checks = [check for hook in self.checks for check in hook()]
+        return self._checks
 
     def find_channel(self, name: str) -> Channel:
         """Return a channel; one that has no addresses if its extension is not installed any more.

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from django.http import HttpRequest, HttpResponse
 
 from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.extension import Finding
 from notifications.http.access import async_api_view, json_response
 from notifications.http.parsing import parse_query_integer
 from notifications.problems import Problem
@@ -25,8 +26,6 @@ TIMEOUT_SECONDS = 3.0
 #: Seconds after which a probe may try again.
 RETRY_AFTER_SECONDS = 5
 
-Finding = tuple[Missing, str] | None
-
 
 class ReadinessCheck:
     """Finds what is missing on a thread of its own, once at a time, for all requests of the process."""
@@ -34,11 +33,11 @@ class ReadinessCheck:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._executor = DaemonExecutor(1, "notifications-health", keep_connections=True, is_limited=True)
-        self._finding: Future[Finding] | None = None
+        self._finding: Future[Finding | None] | None = None
         self._begun = 0.0
-        self._logged: Finding = None
+        self._logged: Finding | None = None
 
-    def begin(self) -> Future[Finding]:
+    def begin(self) -> Future[Finding | None]:
         """Return the future of a finding that is at most ``MAX_AGE_SECONDS`` old, or not known yet.
 
         Raises ``NoThread`` if the process cannot start its thread.
@@ -50,14 +49,10 @@ class ReadinessCheck:
                 self._begun = time.monotonic()
             return finding
 
-    def _find(self) -> Finding:
-        finding: Finding
-        try:
-            finding = find_missing()
-        except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
-            finding = Missing.SETTINGS, repr(exc)
+    def _find(self) -> Finding | None:
+        finding = find_missing()
         if finding and finding != self._logged:
-            logger.warning("Not ready because of the %s: %s", *finding)
+            logger.warning(finding.msg)
         self._logged = finding
         return finding
 
@@ -86,7 +81,7 @@ async def ready(request: HttpRequest) -> HttpResponse:
     except (TimeoutError, NoThread) as exc:
         logger.warning("Not ready because the check did not end within %g s: %r", TIMEOUT_SECONDS, exc)
         raise _not_ready() from exc
-    if finding and (needs_worker or finding[0] != Missing.WORKER):
+    if finding and (needs_worker or finding.obj["missing"] is not Missing.WORKER):
         raise _not_ready()
     return json_response({"status": "ok"})
 

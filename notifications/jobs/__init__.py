@@ -28,7 +28,6 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.calling_owed import count_owed_calls as count_owed_calls
     from notifications.jobs.declaring.limit_keys import limit_starts as limit_starts
     from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
     from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
@@ -53,7 +52,6 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
-            "notifications.jobs.calling_owed": "count_owed_calls",
             "notifications.jobs.limit_lines": "LimitLine",
             "notifications.jobs.declaring.limit_keys": "limit_starts",
             "notifications.jobs.declaring.own_tasks": (

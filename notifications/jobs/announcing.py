@@ -55,7 +55,7 @@ class Announcer:
         rows = AnnouncedState.objects.using(database()).order_by("topic", "state")
         announced = list(rows.values_list("topic", "state").annotate(Count("id")))
         keys = {topic for topic, _, _ in announced}
-        topics = list(chain.from_iterable(find(keys) for find in hooks.topics))
+        topics = list(chain.from_iterable(check.topics(keys) for check in hooks.read_checks()))
         seen = (announced, [(topic.key, topic.state) for topic in topics])
         if not topics or (seen == self._last and time.monotonic() < self._read_readers_at):
             return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from notifications.jobs.claiming.queues import paused_queues as paused_queues
     from notifications.jobs.claiming.sources import read_moment as read_moment
     from notifications.jobs.claiming.waiting_reasons import WaitCounts as WaitCounts
-    from notifications.management.diagnosis.checking import register as register
+    from notifications.management.diagnosis.checking import Examination as Examination
     from notifications.management.management_command import ManagementCommand as ManagementCommand
     from notifications.paths import admin_list as admin_list
 else:
@@ -29,7 +29,7 @@ else:
             "notifications.jobs.claiming.sources": "read_moment",
             "notifications.jobs.claiming.waiting_reasons": "WaitCounts",
             "notifications.jobs.claiming.queues": "pause_queue paused_queues",
-            "notifications.management.diagnosis.checking": "register",
+            "notifications.management.diagnosis.checking": "Examination",
             "notifications.management.management_command": "ManagementCommand",
             "notifications.paths": "admin_list",
         },

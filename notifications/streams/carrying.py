@@ -50,7 +50,7 @@ def parse_change(text: str | None) -> tuple[CarriedChange, ...]:
     start, _, items = (text or "").partition("\n")
     epoch, *numbers = start.split(",")
     try:
-        return (CarriedChange(epoch, *map(int, numbers), items=items),)  # type: ignore[misc]
+        return (CarriedChange(epoch, *map(int, numbers), items=items),)  # type: ignore[arg-type,misc]
     except (TypeError, ValueError):
         return ()
 

@@ -14,7 +14,8 @@ from notifications.jobs import outcomes, results
 from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
-from notifications.jobs.transitions.recording import finish_jobs, try_to_record
+from notifications.jobs.transitions.recording import finish_jobs
+from notifications.jobs.transitions.trial import try_to_record
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 

@@ -9,11 +9,16 @@ import threading
 from unittest import mock
 
 import pytest
+from django.core.checks import Info
 from django.db import DatabaseError, OperationalError, connection, connections
 
+from notifications import testing
 from notifications.db import deadlines
 from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
+from notifications.extension import Check, Extension
 from notifications.worker import DaemonExecutor, check_connections
+from tests.support.checks import doctor
+from tests.support.extensions import install
 from tests.support.site import ROOT
 
 
@@ -58,6 +63,30 @@ def test_the_limit_of_a_block_ends_with_it(on_postgresql):
         return sleep(0.6)
 
     assert in_thread(work) == "slept"
+
+
+class SleepingCheck(Check):
+    def __init__(self, id, seconds):
+        self.id, self.seconds = id, seconds
+
+    def find(self, examination):
+        yield Info(sleep(self.seconds))
+
+
+class SlowApp(Extension):
+    name, label = "notifications.testing", "slow"
+
+    def checks(self):
+        return [SleepingCheck("slow", 30), SleepingCheck("next", 0)]
+
+
+def test_doctor_limits_each_check(on_postgresql, monkeypatch):
+    """What the database does not answer is a finding, and the checks after it are asked."""
+    install(monkeypatch, SlowApp("notifications.testing", testing))
+    monkeypatch.setattr(deadlines, "ANSWER_SECONDS", 0.3)
+    slow, following = doctor("slow", "next")
+    assert slow["state"] == "error" and "did not answer" in slow["message"]
+    assert following["message"] == "slept"
 
 
 def test_a_limited_thread_gives_up_and_goes_on(on_postgresql, caplog):

@@ -8,7 +8,7 @@ from django.db import OperationalError, connection
 
 from notifications import testing, times
 from notifications.admin import ListFilter
-from notifications.extension import Duty, Extension
+from notifications.extension import Check, Duty, Extension
 from notifications.management import ManagementCommand
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -19,9 +19,18 @@ class RecordCommand(ManagementCommand):
     help = "record"
 
 
-def check_records(*, timeout, **options):
-    yield Info(f"{timeout} {connection.in_atomic_block}")
-    raise OperationalError("no such table: record")
+class RecordCheck(Check):
+    id = "record"
+
+    def __init__(self, record):
+        self.record = record
+
+    def topics(self, announced):
+        return self.record("topics", announced)
+
+    def find(self, examination):
+        yield Info(f"{examination.timeout} {connection.in_atomic_block}")
+        raise OperationalError("no such table: record")
 
 
 class Recorder(Extension):
@@ -50,6 +59,9 @@ class Recorder(Extension):
     def duties(self, process):
         self._record("duties", ())
         return [Duty("record", 0, lambda: self._record("record", ()), is_for_each_process=True)]
+
+    def checks(self):
+        return [RecordCheck(self._record)]
 
     def steps_of(self, job, limit, *, with_results, with_unfinished):
         self.calls.append(("steps_of", job.id, connection.in_atomic_block))
@@ -104,9 +116,6 @@ class Recorder(Extension):
     def parts_of(self, rows, reader, place):
         self._record(f"parts_of a {place}", rows)
         return self.returned.get("parts", {})
-
-    def topics(self, announced):
-        return self._record("topics", announced)
 
 
 class OfAda(admin.SimpleListFilter):

@@ -17,8 +17,8 @@ from django.db import Error, connection, transaction
 
 from notifications import api, extension, testing, times
 from notifications.extension import (
-    AlertKind,
     Channel,
+    Check,
     Extension,
     JobSection,
     Setting,
@@ -44,7 +44,7 @@ METHODS = [
     *calls.METHODS_OF_CHANNELS,
     *(
         name
-        for owner in (WaitKind, JobSection, AlertKind)
+        for owner in (WaitKind, JobSection, Check)
         for name, method in vars(owner).items()
         if isfunction(method)
     ),
@@ -60,7 +60,7 @@ READING = (
         "time_zone_of",
     ),
     *("may_follow",),
-    *("topics", "duties"),
+    *("checks", "duties"),
     "after_commit",
 )
 
@@ -351,16 +351,17 @@ class TestEachByItself:
 def test_doctor(transactional_db, monkeypatch):
     """It names the hook of a call that fails again, and of an app that is not installed; their number too."""
     faulty.install(monkeypatch, "on_ends")
-    assert doctor("hooks")[0]["state"] == "ok"
+    assert doctor("hook")[0]["state"] == "ok"
     fields = {"hook": "on_ends", "due_at": times.now()}
     OwedCall.objects.create(extension="faulty", subject=uuid7(), **fields)
-    assert doctor("hooks")[0]["state"] == "ok"  # the duty is about to make it
+    assert doctor("hook")[0]["state"] == "ok"  # the duty is about to make it
     OwedCall.objects.create(extension="faulty", subject=uuid7(), tries=1, **fields)
     for _ in range(2):
         OwedCall.objects.create(extension="gone", subject=uuid7(), **fields)
-    (hook,) = doctor("hooks")
-    assert hook["state"] == "error"
-    assert "faulty.on_ends (calls that are owed: 1), gone.on_ends (calls that are owed: 2)" in hook["message"]
+    found = doctor("hook")
+    assert {each["state"] for each in found} == {"error"}
+    text = " ".join(each["message"] for each in found)
+    assert "faulty.on_ends: 1 call fails" in text and "gone.on_ends: 2 calls fail" in text
 
 
 @pytest.mark.filterwarnings("ignore")  # the coroutine that no event loop has awaited

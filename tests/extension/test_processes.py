@@ -6,13 +6,12 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications import extension, testing
 from notifications.extension import Extension, Topic, Upkeep, Where, WorkerPart
 from notifications.jobs import announcing
-from notifications.management import ManagementCommand, register
+from notifications.management import ManagementCommand
 from notifications.management.diagnosis import diagnose
-from notifications.management.diagnosis.checking import CHECKS
 from notifications.management.management_command import with_extensions
 from notifications.models import Notification
 from notifications.testing import run_jobs
-from tests.extension.recorder import RecordCommand, check_records, finish
+from tests.extension.recorder import RecordCommand, finish
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
 from tests.support.extensions import install
@@ -50,14 +49,9 @@ def test_subcommands(recorder):
     assert (found["list"], found["cancel"], "record" in found) == (ManagementCommand, RecordCommand, False)
 
 
-def test_findings(transactional_db):
+def test_findings(transactional_db, recorder):
     """After those of the core. An error of the database is one more."""
-    assert not [*diagnose("none")]  # those of extensions are registered
-    register("processes", "record")(check_records)
-    try:
-        findings = [*diagnose(timeout=0.1)]
-    finally:
-        CHECKS.pop()
+    findings = [*diagnose(timeout=0.1)]
     checks = [finding.check for finding in findings]
     assert checks.index("socket") < checks.index("round trip") < checks.index("record")
     record, error = findings[-2:]

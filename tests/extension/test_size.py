@@ -3,13 +3,14 @@
 from dataclasses import fields, is_dataclass
 
 from notifications.extension import (
-    AlertKind,
     Channel,
+    Check,
     Dispatch,
     Duty,
     Event,
     Extension,
     Fact,
+    Finding,
     JobSection,
     OwnTask,
     PageButton,
@@ -22,12 +23,12 @@ from notifications.extension.pages import PageHooks
 from notifications.extension.tables import TableHooks
 
 #: Attributes and hooks of the class, and of objects that hooks were moved to.
-MAX_HOOKS = 33
+MAX_HOOKS = 32
 HOOKS = (Extension, PageHooks, TableHooks)
 #: Attributes and methods of what extensions make, or are given.
-MAX_NAMES_OF_OBJECTS = 97
+MAX_NAMES_OF_OBJECTS = 99
 OBJECTS = (
-    *(AlertKind, Channel, Dispatch, Duty, Event, Fact, JobSection, OwnTask, PageButton),
+    *(Channel, Check, Dispatch, Duty, Event, Fact, Finding, JobSection, OwnTask, PageButton),
     *(RecordedTransaction, Topic, WaitKind, WorkerPart),
 )
 #: Those of Django's ``AppConfig``.
@@ -45,7 +46,7 @@ def names_of(owner):
 
 def test_hooks():
     found = [f"{owner.__name__}.{name}" for owner in HOOKS for name in sorted(names_of(owner))]
-    found += [f"operations.{name}" for name in ("metrics", "alert_kinds", "overview_sections")]
+    found += [f"operations.{name}" for name in ("metrics", "overview_sections")]
     assert len(found) <= MAX_HOOKS, found
 
 

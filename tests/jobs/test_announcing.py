@@ -1,6 +1,5 @@
 """Each reader is notified once of each difference between what they were last notified of and what is true now."""
 
-import dataclasses
 import json
 import threading
 
@@ -15,8 +14,7 @@ from notifications.api import requester
 from notifications.contrib import webhooks
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.operations.alerts import evaluation, texts
-from notifications.contrib.operations.alerts.conditions import Condition
-from notifications.extension import Topic
+from notifications.extension import Finding, Topic
 from notifications.jobs import announcing
 from notifications.jobs.announcing import Announcer
 from notifications.models import AnnouncedState, Job, Notification
@@ -26,11 +24,8 @@ from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.usefixtures("over_at_once"), pytest.mark.django_db(transaction=True)]
 
-WAITING = Condition(
-    kind="wait",
-    subject="mail",
-    facts={"count": 2, "is_capped": False, "reasons": {"in_turn": 2}, "age": 400, "limit": 300},
-)
+FACTS = {"count": 2, "is_capped": False, "reasons": {"in_turn": 2}, "age": 400, "limit": 300}
+WAITING = "wait", Finding("mail", FACTS)
 TITLE = "Jobs wait too long: mail"
 
 
@@ -44,8 +39,8 @@ def operators(make_user):
     return users
 
 
-def record(*conditions):
-    evaluation.record_conditions(conditions, timezone.now())
+def record(*findings):
+    evaluation.record_findings(findings, timezone.now())
 
 
 def titles(user):
@@ -114,7 +109,7 @@ def test_end_beside_an_alert_of_a_similar_name(operators):
     record(WAITING)
     rounds = Announcer()
     rounds.run_round()
-    record(dataclasses.replace(WAITING, subject="mail-bulk"))
+    record(("wait", Finding("mail-bulk", FACTS)))
     rounds.run_round()
     assert set(titles(operators[0])) == {TITLE, f"Over: {TITLE}", f"{TITLE}-bulk"}
 
@@ -122,7 +117,7 @@ def test_end_beside_an_alert_of_a_similar_name(operators):
 def test_end_of_an_alert_with_a_long_name(operators):
     """Its key is cut."""
     name = "m" * validators.MAX_KEY_LENGTH
-    record(dataclasses.replace(WAITING, subject=name))
+    record(("wait", Finding(name, FACTS)))
     rounds = Announcer()
     rounds.run_round()
     record()
@@ -144,7 +139,7 @@ def test_alert_that_begins_anew_before_its_end_is_announced(operators):
 @pytest.mark.parametrize("error", [ValueError, ConnectionRefusedError])
 def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, error):
     """What could not be announced is tried again. An OSError of the project's code does not stop the round either."""
-    record(WAITING, Condition(kind="no_worker", facts={"age": 61, "reasons": {"no_worker": 1}}))
+    record(WAITING, ("no_worker", Finding(facts={"age": 61, "reasons": {"no_worker": 1}})))
     describe = announcing.building.build_notification
     fails = True
 

@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from notifications.db.threads import DaemonExecutor
+from notifications.worker import DaemonExecutor
 from notifications.worker.event_loop import ProcessLoop
 
 

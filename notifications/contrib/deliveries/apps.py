@@ -86,6 +86,7 @@ class Deliveries(Extension):
     def ready(self) -> None:
         from notifications.contrib.deliveries import checks  # noqa: F401  (the import registers them)
 
+    checks = import_later("findings.make_checks")
     prepare = import_later("rules.prepare")
     before_created = import_later("preferences.mark_muted")
     on_created = import_later("rules.build_deliveries")

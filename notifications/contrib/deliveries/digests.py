@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from notifications import times
 from notifications.contrib.deliveries.categories import Choice
 from notifications.contrib.deliveries.decisions import Facts, find_quiet_end
 from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
@@ -30,6 +29,7 @@ from notifications.db import (
     retrying_atomic,
     update_rows_by_id,
 )
+from notifications.db.clock import is_in_force
 from notifications.models import ACTIVE, Job
 
 #: How far ahead a window ends at most: a week, another one of quiet hours, and a day in case a time zone changes its
@@ -169,7 +169,7 @@ def throttle(
     for row in throttles:
         message = message_jobs[row.user_id]
         for id in by_user[row.user_id]:
-            is_open = times.is_in_force(row.ends_at, now, MAX_THROTTLE)
+            is_open = is_in_force(row.ends_at, now, MAX_THROTTLE)
             # The one that has opened it comes again if its channel rested meanwhile, or its user paused.
             if id == row.opened_by or (row.joined_since is None and not is_open):
                 if row.joined_since is None:

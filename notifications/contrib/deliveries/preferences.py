@@ -32,6 +32,7 @@ from notifications.db import (
     user_to_db,
     where_in,
 )
+from notifications.db.clock import is_in_force
 from notifications.inbox import load_categories
 from notifications.models import Notification
 
@@ -284,7 +285,7 @@ def paused_until(reader: Reader, now: datetime) -> datetime | None:
 
 def is_paused(reader: Reader, now: datetime) -> bool:
     """Return whether a reader has paused everything now."""
-    return times.is_in_force(reader.paused_until, now, MAX_PAUSE)
+    return is_in_force(reader.paused_until, now, MAX_PAUSE)
 
 
 def check_reader(values: Mapping[str, Any]) -> None:

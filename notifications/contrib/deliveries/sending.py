@@ -38,12 +38,12 @@ from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db import (
     app_sync_to_async,
+    catching,
     database,
     database_now,
     database_now_sql,
     fair_atomic,
     lock_query,
-    project_code,
     read_ids,
     retrying_atomic,
 )
@@ -220,7 +220,7 @@ def resend(id: UUID) -> str:
     if recipient is not None:
         reach = Reach(is_active=recipient.is_active)
         if not channel.has_many_addresses:  # of which one may be new: the job looks
-            with project_code.catching() as caught:
+            with catching() as caught:
                 reach = reach._replace(addresses=check_addresses(channel, channel.addresses(recipient.user)))
             if caught.error:
                 text = "Could not read the addresses by %s, which its job will read: %r"

@@ -61,6 +61,8 @@ class Engines(Extension):
             # Loaded before workers of the other backend fork a process for each job, which would load it each time.
             from notifications.contrib.engines import process  # noqa: F401
 
+    checks = import_later("findings.make_checks")
+
     def dispatch(self) -> Dispatch:
         return EngineDispatch()
 

@@ -16,12 +16,12 @@ from notifications.contrib.engines import engine_of
 from notifications.contrib.engines.interface import Engine
 from notifications.contrib.engines.unserved import has_processes, live_processes, untaken_queues
 from notifications.db import database_now
+from notifications.extension import Check
 from notifications.jobs import aliases_with_engines, task_backends
 from notifications.management import (
     WaitCounts,
     paused_queues,
     queue_depths,
-    register,
 )
 from notifications.management.diagnosis.checking import explain
 from notifications.management.diagnosis.processes import measure_round_trip
@@ -48,15 +48,22 @@ class Ping(NamedTuple):
         return "" if error is None else explain(error)
 
 
-@register("processes", "engine")
-def check_engines(*, timeout: float, **options: Any) -> Iterator[CheckMessage]:
-    """Check each engine, and have each that could be set up run a job that does nothing."""
-    pings = ping_engines()
-    for alias, ping in pings.items():
-        yield check_engine(alias, ping)
-    for alias, ping in pings.items():
-        if isinstance(ping, Ping):
-            yield check_round_trip(alias, ping, timeout)
+class EngineCheck(Check):
+    """An engine does not answer, or its processes do not take jobs. Each runs a job that does nothing."""
+
+    id = "engine"
+
+    def find(self, examination: Any) -> Iterator[CheckMessage]:
+        pings = ping_engines()
+        for alias, ping in pings.items():
+            yield check_engine(alias, ping)
+        for alias, ping in pings.items():
+            if isinstance(ping, Ping):
+                yield check_round_trip(alias, ping, examination.timeout)
+
+
+def make_checks() -> list[Check]:
+    return [EngineCheck()]
 
 
 def ping_engines() -> dict[str, Ping | ImproperlyConfigured]:

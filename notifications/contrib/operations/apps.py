@@ -7,10 +7,9 @@ admin/        the overview and alerts; filters and bulk changes of jobs, filters
 duties        evaluates alerts, and rolls up statistics
 running       running and suspended jobs of each queue
 periods       the periods that pages show
-additions     what other apps add to alerts, the overview and metrics
+additions     what other apps add to the overview and metrics
 metrics       the metrics of jobs for Prometheus; views and urls serve them
 commands      ``jobs stats``
-findings      what ``doctor`` says of alerts
 """
 
 from __future__ import annotations
@@ -68,4 +67,4 @@ class Operations(Extension):
     last = import_later("statistics.recording.write_counts")
     on_change = import_later("alerts.evaluation.record_lost_workers")
     duties = import_later("duties.make_duties")
-    topics = import_later("alerts.texts.find_alert_topics")
+    checks = import_later("alerts.texts.make_checks")

@@ -8,8 +8,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from notifications.contrib.operations.additions import read_alert_kinds
+from notifications.db import database
 from notifications.extension import require
+from notifications.management import Examination
 from notifications.times import MomentField
 
 require("notifications.contrib.operations")
@@ -90,26 +91,17 @@ _add_bucket_columns()
 
 
 def alert_kinds() -> list[tuple[str, Any]]:
-    """Return the kinds of alerts, those of extensions too, and their labels."""
-    return [*Alert.Kind.choices, *((kind.kind, kind.label) for kind in read_alert_kinds().values())]
+    """Return the kinds of alerts and their labels: those of the checks that have one."""
+    return [(id, check.label) for id, check in Examination.alert_checks().items()]
 
 
 class Alert(models.Model):
     """An episode in which something needs an operator. It is open until ``closed_at``. See ``alerts/``."""
 
-    class Kind(models.TextChoices):
-        STALLED = "stalled", _("Queue finishes nothing")
-        WAIT = "wait", _("Jobs wait too long")
-        FAILURES = "failures", _("Many jobs fail")
-        NO_WORKER = "no_worker", _("No worker")
-        LEASE = "lease", _("Worker lost")
-        QUESTION = "question", _("Question unanswered")
-        HOOK = "hook", _("Extension fails")
-
     kind = models.CharField(_("kind"), max_length=20, choices=alert_kinds)
     #: The queue, or schedule for example; "" for an alert about the whole project.
     subject = models.CharField(_("subject"), max_length=200, blank=True, default="")
-    #: In ``LANGUAGE_CODE``. People read the text that ``alerts/texts.py`` makes of the facts (JSON).
+    #: In ``LANGUAGE_CODE``. People read the text that its check makes of the facts (JSON).
     detail = models.CharField(_("detail"), max_length=500, blank=True, default="")
     facts = models.TextField(default="{}", db_default="{}", editable=False)
     opened_at = MomentField(_("opened"))
@@ -155,6 +147,11 @@ class AlertState(models.Model):
 
     def __str__(self) -> str:
         return str(self.no_worker_since or "")
+
+    @classmethod
+    def read(cls) -> AlertState:
+        """Return the row, or an empty one."""
+        return cls.objects.using(database()).filter(id=1).first() or cls()
 
 
 class Overview(Alert):

@@ -44,6 +44,7 @@ class Rates(Extension):
     }
     job_sections = (RateSection(),)
 
+    checks = import_later("findings.make_checks")
     allow_starts = import_later("starts.allow")
 
     def ready(self) -> None:

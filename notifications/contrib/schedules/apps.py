@@ -10,9 +10,8 @@ ticks          enqueues one job for each tick that is due, whatever the number o
 undeclared     which schedules some process still declares, and the ticks of the others
 enqueueing     inserts the job and the tick
 runs           records how the jobs ended, and which problems begin or end
-problems       what is announced of these problems, and the alert that ticks were missed
+problems       what is announced of these problems, and what ``doctor`` and alerts find
 operating      pause, resume and run a schedule by hand; ``admin`` and ``commands`` offer it
-findings       what ``doctor`` examines
 operations     what operators see of schedules
 metrics        for Prometheus
 
@@ -44,4 +43,4 @@ class Schedules(Extension):
         from notifications.contrib.schedules import checks  # noqa: F401  (the import registers it)
 
     duties = import_later("ticks.make_duties")
-    topics = import_later("problems.find_schedule_topics")
+    checks = import_later("problems.make_checks")

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from notifications.contrib.schedules.problems import ScheduleMissed, ScheduleOverdue
-from notifications.extension import AlertKind
-
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
@@ -16,10 +13,6 @@ def metrics() -> Iterable[Any]:
     from notifications.contrib.schedules.metrics import collect
 
     return collect()
-
-
-def alert_kinds() -> list[AlertKind]:
-    return [ScheduleMissed(), ScheduleOverdue()]
 
 
 def overview_sections(model_admin: Any, request: HttpRequest) -> list[dict[str, Any]]:

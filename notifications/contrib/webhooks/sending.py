@@ -32,6 +32,7 @@ from notifications.db import (
     retry_while_unavailable,
     retrying_atomic,
 )
+from notifications.db.clock import is_in_force
 from notifications.exceptions import JobError
 from notifications.http import encode_json
 from notifications.inbox import read_recipient
@@ -157,7 +158,7 @@ async def make_attempt(
 
 def secrets_of(endpoint: WebhookEndpoint, now: datetime) -> list[str]:
     """Return the secrets that sign now: during a rotation the previous one too."""
-    is_rotating = times.is_in_force(endpoint.previous_until, now, MAX_OVERLAP)
+    is_rotating = is_in_force(endpoint.previous_until, now, MAX_OVERLAP)
     return [endpoint.secret, *([endpoint.previous_secret] if is_rotating else [])]
 
 

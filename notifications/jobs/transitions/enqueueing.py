@@ -21,6 +21,7 @@ from django.db.models import Model
 from notifications import context, times
 from notifications.db import bulk
 from notifications.db.adapters import user_keys_of
+from notifications.db.clock import is_in_force
 from notifications.db.transactions import (
     connection,
     database,
@@ -204,7 +205,7 @@ def job_with_key(user: Any, key: str) -> Job | None:
     if job is None:
         return None
     now, expires_at = times.now(), job.idempotency_expires_at
-    if not times.is_in_force(expires_at, now, KEY_LIFETIME):
+    if not is_in_force(expires_at, now, KEY_LIFETIME):
         _clear_key(job)
         return None
     return job

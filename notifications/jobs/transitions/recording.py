@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -38,23 +37,21 @@ from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
 from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
-from notifications.jobs.transitions.conditional_updates import (
-    lock_claims,
-    update_locked_rows,
-)
+from notifications.jobs.transitions.conditional_updates import lock_claims, update_locked_rows
 from notifications.jobs.transitions.queueing import schedule_retries
 from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
 from notifications.models import Attempt, Job
 from notifications.states import States
 from notifications.streams import building
+from notifications.streams.carrying import Numbered
 
 T = TypeVar("T")
-
 logger = logging.getLogger("notifications.jobs")
 
 #: How often to try to end a batch whose row another process holds, and the seconds between two tries. After that a
 #: worker's maintenance ends it.
 BATCH_TRIES, BATCH_RETRY_SECONDS = 5, 0.005
+NOTHING_NUMBERED = Numbered([])
 #: What the end of a job changes of its row.
 END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUMNS)
 #: Locks rows, first in the transaction that may be repeated. Returns the outcomes to record and the database's time.
@@ -84,10 +81,7 @@ def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
 
 
 def end_jobs(lock_rows: LockRows, **options: Any) -> list[Outcome]:
-    """Record outcomes as ``record()`` does, send the signals, and end the batches that are complete.
-
-    Returns the outcomes that ``lock_rows`` returned.
-    """
+    """Record outcomes and return them as ``record()`` does, send the signals, and end batches that are complete."""
     recorded = record(lock_rows, **options)
     _follow_ends(recorded)
     return recorded
@@ -115,24 +109,6 @@ def end_batches(batches: Iterable[UUID]) -> None:
     """Do what ``finish_batches`` does, and raise errors."""
     if ended := batch_completion.collect_outcomes(batches):
         _finish_collected(notify_functions.record_apart(ended, _finish_collected))
-
-
-def try_to_record(group: Sequence[Outcome]) -> None:
-    """Raise what the database says of these outcomes. They are not recorded."""
-
-    def write_and_undo(write: Callable[[], bool]) -> bool:
-        def undone() -> bool:
-            write()
-            raise _Undone
-
-        return retrying_atomic(undone)
-
-    with suppress(_Undone):
-        record(lambda tx: _lock_claims(group, []), run=write_and_undo)
-
-
-class _Undone(Exception):
-    """Rolls a transaction back that was made to see whether it succeeds."""
 
 
 def _finish_collected(ended: Sequence[Outcome]) -> None:
@@ -193,15 +169,18 @@ def call_last(tx: RecordedTransaction) -> None:
         hook(tx)
 
 
-def record_outcomes(group: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+def record_outcomes(group: Sequence[Outcome], **options: Any) -> tuple[list[Outcome], list[Outcome]]:
     """Record outcomes of running jobs as ``record`` does.
 
     Returns the stored outcomes and the void ones, whose jobs were claimed by another worker meanwhile. An outcome in
     neither list has a row that another transaction holds locked: try it again with the next group. Raises
     ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group.
+
+    ``options``
+        Those of ``record``.
     """
     void_outcomes: list[Outcome] = []
-    return record(lambda tx: _lock_claims(group, void_outcomes)), void_outcomes
+    return record(lambda tx: _lock_claims(group, void_outcomes), **options), void_outcomes
 
 
 def record(
@@ -255,13 +234,13 @@ class Recording:
     columns: Sequence[str] = ()
     is_one_by_one: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
-    numbered: streams.Numbered | None = None
+    numbered: Numbered = NOTHING_NUMBERED
     outcomes: list[Outcome] = field(default_factory=list)
     asked: set[Any] = field(default_factory=set)
 
     def write(self) -> bool:
         """Write all of it, perhaps once more. Returns whether there is more to number than this transaction did."""
-        self.numbered = None
+        self.numbered = NOTHING_NUMBERED
         self.tx, self.asked = RecordedTransaction(has_run=Job.State.RUNNING in self.states), set()
         outcomes, self.tx.now = self.lock_rows(self.tx)
         self.outcomes = list(outcomes)
@@ -272,10 +251,8 @@ class Recording:
         has_more_to_number = number(self.asked | owners_of(o for o in ended if o.job.seq is None))
         with streams.uncounting_deleted([o.notification for o in ended if o.notification]):
             call_last(self.tx)
-        if self.numbered:
-            # Jobs that have not run were read before they were locked.
-            changes = self.numbered.changes() if self.tx.has_run else {}
-            streams.ring(self.numbered.users, changes=changes)
+        # Jobs that have not run were read before they were locked.
+        streams.ring(self.numbered.users, changes=self.numbered.changes() if self.tx.has_run else {})
         return has_more_to_number
 
     def _write_attempts(self, now: datetime) -> None:
@@ -300,7 +277,7 @@ class Recording:
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
                 rows = [*(job for job in jobs if job.user_id is not None), *notifications]
-                self.numbered = streams.number_new(rows)
+                self.numbered = streams.number_new(rows) or NOTHING_NUMBERED
             stopped = [o for o in self.outcomes if o.is_end or o.job.state == Job.State.WAITING]
             returned = call_hooks(hooks.on_ends, stopped, self.tx) if stopped else []
             update_locked_rows(

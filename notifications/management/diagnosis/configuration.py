@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
 
 import django
 from django.conf import settings as django_settings
@@ -15,7 +14,7 @@ from django.http import HttpRequest
 
 from notifications.compat import task_backends
 from notifications.conf import settings
-from notifications.management.diagnosis.checking import register
+from notifications.management.diagnosis.checking import Examination, register
 from notifications.management.management_command import UNUSABLE_REMEDY, unusable
 from notifications.realtime import probe
 from notifications.realtime.auth import handshakes
@@ -24,7 +23,7 @@ from notifications.realtime.doorbell import channel_layer
 
 
 @register(Tags.database, "versions")
-def check_versions(**options: Any) -> Iterator[CheckMessage]:
+def check_versions(examination: Examination) -> Iterator[CheckMessage]:
     """Check for installed versions that are known not to work."""
     found = {"python": platform.python_version(), "django": django.get_version()}
     for name in ("channels", "daphne", "uvicorn", "psycopg", "channels_redis", "redis", "aiohttp", "celery"):
@@ -44,7 +43,7 @@ def check_versions(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register(Tags.database, "settings", "The settings pass all checks of notifications.")
-def check_settings(**options: Any) -> Iterable[CheckMessage]:
+def check_settings(examination: Examination) -> Iterable[CheckMessage]:
     """Run the system checks of the app and its extensions; those that need a database are run by ``tables``."""
     try:
         for alias in task_backends.settings:
@@ -60,14 +59,14 @@ def check_settings(**options: Any) -> Iterable[CheckMessage]:
 
 
 @register("processes", "subcommands")
-def check_subcommands(**options: Any) -> Iterator[CheckMessage]:
+def check_subcommands(examination: Examination) -> Iterator[CheckMessage]:
     """Find the subcommands of extensions that were left out when this command was loaded."""
     for _, problem in sorted(unusable.items()):
         yield Warning(problem, hint=UNUSABLE_REMEDY)
 
 
 @register("processes", "socket")
-def check_socket(**options: Any) -> Iterator[CheckMessage]:
+def check_socket(examination: Examination) -> Iterator[CheckMessage]:
     """Open a WebSocket through the project's ASGI application, in this process."""
     if not (path := probe.application_path()):
         message = "There is no ASGI_APPLICATION in the settings to open a WebSocket with."
@@ -82,8 +81,9 @@ def check_socket(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "origin")
-def check_origin(*, page: str | None = None, **options: Any) -> Iterator[CheckMessage]:
+def check_origin(examination: Examination) -> Iterator[CheckMessage]:
     """Check whether pages of this origin may open a WebSocket to the server that they were loaded from."""
+    page = examination.page
     if page is None:
         return
     if (found := handshakes.parse_origin(page)) is None:

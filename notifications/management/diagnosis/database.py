@@ -11,14 +11,13 @@ from django.core.checks import ERROR, CheckMessage, Error, Info, Tags, Warning, 
 from notifications import streams
 from notifications.checks import SQLITE_OPTIONS
 from notifications.db import missing_tables
-from notifications.db.deadlines import limit_answers
 from notifications.db.schema import find_mismatch
 from notifications.db.transactions import connection, database, dialect, try_write
 from notifications.db.unavailable import is_query_error
 from notifications.jobs.claiming.backlog import queue_depths
 from notifications.jobs.claiming.waiting_reasons import describe_depths
-from notifications.management.diagnosis.checking import explain, register
-from notifications.readiness import Missing, find_missing, pending_migrations, worker_advice
+from notifications.management.diagnosis.checking import Examination, explain, register
+from notifications.readiness import Missing, find_missing, pending_migrations
 from notifications.streams import rebuilding
 
 #: Seconds within which some process must number pending changes.
@@ -30,7 +29,7 @@ MAX_USERS_NAMED = 10
 
 
 @register(Tags.database, "database")
-def check_connection(**options: Any) -> Iterator[CheckMessage]:
+def check_connection(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database answers, and its options on SQLite."""
     db = connection()
     with db.cursor() as cursor:
@@ -53,7 +52,7 @@ def check_connection(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register(Tags.database, "tables", "The tables and indexes are those of this version, and clocks agree.")
-def check_tables(**options: Any) -> list[CheckMessage]:
+def check_tables(examination: Examination) -> list[CheckMessage]:
     """Run Django's checks of the database, and check that all migrations are applied, which ``migrate`` may not ask."""
     found = run_checks(tags=[Tags.database], databases=[database()])
     for message in found:
@@ -66,11 +65,10 @@ def check_tables(**options: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database, "writes", "The database takes writes.")
-def check_writes(**options: Any) -> Iterator[CheckMessage]:
+def check_writes(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database takes a write: one that is read-only answers all the same."""
     try:
-        with limit_answers():
-            try_write()
+        try_write()
     except Exception as exc:
         if not is_query_error(exc):
             raise
@@ -82,7 +80,7 @@ def check_writes(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "numbering", "All changes are numbered.")
-def check_numbering(**options: Any) -> Iterator[CheckMessage]:
+def check_numbering(examination: Examination) -> Iterator[CheckMessage]:
     """Check that pending changes are numbered, which each web process and each worker does once a second."""
     pending = streams.find_pending(MAX_PENDING_ROWS)
     until = time.monotonic() + NUMBERING_SECONDS
@@ -101,7 +99,7 @@ def check_numbering(**options: Any) -> Iterator[CheckMessage]:
     "positions",
     f"Streams agree with their rows, by at most {MAX_POSITIONED_ROWS:,} streams and new rows of each kind.",
 )
-def check_positions(**options: Any) -> Iterator[CheckMessage]:
+def check_positions(examination: Examination) -> Iterator[CheckMessage]:
     """Check streams against their rows, as far as a bounded read shows: none above the head, no two at one position."""
     if wrong := rebuilding.find_wrong_streams(MAX_POSITIONED_ROWS):
         yield Error(
@@ -123,7 +121,7 @@ def name_users(users: Iterable[Any]) -> str:
     "unread",
     f"No unread or unseen count is wrong, by at most {MAX_COUNTED_ROWS:,} unread notifications.",
 )
-def check_unread_counts(**options: Any) -> Iterator[CheckMessage]:
+def check_unread_counts(examination: Examination) -> Iterator[CheckMessage]:
     """Check the unread and unseen counts of users against their notifications, as far as a bounded read shows."""
     if wrong := rebuilding.find_wrong_counts(MAX_COUNTED_ROWS):
         yield Error(
@@ -142,35 +140,20 @@ def check_unread_counts(**options: Any) -> Iterator[CheckMessage]:
         )
 
 
-REMEDIES = {
-    Missing.DATABASE: "Check DATABASES, and whether the database server runs and takes writes.",
-    Missing.SETTINGS: "Correct TASKS or NOTIFICATIONS, then run manage.py check.",
-}
-
-
 @register(
     "live",
     "ready",
     "The database answers, the migrations are applied, and no worker is known to be missing.",
 )
-def check_readiness(**options: Any) -> Iterator[CheckMessage]:
+def check_readiness(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database answers, that the migrations are applied, and that a worker is alive."""
-    try:
-        with limit_answers():
-            mismatch = find_mismatch()
-            found = find_missing()
-    except Exception as exc:  # a wrong TASKS or NOTIFICATIONS may raise anything
-        if is_query_error(exc):
-            raise
-        found, mismatch = (Missing.SETTINGS, " ".join(f"{type(exc).__name__}: {exc}".split())[:300]), None
-    if mismatch and not mismatch.is_unmigrated:
-        problem, remedy, missing = mismatch.problem, mismatch.remedy, Missing.MIGRATIONS
+    found = find_missing()
+    if found and found.obj["missing"] is Missing.SETTINGS:
+        yield found
+    elif (mismatch := find_mismatch()) and not mismatch.is_unmigrated:
+        message = f"Not ready because of the migrations: {mismatch.problem}"
+        yield Error(message, hint=mismatch.remedy, obj={"missing": Missing.MIGRATIONS})
     elif found:
-        missing, reason = found
-        describe = {Missing.WORKER: worker_advice, Missing.MIGRATIONS: missing_tables.describe_remedy}
-        if missing is Missing.WORKER:
-            reason += f"; {describe_depths(queue_depths())}"
-        problem, remedy = f"{reason}.", REMEDIES[missing] if missing in REMEDIES else describe[missing]()
-    else:
-        return
-    yield Error(f"Not ready because of the {missing}: {problem}", hint=remedy, obj={"missing": missing})
+        if found.obj["missing"] is Missing.WORKER:
+            found.msg = f"{found.msg.removesuffix('.')}; {describe_depths(queue_depths())}."
+        yield found

@@ -11,18 +11,19 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Info, Warning
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Count
+from django.utils.translation import gettext_lazy, ngettext
 
 from notifications.compat import task_backends
 from notifications.db.clock import database_now, is_lease_over
 from notifications.db.transactions import connection, database
-from notifications.extension import hooks
+from notifications.extension import Finding, hooks
 from notifications.jobs import calling_owed
 from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
 from notifications.jobs.declaring.tasks import stores_jobs
 from notifications.jobs.results import find_task
-from notifications.management.diagnosis.checking import register
+from notifications.management.diagnosis.checking import CoreCheck, Examination, add_check, register
 from notifications.models import Job, Wait, Worker
 from notifications.states import ACTIVE
 from notifications.upkeep import DutyAge, read_ages
@@ -38,7 +39,7 @@ MAX_JOBS_READ, MAX_NAMED = 100_000, 5
 
 
 @register("processes", "queues")
-def check_paused_queues(**options: Any) -> Iterator[CheckMessage]:
+def check_paused_queues(examination: Examination) -> Iterator[CheckMessage]:
     """Check that no jobs wait in paused queues."""
     paused = sorted(paused_queues())
     found = queue_depths(is_paused=True)
@@ -63,9 +64,9 @@ def _named(depth: QueueDepth) -> str:
 
 
 @register("processes", "shares", "No share holds over half of a queue.")
-def check_shares(**options: Any) -> Iterator[CheckMessage]:
+def check_shares(examination: Examination) -> Iterator[CheckMessage]:
     """Check whether one share holds over half of the jobs that wait in a queue, for over a minute."""
-    if large := queue_depths().find_large_shares():
+    if large := examination.depths.find_large_shares():
         named = "; ".join(f"{each.share} has {each.jobs} of {each.total} in {each.queue}" for each in large)
         yield Warning(
             f"One share holds over half of the jobs that wait in a queue: {named}.",
@@ -76,7 +77,7 @@ def check_shares(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "lost jobs", "No job is left in a lost worker.")
-def check_lost_jobs(**options: Any) -> Iterator[CheckMessage]:
+def check_lost_jobs(examination: Examination) -> Iterator[CheckMessage]:
     """Check that no job is running in a worker whose lease has ended, because no live worker has taken it over."""
     latest = database_now() - timedelta(seconds=MIN_WAIT_SECONDS)
     workers = Worker.objects.using(database()).filter(is_lease_over(latest))
@@ -90,21 +91,34 @@ def check_lost_jobs(**options: Any) -> Iterator[CheckMessage]:
         )
 
 
-@register("processes", "hooks", "No call of a hook of an extension is owed.")
-def check_hooks(**options: Any) -> Iterator[CheckMessage]:
-    """Check that no call of a hook of an extension is owed that has failed again, or whose app is not installed."""
-    if counts := calling_owed.count_owed_calls():
-        named = ", ".join(f"{hook} (calls that are owed: {count})" for hook, count in sorted(counts.items()))
-        yield Error(
-            f"Hooks of extensions fail, and what they add is missing: {named}.",
-            hint="Read the log after 'Hook failed', and repair the app, or install it again: then they are called. To "
-            "drop these calls, delete the rows of that extension from notifications_owedcall.",
-            obj={"owed": counts},
+class FailingHooks(CoreCheck):
+    """Calls of hooks of extensions are owed that have failed again, or whose app is not installed."""
+
+    id, label = "hook", gettext_lazy("Extension fails")
+    ok = "No call of a hook of an extension is owed."
+    remedy = (
+        "Read the log after 'Hook failed', and repair the app, or install it again: then they are called. To drop "
+        "these calls, delete the rows of that extension from notifications_owedcall."
+    )
+
+    def find(self, examination: Examination) -> Iterator[Finding]:
+        for hook, count in sorted(calling_owed.count_owed_calls().items()):
+            yield Finding(hook, {"count": count})
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        text = ngettext(
+            "%(count)d call fails, and is tried again until the hook works.",
+            "%(count)d calls fail, and are tried again until the hook works.",
+            facts["count"],
         )
+        return text % {"count": facts["count"]}
+
+
+add_check(FailingHooks(), __name__)
 
 
 @register("processes", "old tasks", "No task waits in the tables of django-tasks-db.")
-def check_left_tasks(**options: Any) -> Iterator[CheckMessage]:
+def check_left_tasks(examination: Examination) -> Iterator[CheckMessage]:
     """Check that no task waits in django-tasks-db which the project has enqueued before it had this app's backend.
 
     Its worker runs none any more whose backend in ``TASKS`` is not its own.
@@ -132,7 +146,7 @@ def check_left_tasks(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "duties")
-def check_duties(**options: Any) -> Iterator[CheckMessage]:
+def check_duties(examination: Examination) -> Iterator[CheckMessage]:
     """Check that processes do the duties that one does for all, and list them with when each was last done."""
     ages = read_ages()
     figures = {age.name: None if age.seconds is None else round(age.seconds, 1) for age in ages}
@@ -156,7 +170,7 @@ def _describe_age(age: DutyAge) -> str:
 
 
 @register("processes", "apps", "All apps that have tables, queued jobs or open waits are installed.")
-def check_missing_apps(**options: Any) -> Iterator[CheckMessage]:
+def check_missing_apps(examination: Examination) -> Iterator[CheckMessage]:
     """Check that no app has tables, queued jobs or open waits in the database and is not installed."""
     tables, tasks, waits = find_tables(), find_unknown_tasks(), find_unknown_waits()
     problems = []

@@ -22,7 +22,7 @@ from notifications.jobs.claiming.unserved import claiming_workers
 from notifications.jobs.claiming.waiting_reasons import WaitCounts, describe_depths
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.probe import probe
-from notifications.management.diagnosis.checking import explain, register
+from notifications.management.diagnosis.checking import Examination, explain, register
 from notifications.models import Worker
 from notifications.readiness import builtin_aliases, worker_advice
 from notifications.realtime import doorbell
@@ -36,7 +36,7 @@ MAX_QUEUES_NAMED = 10
 
 
 @register("processes", "doorbell")
-def check_doorbell(**options: Any) -> Iterator[CheckMessage]:
+def check_doorbell(examination: Examination) -> Iterator[CheckMessage]:
     """Check the transport of the doorbell: a channel layer, and PostgreSQL, must deliver a message."""
     transport = doorbell.doorbell.transport
     figures: dict[str, Any] = {"way": transport.name}
@@ -62,7 +62,7 @@ def check_doorbell(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "workers")
-def check_workers(**options: Any) -> Iterator[CheckMessage]:
+def check_workers(examination: Examination) -> Iterator[CheckMessage]:
     """Check that live built-in workers take the jobs that are due, except those of engines."""
     now = database_now()
     live = list(builtin_workers().filter(is_lease_valid(now)).order_by("id"))
@@ -102,7 +102,7 @@ def check_workers(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "outbound")
-def check_outbound(**options: Any) -> Iterator[CheckMessage]:
+def check_outbound(examination: Examination) -> Iterator[CheckMessage]:
     """Check the circuits of outbound calls of live workers, as of the last renewal of their leases."""
     live = Worker.objects.using(database()).filter(is_lease_valid(database_now())).order_by("id")
     overviews = {str(id): json.loads(text) for id, text in live.values_list("id", "outbound") if text}
@@ -124,7 +124,7 @@ def check_outbound(**options: Any) -> Iterator[CheckMessage]:
 
 
 @register("processes", "round trip")
-def check_round_trip(*, timeout: float, **options: Any) -> Iterator[CheckMessage]:
+def check_round_trip(examination: Examination) -> Iterator[CheckMessage]:
     """Enqueue a job that does nothing and wait for its end: by queue, worker, and doorbell in both directions."""
     if not builtin_aliases():
         if not any(map(has_engine, task_backends.settings)):
@@ -141,7 +141,7 @@ def check_round_trip(*, timeout: float, **options: Any) -> Iterator[CheckMessage
     elif queue in paused_queues():
         yield Warning(f"Skipped: the queue {queue} is paused.", hint="See workers above.")
     else:
-        yield measure_round_trip(builtin_aliases()[0], queue, timeout)
+        yield measure_round_trip(builtin_aliases()[0], queue, examination.timeout)
 
 
 def live_claimers() -> Any:

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from django.db import Error
 
 from notifications.management.diagnosis import diagnose
-from notifications.management.diagnosis.checking import Finding
+from notifications.management.diagnosis.checking import Examination, FindingLine
 from notifications.management.diagnosis.database import check_tables
 from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.streams.positions import begin_epoch
@@ -70,7 +70,7 @@ class DoctorCommand(ManagementCommand):
         if failed:
             raise CommandError(f"Checks failed: {', '.join(failed)}.")
 
-    def find(self, options: dict[str, Any]) -> Iterator[Finding]:
+    def find(self, options: dict[str, Any]) -> Iterator[FindingLine]:
         """Run the checks that the options name."""
         if options["live"]:
             if options["origin"] or options["recount"]:
@@ -80,7 +80,7 @@ class DoctorCommand(ManagementCommand):
             self.correct_counts()
         return diagnose(timeout=options["timeout"], page=options["origin"])
 
-    def print_finding(self, finding: Finding) -> None:
+    def print_finding(self, finding: FindingLine) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "error": self.style.ERROR}
         self.stdout.write(f"{finding.state:<7}", style[finding.state], ending="")
         self.stdout.write_line(f"  {finding.check:<10}  {finding.ms:>7.1f} ms  {finding.message}")
@@ -89,7 +89,7 @@ class DoctorCommand(ManagementCommand):
 
     def correct_counts(self) -> None:
         try:
-            for problem in check_tables():
+            for problem in check_tables(Examination()):
                 if problem.level >= ERROR:
                     raise CommandError(f"Nothing was corrected. {problem.msg} {problem.hint}")
             if users := find_wrong_streams():

@@ -4,14 +4,14 @@ from django.contrib.auth.models import Permission
 from django.utils import timezone, translation
 
 from notifications.contrib.operations.alerts import evaluation, texts
-from notifications.contrib.operations.alerts.conditions import Condition
 from notifications.contrib.operations.models import Alert
+from notifications.extension import Finding
 
 
 def test_details_are_in_the_language_of_the_page(db, admin_client):
     """Not in the one in which the alert was stored."""
-    condition = Condition(kind="no_worker", facts={"age": 61, "reasons": {"no_worker": 1}})
-    evaluation.record_conditions([condition], timezone.now())
+    finding = Finding(facts={"age": 61, "reasons": {"no_worker": 1}})
+    evaluation.record_findings([("no_worker", finding)], timezone.now())
     alert = Alert.objects.get()
     with translation.override("de"):
         german = texts.open_alerts()[0].detail
@@ -24,8 +24,8 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
 
 
 def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
-    condition = Condition(kind="no_worker", facts={"age": 61, "reasons": {"no_worker": 1}})
-    evaluation.record_conditions([condition], timezone.now())
+    finding = Finding(facts={"age": 61, "reasons": {"no_worker": 1}})
+    evaluation.record_findings([("no_worker", finding)], timezone.now())
     user = sign_in_staff("view_alert")
     address, link = "/admin/notifications_operations/alert/", "job/?state__exact=queued"
     assert link not in client.get(address).text

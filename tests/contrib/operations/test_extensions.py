@@ -7,22 +7,24 @@ from django.db import connection
 from django.template import Template
 from prometheus_client.core import GaugeMetricFamily
 
-from notifications.contrib.operations import additions
+from notifications import testing
 from notifications.contrib.operations.alerts import texts
 from notifications.contrib.operations.alerts.texts import subject_url
-from notifications.extension import AlertKind, calls, hooks
+from notifications.extension import Check, Extension, Finding, calls, hooks
 from notifications.management import admin_list
 from tests.contrib.operations.test_metrics import read, token  # noqa: F401 (a fixture)
 from tests.extension import faulty
+from tests.support.checks import doctor
 from tests.support.duties import run_duty
+from tests.support.extensions import install
 
 
-class TooManyRecords(AlertKind):
-    kind, label = "records", "Too many records"
-    model, model_label = "notifications.Notification", "Notification"
+class TooManyRecords(Check):
+    id, label = "records", "Too many records"
+    model, remedy = "notifications.Notification", "Delete some."
 
-    def find(self, now):
-        return [("1", {"count": 3})]
+    def find(self, examination):
+        yield Finding("1", {"count": 3})
 
     def describe(self, facts):
         return f"They are {facts['count']}."
@@ -37,27 +39,32 @@ def overview_sections(model_admin, request):
     return [{"template": Template("<h2>Of {{ section.reader }}</h2>"), "reader": request.user}]
 
 
+class Records(Extension):
+    name, label = "notifications.testing", "records"
+
+    def checks(self):
+        return [TooManyRecords()]
+
+
 @pytest.fixture
 def module(transactional_db, monkeypatch):
     """That of an app beside those that are installed."""
-    module = SimpleNamespace(
-        alert_kinds=lambda: [TooManyRecords()], metrics=metrics, overview_sections=overview_sections
-    )
+    module = SimpleNamespace(metrics=metrics, overview_sections=overview_sections)
+    install(monkeypatch, Records("notifications.testing", testing))
     found = {**hooks.find_modules("operations"), "records": module}
     monkeypatch.setattr(hooks, "find_modules", lambda name: found)
-    additions.read_alert_kinds.cache_clear()
-    yield module
-    additions.read_alert_kinds.cache_clear()
+    return module
 
 
-def test_alert_kinds(user, module):
-    """They are evaluated with the others. The page of the row is linked to."""
+def test_a_check_is_asked_by_doctor_and_alerts(user, module, monkeypatch):
+    """With those of the core. The page of the row is linked to."""
+    (found,) = doctor("records")
+    assert (found["state"], found["message"], found["remedy"]) == ("error", "1: They are 3.", "Delete some.")
     run_duty("evaluate alerts")
     (alert,) = texts.open_alerts()
     assert (str(alert), alert.detail) == ("Too many records: 1", "They are 3.")
     assert subject_url(alert, admin_list) == "/admin/notifications/notification/1/change/"
-    del module.alert_kinds
-    additions.read_alert_kinds.cache_clear()
+    monkeypatch.undo()
     assert subject_url(alert, admin_list) == ""
     assert texts.open_alerts()[0].detail == "They are 3."
 
@@ -74,8 +81,9 @@ def test_metrics(client, module):
 @pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None"])
 def test_what_fails_is_left_out(admin_client, module, fault, caplog, monkeypatch):
     monkeypatch.setattr(calls, "_logged_at", {})
-    for name in ("metrics", "alert_kinds", "overview_sections"):
+    for name in ("metrics", "overview_sections"):
         setattr(module, name, faulty.FAULTS.get(fault, faulty.return_none))
+    monkeypatch.setattr(TooManyRecords, "find", faulty.FAULTS.get(fault, faulty.return_none))
     run_duty("evaluate alerts")
     assert not texts.open_alerts()
     assert b"# TYPE notifications_alerts_open" in read(admin_client).content

@@ -38,10 +38,10 @@ def test_one_schedule_that_stands_is_named(
     wait_for_ticks(schedule="poll", job_state="succeeded")
     about_first = Alert.objects.filter(kind="overdue", subject="first")
     wait_until(lambda: about_first.filter(closed_at=None).exists(), what="the alert")
-    (error,) = doctor("schedules")
-    assert error["state"] == "error" and error["figures"] == {"overdue": ["first"]}
-    assert "first (" in error["message"] and "does not return in" in error["message"]
-    assert "has not returned" in error["remedy"]
+    (error,) = doctor("overdue")
+    assert error["state"] == "error" and error["subject"] == "first"
+    assert error["message"].startswith("first: It was due at")
+    assert "does not return in" in error["remedy"] and "has not returned" in error["remedy"]
     last = Tick.objects.filter(schedule="poll").latest("id").id
     wait_until(lambda: Tick.objects.filter(schedule="poll", id__gt=last).exists(), what="a later tick")
     titles = Notification.objects.filter(user=operator, category="alert").values_list("title", flat=True)
@@ -49,7 +49,7 @@ def test_one_schedule_that_stands_is_named(
     assert set(Alert.objects.filter(kind="overdue").values_list("subject", flat=True)) == {"first"}
     never_found.set()
     wait_until(lambda: not about_first.filter(closed_at=None).exists(), what="the end of the alert")
-    assert doctor("schedules")[0]["state"] == "ok"
+    assert doctor("overdue") == [] and doctor("schedules")[0]["state"] == "ok"
 
 
 def test_a_schedule_is_overdue_a_minute_after_it_was_due(schedules, alerts, operator):  # noqa: F811

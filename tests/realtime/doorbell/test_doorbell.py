@@ -64,6 +64,18 @@ def test_rings_within_5_ms_are_combined(calls):
     assert sum(queue for _, _, queue in calls) == 1
 
 
+def test_changes_of_combined_rings_are_merged(transactional_db):
+    """In their order; of a user whose one ring carries nothing, nothing is carried."""
+    calls = []
+    stop = listen(lambda users, queue: calls.append(dict(users)))
+    doorbell._next_dispatch_at = time.monotonic() + 0.5
+    for changes in ({1: ("a",), 2: ("a",)}, {1: ("b",), 3: ("b",)}):
+        doorbell.ring([1, 2, 3], changes=changes)
+    wait_until(lambda: calls)
+    stop()
+    assert calls == [{1: ("a", "b"), 2: (), 3: ()}]
+
+
 def test_failing_callback_does_not_affect_others(calls, caplog):
     """If a callback fails, the error is logged and the other callbacks are called."""
 

@@ -33,9 +33,12 @@ def test_changes_are_carried(postgres_site):
     """One in its ring, and several that are combined; one with too many bytes for NOTIFY only rings."""
     listener = ListenerProcess(postgres_site)
     code = """
+import uuid
 from django.contrib.auth import get_user_model
 from notifications.api import notify
+from notifications.models import Epoch
 postgres.COALESCE_SECONDS = 0.3
+Epoch.objects.get_or_create(id=1, defaults={"value": uuid.uuid4()})  # as the first client does
 users = [get_user_model().objects.create_user(f"user{n}").pk for n in range(4)]
 for user in users[:3]:
     notify(user, "Жанна's 🎉")

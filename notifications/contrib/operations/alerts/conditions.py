@@ -1,4 +1,4 @@
-"""Find what is wrong now, by ``NOTIFICATIONS["ALERTS"]``. Each condition reads a bounded number of rows."""
+"""What is wrong with jobs by ``NOTIFICATIONS["ALERTS"]``. Each check reads a bounded number of rows."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
 from notifications.conf import settings
-from notifications.contrib.operations.additions import read_alert_kinds
-from notifications.contrib.operations.models import Alert, AlertState
+from notifications.contrib.operations.models import AlertState
 from notifications.contrib.operations.running import RunningJobs, read_running
 from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
-from notifications.extension import OwnTask, hooks
-from notifications.jobs import aliases_with_engines, count_owed_calls, stores_jobs, task_backends
-from notifications.management import WaitCounts, queue_depths, read_moment
+from notifications.extension import Check, Finding, OwnTask, hooks
+from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
+from notifications.management import WaitCounts, read_moment
 from notifications.models import Worker
 from notifications.worker import DEADLINE_MARGIN_SECONDS
 
-Kind = Alert.Kind
 #: Seconds after which a due job has waited for a slot: with a free one it is claimed within a second or two.
 BLOCKED_SECONDS = 15.0
 #: The open questions that are counted at most, the oldest.
@@ -60,55 +61,57 @@ def read_limits() -> Limits:
     return Limits(**settings.ALERTS)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Condition:
-    """Something that needs an operator: one kind of alert about one queue, or schedule for example, or "" for all."""
-
-    kind: Any  # a value of alert_kinds()
-    subject: str = ""
-    #: What the text of the alert is made from: see ``texts``.
-    facts: dict[str, Any]
-
-
-def find_conditions(now: datetime, limits: Limits, state: AlertState) -> list[Condition]:
-    """Return what is wrong, at most one condition for each kind and subject."""
-    depths = queue_depths().queues
-    return [
-        *_stalled(now, limits, depths),
-        *_waiting(now, limits, depths),
-        *_failing(now, limits),
-        *_without_worker(now, limits, state, depths),
-        *_lost(now, state),
-        *_unanswered(now, limits),
-        *_with_failing_hook(now),
-        *_of_extensions(now),
-    ]
+def in_words(seconds: float) -> str:
+    """Return a time in whole seconds, minutes or hours."""
+    if seconds < 120:
+        return _("%(count)d s") % {"count": seconds}
+    if seconds < 7200:
+        return _("%(count)d min") % {"count": seconds / 60}
+    return _("%(count)d h") % {"count": seconds / 3600}
 
 
-def _stalled(now: datetime, limits: Limits, depths: list[Any]) -> Iterator[Condition]:
-    """Yield the queues with a job that has run for longer than the limit, in which no job has ended since.
+class JobCheck(Check):
+    """A check of the jobs of each queue. ``jobs`` are the parameters with which the list of jobs shows them."""
 
-    Not those whose jobs are all within their timeouts while no other job waits for a slot: they run long tasks.
+    jobs: dict[str, str]
+    remedy = "See the overview in the admin. Limits are in NOTIFICATIONS['ALERTS']."
+
+
+class Stalled(JobCheck):
+    """A job of a queue has run for longer than the limit, and no job of the queue has ended since.
+
+    Not if all are within their timeouts while no other job waits for a slot: they run long tasks.
     """
-    if limits.stalled is None:
-        return
-    blocked = {depth.name for depth in depths if _is_blocked(depth, now, limits.stalled)}
-    old = {
-        name: (running.count, (now - running.oldest_since).total_seconds())
-        for name, running in read_running().items()
-        if running.oldest_since
-        and (now - running.oldest_since).total_seconds() >= limits.stalled
-        and (name in blocked or _is_overdue(running, now))
-    }
-    # Statistics are of whole minutes: the one in which the time begins is read too.
-    window = timedelta(seconds=limits.stalled)
-    ended = (
-        {figures.queue for figures in reading.read_figures(window, now=now) if figures.ended} if old else ()
-    )
-    for name, (count, age) in old.items():
-        if name not in ended:
-            facts = {"count": count, "age": age, "limit": limits.stalled}
-            yield Condition(kind=Kind.STALLED, subject=name, facts=facts)
+
+    id, label, jobs = "stalled", gettext_lazy("Queue finishes nothing"), {"state__exact": "running"}
+
+    def find(self, examination: Any) -> Iterator[Finding]:
+        now, limit = examination.now, read_limits().stalled
+        if limit is None:
+            return
+        blocked = {depth.name for depth in examination.depths.queues if _is_blocked(depth, now, limit)}
+        old = {
+            name: running
+            for name, running in read_running().items()
+            if running.oldest_since
+            and (now - running.oldest_since).total_seconds() >= limit
+            and (name in blocked or _is_overdue(running, now))
+        }
+        # Statistics are of whole minutes: the one in which the time begins is read too.
+        window = timedelta(seconds=limit)
+        ended = {each.queue for each in reading.read_figures(window, now=now) if each.ended} if old else ()
+        for name, running in old.items():
+            if name not in ended and running.oldest_since:
+                age = (now - running.oldest_since).total_seconds()
+                facts = {"count": running.count, "age": age, "limit": limit}
+                yield Finding(name, facts, since=running.oldest_since)
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        text = ngettext(
+            "%(count)d job runs, for %(age)s.", "%(count)d jobs run, the oldest for %(age)s.", facts["count"]
+        )
+        detail = text % {"count": facts["count"], "age": in_words(facts["age"])}
+        return f"{detail} " + _("None has ended for %(limit)s.") % {"limit": in_words(facts["limit"])}
 
 
 def _is_blocked(depth: Any, now: datetime, limit: float) -> bool:
@@ -126,76 +129,92 @@ def _is_overdue(running: RunningJobs, now: datetime) -> bool:
     return timeout_at is not None and timeout_at < now
 
 
-def _waiting(now: datetime, limits: Limits, depths: list[Any]) -> Iterator[Condition]:
-    if limits.wait is None:
-        return
-    for depth in depths:
-        if depth.is_paused or depth.oldest_since is None:
-            continue
-        waited = (now - depth.oldest_since).total_seconds()
-        if waited >= limits.wait:
-            facts = {
-                "count": depth.due,
-                "is_capped": depth.is_capped,
-                "reasons": WaitCounts.of([depth]),
-                "age": waited,
-                "limit": limits.wait,
-            }
-            yield Condition(kind=Kind.WAIT, subject=depth.name, facts=facts)
+class JobsWaiting(JobCheck):
+    """A due job of a queue that is not paused has waited for longer than the limit."""
+
+    id, label, jobs = "wait", gettext_lazy("Jobs wait too long"), {"state__exact": "queued"}
+
+    def find(self, examination: Any) -> Iterator[Finding]:
+        if (limit := read_limits().wait) is None:
+            return
+        for depth in examination.depths.queues:
+            if depth.is_paused or depth.oldest_since is None:
+                continue
+            age = (examination.now - depth.oldest_since).total_seconds()
+            if age >= limit:
+                facts = {"count": depth.due, "is_capped": depth.is_capped, "age": age, "limit": limit}
+                facts["reasons"] = WaitCounts.of([depth])
+                yield Finding(depth.name, facts, since=depth.oldest_since)
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        text = ngettext(
+            "%(count)s job waits, for %(age)s. The limit is %(limit)s.",
+            "%(count)s jobs wait, the oldest for %(age)s. The limit is %(limit)s.",
+            facts["count"],
+        )
+        count = f"{facts['count']}+" if facts["is_capped"] else str(facts["count"])
+        detail = text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
+        others = WaitCounts(facts["reasons"]).list_reasons()
+        text = _("In the queue: %(reasons)s.") % {"reasons": ", ".join(others)}
+        return f"{detail} {text}" if others else detail
 
 
-def _failing(now: datetime, limits: Limits) -> Iterator[Condition]:
-    """Yield the queues in which too many jobs fail.
+class Failing(JobCheck):
+    """Too many jobs of a queue fail.
 
     Those that send events to webhooks, or call the URLs of requests, do not count, neither failed nor succeeded: they
     fail when servers of others do, of which the owner of the webhook is notified, and could hide that all e-mails in
     their queue fail.
     """
-    if limits.failure_rate is None:
-        return
-    by_queue: dict[str, reading.Figures] = {}
-    for of_task in reading.read_figures(timedelta(seconds=WINDOW_SECONDS), now=now, by_task=True):
-        if not hooks.own_tasks.get(of_task.task, OwnTask()).fails_with_receivers:
-            figures = by_queue.setdefault(of_task.queue, reading.Figures(queue=of_task.queue))
-            figures.succeeded += of_task.succeeded
-            figures.failed += of_task.failed
-    for figures in by_queue.values():
-        rate = figures.failure_rate
-        if figures.failed >= limits.min_failures and rate is not None and rate > limits.failure_rate:
-            facts = {
-                "failed": figures.failed,
-                "ended": figures.succeeded + figures.failed,
-                "window": WINDOW_SECONDS,
-                "limit": limits.failure_rate,
-            }
-            yield Condition(kind=Kind.FAILURES, subject=figures.queue, facts=facts)
+
+    id, label, jobs = "failures", gettext_lazy("Many jobs fail"), {"state__exact": "failed"}
+
+    def find(self, examination: Any) -> Iterator[Finding]:
+        limits = read_limits()
+        if limits.failure_rate is None:
+            return
+        by_queue: dict[str, reading.Figures] = {}
+        window = timedelta(seconds=WINDOW_SECONDS)
+        for of_task in reading.read_figures(window, now=examination.now, by_task=True):
+            if not hooks.own_tasks.get(of_task.task, OwnTask()).fails_with_receivers:
+                figures = by_queue.setdefault(of_task.queue, reading.Figures(queue=of_task.queue))
+                figures.succeeded += of_task.succeeded
+                figures.failed += of_task.failed
+        for figures in by_queue.values():
+            rate, ended = figures.failure_rate, figures.succeeded + figures.failed
+            if figures.failed >= limits.min_failures and rate is not None and rate > limits.failure_rate:
+                facts = {"failed": figures.failed, "ended": ended, "window": WINDOW_SECONDS}
+                yield Finding(figures.queue, {**facts, "limit": limits.failure_rate})
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        return _("%(failed)d of %(ended)d jobs failed within %(window)s. The limit is %(limit)g %%.") % {
+            "failed": facts["failed"],
+            "ended": facts["ended"],
+            "window": in_words(facts["window"]),
+            "limit": 100 * facts["limit"],
+        }
 
 
-def _without_worker(
-    now: datetime, limits: Limits, state: AlertState, depths: list[Any]
-) -> Iterator[Condition]:
-    """Yield that no worker is alive. Where engines run all jobs, jobs that wait too long show the same."""
-    if limits.no_worker is None or state.no_worker_since is None or not _needs_worker():
-        return
-    absent = (now - state.no_worker_since).total_seconds()
-    if absent >= limits.no_worker:
-        yield Condition(kind=Kind.NO_WORKER, facts={"age": absent, "reasons": WaitCounts.of(depths)})
+class NoWorker(JobCheck):
+    """No worker is alive, which ``doctor`` says beside ``workers``.
 
+    Where engines run all jobs, jobs that wait too long show the same.
+    """
 
-def _of_extensions(now: datetime) -> Iterator[Condition]:
-    for kind in read_alert_kinds().values():
-        for subject, facts in kind.find(now):
-            yield Condition(kind=kind.kind, subject=subject, facts=facts)
+    id, label, jobs = "no_worker", gettext_lazy("No worker"), {"state__exact": "queued"}
 
+    def find(self, examination: Any) -> Iterator[Finding]:
+        limit, since = read_limits().no_worker, AlertState.read().no_worker_since
+        if limit is None or since is None or not examination.is_for_alerts or not _needs_worker():
+            return
+        absent = (examination.now - since).total_seconds()
+        if absent >= limit:
+            facts = {"age": absent, "reasons": WaitCounts.of(examination.depths.queues)}
+            yield Finding("", facts, since=since)
 
-def _lost(now: datetime, state: AlertState) -> Iterator[Condition]:
-    if state.lease_lost_at and (now - state.lease_lost_at).total_seconds() < WINDOW_SECONDS:
-        yield Condition(kind=Kind.LEASE, facts={"worker": state.lost_worker})
-
-
-def _with_failing_hook(now: datetime) -> Iterator[Condition]:
-    for hook, count in count_owed_calls().items():
-        yield Condition(kind=Kind.HOOK, subject=hook, facts={"count": count})
+    def describe(self, facts: dict[str, Any]) -> str:
+        detail = _("No worker has been alive for %(age)s.") % {"age": in_words(facts["age"])}
+        return f"{detail} {WaitCounts(facts['reasons']).describe()}."
 
 
 def has_live_worker(now: datetime) -> bool:
@@ -210,14 +229,48 @@ def _needs_worker() -> bool:
     return any(stores_jobs(alias) and alias not in with_engines for alias in task_backends.settings)
 
 
-def _unanswered(now: datetime, limits: Limits) -> Iterator[Condition]:
-    if limits.question is None or not has_questions():
-        return
-    count, is_capped, since = read_questions()
-    age = (now - since).total_seconds() if since else 0.0
-    if since and age >= limits.question:
-        facts = {"count": count, "is_capped": is_capped, "age": age, "limit": limits.question}
-        yield Condition(kind=Kind.QUESTION, facts=facts)
+class WorkerLost(JobCheck):
+    """The lease of a worker was lost, a few minutes ago at most."""
+
+    id, label, jobs = "lease", gettext_lazy("Worker lost"), {"created": "hour"}
+
+    def find(self, examination: Any) -> Iterator[Finding]:
+        state = AlertState.read()
+        lost_at = state.lease_lost_at
+        if lost_at and (examination.now - lost_at).total_seconds() < WINDOW_SECONDS:
+            yield Finding("", {"worker": state.lost_worker}, since=lost_at)
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        text = _("%(worker)s ended, or was suspended, without releasing its jobs. They are run again.")
+        return text % {"worker": facts["worker"]}
+
+
+class Unanswered(JobCheck):
+    """A question is open for longer than the limit."""
+
+    id, label, jobs = "question", gettext_lazy("Question unanswered"), {"state__exact": "waiting"}
+
+    def find(self, examination: Any) -> Iterator[Finding]:
+        if (limit := read_limits().question) is None or not has_questions():
+            return
+        count, is_capped, since = read_questions()
+        age = (examination.now - since).total_seconds() if since else 0.0
+        if since and age >= limit:
+            facts = {"count": count, "is_capped": is_capped, "age": age, "limit": limit}
+            yield Finding("", facts, since=since)
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        text = ngettext(
+            "%(count)s question is open, for %(age)s. The limit is %(limit)s.",
+            "%(count)s questions are open, the oldest for %(age)s. The limit is %(limit)s.",
+            facts["count"],
+        )
+        count = f"{facts['count']}+" if facts["is_capped"] else str(facts["count"])
+        return text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
+
+
+#: In the order in which ``doctor`` asks them.
+JOB_CHECKS = (Stalled(), JobsWaiting(), Failing(), NoWorker(), WorkerLost(), Unanswered())
 
 
 def has_questions() -> bool:

@@ -15,10 +15,11 @@ from django.utils import translation
 from notifications import times
 from notifications.conf import settings
 from notifications.contrib.operations.alerts import conditions
-from notifications.contrib.operations.alerts.conditions import Condition
-from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, describe
+from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, AlertState
-from notifications.db import database, database_now, retrying_atomic
+from notifications.db import database, retrying_atomic
+from notifications.extension import Finding
+from notifications.management import Examination
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -37,11 +38,16 @@ def evaluate(previous: datetime | None = None) -> None:
     ``previous`` is when any process did so last. Raises ``django.db.Error``, and ``ImproperlyConfigured`` for a wrong
     limit.
     """
-    limits = conditions.read_limits()
-    now = database_now()
-    state = _update_state(now, previous)
-    found = conditions.find_conditions(now, limits, state)
-    record_conditions(found, now)
+    conditions.read_limits()
+    examination = Examination(is_for_alerts=True)
+    _update_state(examination.now, previous)
+    found = [
+        (id, finding)
+        for id, check in Examination.alert_checks().items()
+        for finding in check.find(examination)
+        if isinstance(finding, Finding)
+    ]
+    record_findings(found, examination.now)
     delete_old_alerts(times.now() - settings.RETENTION)
 
 
@@ -53,8 +59,8 @@ def record_lost_workers(change: str, workers: Sequence[Any], tx: RecordedTransac
     return ()
 
 
-def _update_state(now: datetime, previous: datetime | None) -> AlertState:
-    """Return the state, with since when no worker is alive. It is written only when that changes."""
+def _update_state(now: datetime, previous: datetime | None) -> None:
+    """Store since when no worker is alive, when that changes."""
     rows = AlertState.objects.using(database())
     state = rows.filter(id=1).first()
     if state is None:
@@ -65,26 +71,28 @@ def _update_state(now: datetime, previous: datetime | None) -> AlertState:
     since = None if conditions.has_live_worker(now) else absent_since
     if since != state.no_worker_since:
         retrying_atomic(lambda: rows.filter(id=1).update(no_worker_since=since))
-        state.no_worker_since = since
-    return state
 
 
-def record_conditions(found: Iterable[Condition], now: datetime) -> None:
-    """Open an alert for each new condition, and close those whose condition has been absent long enough.
+def record_findings(found: Iterable[tuple[str, Finding]], now: datetime) -> None:
+    """Open an alert for each new finding of a check (id), and close those that have been absent long enough.
 
     Any number of processes may call this at the same time. Details are stored and logged in ``LANGUAGE_CODE``.
     """
     with translation.override(django_settings.LANGUAGE_CODE):
-        conditions = {(str(condition.kind), condition.subject): condition for condition in found}
+        findings = {(kind, finding.subject[:200]): finding for kind, finding in found}
         rows = Alert.objects.using(database()).filter(closed_at__isnull=True).order_by("id")[:MAX_OPEN_ALERTS]
         open_alerts = {(alert.kind, alert.subject): alert for alert in rows}
-        for key in conditions.keys() & open_alerts.keys():
-            _update(open_alerts[key], conditions[key], now)
-        new = [condition for key, condition in conditions.items() if key not in open_alerts]
-        for condition in new[: MAX_OPEN_ALERTS - len(open_alerts)]:
-            _open(condition, now)
+        for key in findings.keys() & open_alerts.keys():
+            _update(open_alerts[key], findings[key], now)
+        new = [
+            Alert(kind=kind, subject=subject)
+            for kind, subject in findings
+            if (kind, subject) not in open_alerts
+        ]
+        for alert in new[: MAX_OPEN_ALERTS - len(open_alerts)]:
+            _open(alert, findings[alert.kind, alert.subject], now)
         for key, alert in open_alerts.items():
-            if key not in conditions and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
+            if key not in findings and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
                 _close(alert, now)
 
 
@@ -102,19 +110,15 @@ def delete_old_alerts(before: datetime) -> None:
         retrying_atomic(lambda: rows.filter(id__in=old).delete())
 
 
-def _update(alert: Alert, condition: Condition, now: datetime) -> None:
+def _update(alert: Alert, finding: Finding, now: datetime) -> None:
     rows = Alert.objects.using(database()).filter(id=alert.id, closed_at__isnull=True)
-    retrying_atomic(lambda: rows.update(seen_at=now, **_texts(condition)))
+    retrying_atomic(lambda: rows.update(seen_at=now, **_texts(alert.kind, finding)))
 
 
-def _open(condition: Condition, now: datetime) -> None:
-    alert = Alert(
-        kind=condition.kind,
-        subject=condition.subject[:200],
-        opened_at=now,
-        seen_at=now,
-        **_texts(condition),
-    )
+def _open(alert: Alert, finding: Finding, now: datetime) -> None:
+    alert.opened_at = alert.seen_at = now
+    for name, text in _texts(alert.kind, finding).items():
+        setattr(alert, name, text)
 
     def write() -> None:
         alert.pk = None
@@ -127,9 +131,9 @@ def _open(condition: Condition, now: datetime) -> None:
     logger.error("Alert opened: %s. %s", alert, alert.detail)
 
 
-def _texts(condition: Condition) -> dict[str, str]:
-    detail = describe(condition.kind, condition.facts)
-    return {"facts": json.dumps(condition.facts), "detail": detail[:500]}
+def _texts(kind: str, finding: Finding) -> dict[str, str]:
+    detail = finding.msg or Examination.alert_checks()[kind].describe(finding.obj)
+    return {"facts": json.dumps(finding.obj), "detail": detail[:500]}
 
 
 def _close(alert: Alert, now: datetime) -> None:

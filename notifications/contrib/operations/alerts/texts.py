@@ -1,4 +1,4 @@
-"""What alerts say: their details, from the facts that are stored with each, and the notifications of operators."""
+"""What is said of alerts: their details, the page of what each is about, and the notifications of operators."""
 
 from __future__ import annotations
 
@@ -11,38 +11,33 @@ from urllib.parse import urlencode
 
 from django.apps import apps
 from django.contrib.admin.utils import quote
+from django.core.checks import CheckMessage, Info
 from django.db.models import Model
+from django.utils import translation
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.contrib.operations.additions import read_alert_kinds
+from notifications.contrib.operations.alerts.conditions import JOB_CHECKS, in_words, read_limits
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.db import database
-from notifications.extension import Topic
+from notifications.extension import Check, Topic
 from notifications.inbox import ALERTS, active_users
-from notifications.management import WaitCounts, admin_list
+from notifications.management import Examination, admin_list
 from notifications.models import Job
 
-Kind = Alert.Kind
 #: Jobs are counted by the minute.
 MINUTE = timedelta(minutes=1)
 #: The alerts that are open at once at most, of the queues and schedules of a project.
 MAX_OPEN_ALERTS = 100
 PREFIX, OPEN = "alert:", "open"
+#: Open alerts that ``doctor`` names.
+MAX_ALERTS_NAMED = 5
 #: The permission of operators, and the users who are notified at most.
 PERMISSION = "notifications_operations.receive_alerts"
 MAX_RECIPIENTS = 1_000
-#: The parameters of the list of jobs with which it shows what an alert of a kind is about.
-_JOBS: dict[Any, dict[str, str]] = {
-    Kind.STALLED: {"state__exact": "running"},
-    Kind.WAIT: {"state__exact": "queued"},
-    Kind.FAILURES: {"state__exact": "failed"},
-    Kind.NO_WORKER: {"state__exact": "queued"},
-    Kind.LEASE: {"created": "hour"},
-    Kind.QUESTION: {"state__exact": "waiting"},
-    Kind.HOOK: {},
-}
+#: The parameters of the list of jobs for alerts of the core, which are about no queue.
+JOBS_OF_HOOKS: dict[str, str] = {}
 
 
 def open_alerts() -> list[Alert]:
@@ -54,14 +49,33 @@ def open_alerts() -> list[Alert]:
     return alerts
 
 
-def find_alert_topics(announced: Collection[str]) -> Iterator[Topic]:
-    """Yield the open alerts, and those of which users were last notified that they are open."""
-    found = {_key(alert): alert for alert in open_alerts()}
-    for key, alert in found.items():
-        yield Topic(key=key, state=OPEN, read_readers=read_recipients, describe=partial(_describe, alert))
-    for key in announced:
-        if key.startswith(PREFIX) and key not in found:
-            yield Topic(key=key, state="", read_readers=read_recipients, describe=partial(_describe_end, key))
+class OpenAlerts(Check):
+    """Says which alerts are open, and notifies operators of them."""
+
+    id = "alerts"
+
+    def find(self, examination: Any) -> Iterator[CheckMessage]:
+        if read_limits().interval is None:
+            yield Info("Off: NOTIFICATIONS['ALERTS'] has no interval.")
+            return
+        with translation.override("en"):  # as all output of commands
+            named = ", ".join(map(str, open_alerts()[:MAX_ALERTS_NAMED]))
+        yield Info(f"Open: {named}." if named else "No alert is open.")
+
+    def topics(self, announced: Collection[str]) -> Iterator[Topic]:
+        """Yield the open alerts, and those of which users were last notified that they are open."""
+        found = {_key(alert): alert for alert in open_alerts()}
+        for key, alert in found.items():
+            yield Topic(key=key, state=OPEN, read_readers=read_recipients, describe=partial(_describe, alert))
+        for key in announced:
+            if key.startswith(PREFIX) and key not in found:
+                yield Topic(
+                    key=key, state="", read_readers=read_recipients, describe=partial(_describe_end, key)
+                )
+
+
+def make_checks() -> list[Check]:
+    return [*JOB_CHECKS, OpenAlerts()]
 
 
 def read_recipients() -> list[Any]:
@@ -75,94 +89,9 @@ def read_recipients() -> list[Any]:
 
 def detail_of(alert: Alert) -> str:
     """Return the detail of an alert, the stored one if another version, or an app that is gone, knows its facts."""
+    check = Examination.alert_checks().get(alert.kind)
     facts = json.loads(alert.facts)
-    is_known = alert.kind in _DESCRIPTIONS or alert.kind in read_alert_kinds()
-    return describe(alert.kind, facts) if facts and is_known else alert.detail
-
-
-def describe(kind: str, facts: dict[str, Any]) -> str:
-    if kind in read_alert_kinds():
-        return read_alert_kinds()[kind].describe(facts)
-    return _DESCRIPTIONS[kind](facts)
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in whole seconds, minutes or hours."""
-    if seconds < 120:
-        return _("%(count)d s") % {"count": seconds}
-    if seconds < 7200:
-        return _("%(count)d min") % {"count": seconds / 60}
-    return _("%(count)d h") % {"count": seconds / 3600}
-
-
-def _describe_stalled(facts: dict[str, Any]) -> str:
-    text = ngettext(
-        "%(count)d job runs, for %(age)s.", "%(count)d jobs run, the oldest for %(age)s.", facts["count"]
-    )
-    detail = text % {"count": facts["count"], "age": in_words(facts["age"])}
-    return f"{detail} " + _("None has ended for %(limit)s.") % {"limit": in_words(facts["limit"])}
-
-
-def _describe_wait(facts: dict[str, Any]) -> str:
-    text = ngettext(
-        "%(count)s job waits, for %(age)s. The limit is %(limit)s.",
-        "%(count)s jobs wait, the oldest for %(age)s. The limit is %(limit)s.",
-        facts["count"],
-    )
-    count = f"{facts['count']}+" if facts["is_capped"] else str(facts["count"])
-    detail = text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
-    others = WaitCounts(facts["reasons"]).list_reasons()
-    text = _("In the queue: %(reasons)s.") % {"reasons": ", ".join(others)}
-    return f"{detail} {text}" if others else detail
-
-
-def _describe_failures(facts: dict[str, Any]) -> str:
-    return _("%(failed)d of %(ended)d jobs failed within %(window)s. The limit is %(limit)g %%.") % {
-        "failed": facts["failed"],
-        "ended": facts["ended"],
-        "window": in_words(facts["window"]),
-        "limit": 100 * facts["limit"],
-    }
-
-
-def _describe_no_worker(facts: dict[str, Any]) -> str:
-    detail = _("No worker has been alive for %(age)s.") % {"age": in_words(facts["age"])}
-    return f"{detail} {WaitCounts(facts['reasons']).describe()}."
-
-
-def _describe_lost(facts: dict[str, Any]) -> str:
-    text = _("%(worker)s ended, or was suspended, without releasing its jobs. They are run again.")
-    return text % {"worker": facts["worker"]}
-
-
-def _describe_unanswered(facts: dict[str, Any]) -> str:
-    text = ngettext(
-        "%(count)s question is open, for %(age)s. The limit is %(limit)s.",
-        "%(count)s questions are open, the oldest for %(age)s. The limit is %(limit)s.",
-        facts["count"],
-    )
-    count = f"{facts['count']}+" if facts["is_capped"] else str(facts["count"])
-    return text % {"count": count, "age": in_words(facts["age"]), "limit": in_words(facts["limit"])}
-
-
-def _describe_failing_hook(facts: dict[str, Any]) -> str:
-    text = ngettext(
-        "%(count)d call fails, and is tried again until the hook works.",
-        "%(count)d calls fail, and are tried again until the hook works.",
-        facts["count"],
-    )
-    return text % {"count": facts["count"]}
-
-
-_DESCRIPTIONS: dict[Any, Callable[[dict[str, Any]], str]] = {
-    Kind.STALLED: _describe_stalled,
-    Kind.WAIT: _describe_wait,
-    Kind.FAILURES: _describe_failures,
-    Kind.NO_WORKER: _describe_no_worker,
-    Kind.LEASE: _describe_lost,
-    Kind.QUESTION: _describe_unanswered,
-    Kind.HOOK: _describe_failing_hook,
-}
+    return check.describe(facts) if facts and check else alert.detail
 
 
 def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
@@ -170,16 +99,17 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
 
     ``find_list`` returns the address of the list of a model, "" if there is none.
     """
-    if kind := read_alert_kinds().get(alert.kind):
-        rows_url = find_list(apps.get_model(kind.model))
+    check = Examination.alert_checks().get(alert.kind)
+    if check and check.model:
+        rows_url = find_list(apps.get_model(check.model))
         return f"{rows_url}{quote(alert.subject)}/change/" if rows_url else ""
-    if alert.kind not in _JOBS:  # that of an app that is not installed any more
+    if check is None:  # that of an app that is not installed any more
         return ""
-    jobs_url = find_list(Job)
-    is_of_queue = alert.subject and alert.kind != Kind.HOOK
-    parameters = _JOBS[alert.kind] | ({"queue_name": alert.subject} if is_of_queue else {})
+    jobs_url, parameters = find_list(Job), getattr(check, "jobs", None)
+    is_of_queue = alert.subject and parameters is not None
+    parameters = (parameters or JOBS_OF_HOOKS) | ({"queue_name": alert.subject} if is_of_queue else {})
     parameters |= {"deliveries": "shown"}  # which alerts count too
-    if alert.kind == Kind.FAILURES:  # those that it counted at its begin, and later ones
+    if alert.kind == "failures":  # those that it counted at its begin, and later ones
         window = timedelta(seconds=json.loads(alert.facts).get("window", 0))
         parameters["finished_from"] = f"{times.as_utc(alert.opened_at) - window - MINUTE:%Y-%m-%dT%H:%MZ}"
     return f"{jobs_url}?{urlencode(parameters)}" if jobs_url else ""
@@ -191,8 +121,9 @@ def _key(alert: Alert) -> str:
 
 def _describe(alert: Alert, before: str) -> dict[str, Any]:
     subject = subject_url(alert, admin_list)
-    kind = read_alert_kinds().get(alert.kind)
-    label = str(kind.model_label) if kind else _("Jobs")
+    check = Examination.alert_checks().get(alert.kind)
+    model = apps.get_model(check.model) if check and check.model else None
+    label = capfirst(model._meta.verbose_name) if model else _("Jobs")
     return {
         "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
         "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),

@@ -8,21 +8,20 @@ from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
 from notifications.contrib.operations.alerts import evaluation
-from notifications.contrib.operations.alerts.evaluation import Condition
 from notifications.contrib.operations.models import Alert, AlertState
-from notifications.extension import Upkeep, Where
+from notifications.extension import Finding, Upkeep, Where
 from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
 from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.threads import run_in_threads
 
-STALLED = Condition(kind="stalled", subject="mail", facts={"count": 1, "age": 400, "limit": 300})
+STALLED = "stalled", Finding("mail", {"count": 1, "age": 400, "limit": 300})
 DETAIL = "1 job runs, for 6 min. None has ended for 5 min."
 
 
-def record(*conditions, seconds=0.0):
-    evaluation.record_conditions(conditions, timezone.now() + timedelta(seconds=seconds))
+def record(*findings, seconds=0.0):
+    evaluation.record_findings(findings, timezone.now() + timedelta(seconds=seconds))
     Announcer().run_round()
 
 
@@ -105,9 +104,7 @@ def test_number_of_open_alerts_is_bounded(alerts, monkeypatch, operator):
     for _ in range(2):
         record(
             *(
-                Condition(
-                    kind="no_worker", subject=str(number), facts={"age": 61, "reasons": {"no_worker": 1}}
-                )
+                ("no_worker", Finding(str(number), {"age": 61, "reasons": {"no_worker": 1}}))
                 for number in range(5)
             )
         )
@@ -127,13 +124,16 @@ def test_old_alerts_are_deleted(alerts):
 
 
 def test_doctor(alerts):
-    """An open alert is an error with its text; without one the check is ok."""
-    assert doctor("alerts")[0]["state"] == "ok"
+    """What an alert would be about is an error with the same text, at once; that alerts are open is said too."""
+    assert doctor("alerts")[0]["message"] == "No alert is open."
     alerts.limit(wait=0.000001)
     tasks.noop.enqueue()
+    (found,) = doctor("wait")
+    assert found["state"] == "error" and found["message"].startswith("default: 1 job waits, for ")
+    assert found["subject"] == "default" and found["figures"]["count"] == 1 and found["since"]
+    assert "NOTIFICATIONS['ALERTS']" in found["remedy"]
     alerts.evaluate()
-    (found,) = doctor("alerts")
-    assert found["state"] == "error" and "Jobs wait too long: default." in found["message"]
+    assert doctor("alerts")[0]["message"] == "Open: Jobs wait too long: default."
 
 
 def test_all_alerts_off(alerts, operator):
