@@ -387,6 +387,7 @@ def forgotten_log(monkeypatch):
     logged_at = {}
     for name, value in (("_logged_at", logged_at), ("_counts", {})):
         monkeypatch.setattr(f"notifications.db.unavailable.{name}", value)
+    monkeypatch.setattr("notifications.extension.calls._logged_at", {})
     return logged_at
 
 
