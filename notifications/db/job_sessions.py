@@ -37,7 +37,7 @@ R = TypeVar("R")
 #: A statement that sets nothing in its session, unless it calls a function that does.
 _DATA = re.compile(
     r"\s*(/\*.*?\*/\s*)?\(*(SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE|BEGIN|START|COMMIT|ROLLBACK|SAVEPOINT|"
-    r"RELEASE|EXPLAIN|TRUNCATE|LOCK|COPY|NOTIFY)\b",
+    r"RELEASE|EXPLAIN|TRUNCATE|LOCK|COPY|NOTIFY|SET\s+(LOCAL|TRANSACTION))\b",
     re.I | re.S,
 )
 #: Functions that do.
@@ -255,7 +255,8 @@ def attributes_of(raw: Any) -> tuple[Any, ...]:
 def _note_statement(
     execute: Callable[..., R], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> R:
-    if not (isinstance(sql, str) and _DATA.match(sql)) or ";" in sql.rstrip("; \n") or _SETTERS.search(sql):
+    is_data = isinstance(sql, str) and _DATA.match(sql) and ";" not in sql.rstrip("; \n")
+    if not _thread.is_app_call and not (is_data and not _SETTERS.search(sql)):
         _keep(context["connection"])
     return execute(sql, params, many, context)
 
