@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import django
+from django.conf import global_settings
 from django.utils.translation import gettext_lazy as _
 
 from asyncsite import first_page
@@ -36,6 +37,7 @@ INSTALLED_APPS = [
     "notifications.contrib.broadcasts",
     "notifications.contrib.engines",
     "notifications.contrib.deliveries",
+    "notifications.contrib.files",
     "notifications.contrib.operations",
     "notifications.contrib.output",
     "notifications.contrib.questions",
@@ -124,6 +126,14 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "static"  # not in var/, which a proxy of another user cannot read
+STORAGES = {
+    **global_settings.STORAGES,
+    # What jobs make for their owners. Nothing serves it but notifications.contrib.files.
+    "notifications_files": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": VAR_DIR / "files"},
+    },
+}
 
 TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
 

@@ -73,6 +73,8 @@ class Application:
         if scope["type"] != "websocket":
             self.hub.current_hub()  # starts numbering the rows that other processes left unnumbered
             waiting_requests.remember_server_task()
+            if daphne:
+                send = daphne_server.with_backpressure(send)
             bounded = partial(request_limits.call_bounded, self.django_application)
             return await overload.call_or_refuse(bounded, scope, receive, send)
         path = path_below_root(scope).removeprefix("/")

@@ -25,6 +25,7 @@ from asyncsite.settings import (
     LANGUAGES,
     NOTIFICATIONS,
     SECURE_CSP,
+    STORAGES,
     TASKS,
 )
 
@@ -55,6 +56,7 @@ if path := os.environ.get("TEST_GATE"):
     from tests.support.gate import add_gate
 
     add_gate(path)
+    STORAGES["notifications_files"]["OPTIONS"]["location"] = f"{path}-files"
 
 if path := os.environ.get("TEST_SPANS"):
     from tests.support.span_file import write_spans

@@ -163,6 +163,7 @@ THREADS_STARTED = listed(
     contrib/celery/worker
     contrib/engines/findings
     contrib/engines/wakeups
+    contrib/files/removing
     contrib/operations/admin/overview/page
     contrib/rates/calls
     contrib/webhooks/handlers
@@ -199,6 +200,9 @@ CLOCKS = listed(
     contrib/deliveries/preferences
     contrib/deliveries/quiet_hours
     contrib/deliveries/sending
+    contrib/files/pages
+    contrib/files/removing
+    contrib/files/views
     contrib/operations/admin/overview/history
     contrib/operations/alerts/conditions
     contrib/operations/periods
@@ -357,8 +361,8 @@ BROAD = listed(
     [
         pytest.param(names_a_vendor, ("db/",), VENDORS, 6, id="a vendor"),
         pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 13, id="the database is away"),
-        pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 29, id="a thread"),
-        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 67, id="the clock"),
+        pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 30, id="a thread"),
+        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 75, id="the clock"),
         pytest.param(catches_broadly, ("nowhere",), BROAD, 159, id="a broad catch"),
     ],
 )

@@ -138,6 +138,7 @@ LATE_IMPORTS = {
     "asgi.py": (6, "Projects import it before Django is set up."),
     "checks.py": (1, "Each command would import the worker otherwise."),
     "contrib/engines/checks.py": (2, "Each command would import the worker otherwise."),
+    "contrib/files/apps.py": (1, "Django imports it before the models are loaded."),
     "contrib/output/testing.py": (2, BEFORE_MODELS),
     "contrib/rates/__init__.py": (1, "aiohttp, which processes without outbound calls do without."),
     "contrib/rates/api.py": (1, BEFORE_MODELS),

@@ -19,6 +19,7 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.context import current_execution as current_execution
+    from notifications.context import running_step as running_step
     from notifications.db.signal_queue import SignalQueue as SignalQueue
     from notifications.db.supervised import SupervisedThread as SupervisedThread
     from notifications.db.thread_connections import check_connections as check_connections
@@ -36,7 +37,7 @@ else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.context": "current_execution",
+            "notifications.context": "current_execution running_step",
             "notifications.db.signal_queue": "SignalQueue",
             "notifications.db.supervised": "SupervisedThread",
             "notifications.db.thread_connections": "check_connections",

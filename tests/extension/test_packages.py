@@ -9,7 +9,7 @@ MISSING = "import sys\nsys.modules |= dict.fromkeys(['cronsim', 'standardwebhook
 OTHER_APPS = [
     f"notifications.contrib.{name}"
     for name in (
-        *("broadcasts", "celery", "deliveries", "engines", "operations", "output"),
+        *("broadcasts", "celery", "deliveries", "engines", "files", "operations", "output"),
         *("questions", "rates", "slack", "steps"),
     )
 ]

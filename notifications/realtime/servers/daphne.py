@@ -42,6 +42,49 @@ def with_server_root_path(scope: dict[str, Any], server: Any) -> dict[str, Any]:
     return {**scope, "root_path": server.root_path}
 
 
+class ResponseFlow:
+    """Whether the client has read what was written of a response: Twisted calls it, as an ``IPushProducer``."""
+
+    def __init__(self) -> None:
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+
+    def pauseProducing(self) -> None:
+        self.may_write.clear()
+
+    def resumeProducing(self) -> None:
+        self.may_write.set()
+
+    def stopProducing(self) -> None:
+        self.may_write.set()
+
+
+def with_backpressure(send: Any) -> Any:
+    """Return the ``send`` of an HTTP request, whose responses of a known length are written as the client reads them.
+
+    Daphne keeps in memory what a client has not read: all of a download that its server reads faster. Streams without a
+    length, such as those of events, are not changed.
+    """
+    (request,) = send.args
+    flow: ResponseFlow | None = None
+
+    async def send_slowly(message: dict[str, Any]) -> None:
+        nonlocal flow
+        if message["type"] == "http.response.start":
+            has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            if has_length and request.channel:
+                flow = ResponseFlow()
+                request.registerProducer(flow, True)
+        elif flow and request.channel and not message.get("more_body", False):
+            request.unregisterProducer()
+            flow = None
+        await send(message)
+        if flow:
+            await flow.may_write.wait()
+
+    return send_slowly
+
+
 def use_bounded_protocols() -> None:
     """Limit requests and frames for every application that Daphne serves in this process."""
     try:

@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "notifications.contrib.engines",
     "notifications.contrib.deliveries",
     "notifications.contrib.operations",
+    "notifications.contrib.files",
     "notifications.contrib.output",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",

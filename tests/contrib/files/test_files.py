@@ -1,0 +1,217 @@
+"""Files that jobs make: stored with the outcome, kept as long as their jobs, and removed with them."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from notifications.contrib.files import result_file
+from notifications.contrib.files.models import ResultFile, StoredObject
+from notifications.inbox import read_message_rows
+from notifications.jobs import retry
+from notifications.models import Attempt, Job, Notification, Wait
+from notifications.testing import run_jobs
+from tests.contrib.files import file_tasks
+from tests.jobs.conftest import until_state
+
+pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+
+
+def names():
+    return list(ResultFile.objects.order_by("name").values_list("name", flat=True))
+
+
+class TestStoring:
+    def test_a_file_of_a_job(self, user, stored):
+        file_tasks.export.using(owner=user).enqueue()
+        run_jobs()
+        [file] = ResultFile.objects.all()
+        assert stored() == ["0,größe 0\r\n1,größe 1\r\n"]
+        assert (file.name, file.size, file.content_type) == (
+            "orders.csv",
+            len(stored()[0].encode()),
+            "text/csv",
+        )
+        assert file.user_id == user.pk and file.job == Job.objects.get().pk
+        assert timedelta(days=29) < file.expires_at - timezone.now() <= timedelta(days=30)
+
+    def test_its_notification_offers_it(self, user):
+        file_tasks.export.using(owner=user).enqueue()
+        run_jobs()
+        [shown] = read_message_rows(Notification.objects.all())
+        assert [(action.label, action.href) for action in shown.actions()] == [
+            ("Download", f"/notifications/files/{ResultFile.objects.get().pk}/")
+        ]
+
+    def test_the_notification_of_several_leads_to_them(self, user):
+        """Wherever the link of the job leads."""
+        result = file_tasks.export_several.using(owner=user, url="/reports/7/").enqueue(["a.txt", "b.txt"])
+        run_jobs()
+        [shown] = read_message_rows(Notification.objects.all())
+        assert [(action.label, action.href) for action in shown.actions()] == [
+            ("Show files", f"/notifications/jobs/{result.id}/")
+        ]
+
+    @pytest.mark.urls("tests.core_urls")
+    def test_without_the_urls_it_has_no_button(self, user, settings):
+        settings.ROOT_URLCONF = "django.contrib.auth.urls"
+        file_tasks.export.using(owner=user).enqueue()
+        run_jobs()
+        assert names() == ["orders.csv"] and "actions" not in Notification.objects.get().data
+
+    def test_several(self, user, stored, remove):
+        file_tasks.export_several.using(owner=user).enqueue(["a.txt", "b.txt", "a.txt"])
+        run_jobs()
+        assert names() == ["a.txt", "b.txt"]
+        remove()
+        assert stored() == ["1", "2"]  # the later one of each name
+
+    def test_async(self, user, stored):
+        file_tasks.aexport.using(owner=user).enqueue()
+        run_jobs()
+        assert names() == ["chunks.txt"] and stored() == ["chunk 0\nchunk 1\nchunk 2\n"]
+
+    def test_of_a_retried_job_the_last_attempt_counts(self, user, stored, remove):
+        file_tasks.fail.using(owner=user).enqueue(1)
+        run_jobs()
+        assert names() == ["2 orders.csv"]
+        remove()
+        assert stored() == ["attempt 2"]
+
+    def test_a_job_that_fails_has_none(self, user, stored, remove):
+        file_tasks.fail.using(owner=user).enqueue(2)
+        run_jobs()
+        assert Job.objects.get().state == "failed" and names() == []
+        remove()
+        assert stored() == [] and not StoredObject.objects.exists()
+
+    def test_an_error_in_the_block_leaves_none(self, user, stored):
+        file_tasks.break_off.using(owner=user).enqueue()
+        run_jobs()
+        assert Job.objects.get().state == "succeeded"
+        assert names() == [] and stored() == []
+
+    @pytest.mark.parametrize("name", ["", "a/b", "a\\b", "..", "a\nb", "fdp.\u202eexe", "x" * 151, 7])
+    def test_bad_names(self, user, name):
+        file_tasks.export_several.using(owner=user).enqueue([name])
+        run_jobs()
+        assert Job.objects.get().state == "failed" and not StoredObject.objects.exists()
+
+    @pytest.mark.parametrize(
+        "name", ["Größe 2\u202f024 «x».csv", "\u0645\u06cc\u200c\u0631.csv", 'a;"b".csv']
+    )
+    def test_names_of_people(self, user, name):
+        file_tasks.export_several.using(owner=user).enqueue([name])
+        run_jobs()
+        assert names() == [name]
+
+    @pytest.mark.parametrize(
+        ("name", "content_type"),
+        [
+            ("a.csv", "text/csv"),
+            ("a.csv.gz", "application/gzip"),
+            ("a.tar.xz", "application/x-xz"),
+            ("a.unknown", "application/octet-stream"),
+        ],
+    )
+    def test_content_types_of_endings(self, user, name, content_type):
+        file_tasks.export_several.using(owner=user).enqueue([name])
+        run_jobs()
+        assert ResultFile.objects.get().content_type == content_type
+
+    @pytest.mark.parametrize("content_type", ["text", "text/csv\r\nX-Header: 1", "text/csv; größe=1", "/"])
+    def test_content_types_that_are_no_header(self, user, content_type):
+        file_tasks.export.using(owner=user).enqueue(content_type=content_type)
+        run_jobs()
+        assert Job.objects.get().state == "failed" and not StoredObject.objects.exists()
+
+    @pytest.mark.parametrize("task", [file_tasks.export, file_tasks.make_sparse])
+    def test_a_file_that_is_too_large(self, user, configure, stored, task):
+        configure(max_bytes=10)
+        task.using(owner=user).enqueue(11)
+        run_jobs()
+        assert Job.objects.get().state == "failed" and stored() == []
+
+    def test_files_of_attempts_before_count_for_no_limit(self, user):
+        file_tasks.make_many.using(owner=user).enqueue(51)
+        run_jobs()
+        assert Job.objects.get().state == "succeeded" and len(names()) == 51
+
+    def test_too_many(self, user):
+        file_tasks.make_many.using(owner=user).enqueue(101)
+        run_jobs()
+        assert Job.objects.get().state == "failed" and not names()
+
+    def test_no_folder_of_a_job_stays(self, user, storage_path, remove):
+        file_tasks.export_several.using(owner=user).enqueue(["a.txt"])
+        file_tasks.export_several.using(owner=user).enqueue(["b.txt"])
+        run_jobs()
+        assert len({path.parent for path in storage_path.rglob("*.txt")}) == 1
+
+    def test_outside_of_a_job(self):
+        with pytest.raises(RuntimeError, match="made by a running job"), result_file("a.txt"):
+            pass
+
+    def test_inside_a_transaction(self, user, worker):
+        """Rolled back, it would leave an object of which nothing knows."""
+        result = file_tasks.make_in_transaction.using(owner=user).enqueue()
+        until_state(result, "failed")
+        assert "result_file() was called inside a transaction" in Attempt.objects.get().traceback
+        assert not StoredObject.objects.exists()
+
+    def test_on_the_event_loop(self, user):
+        """Before the file is written, which may take hours."""
+        result = file_tasks.make_on_loop.using(owner=user).enqueue()
+        run_jobs()
+        job = Job.objects.get(id=result.id)
+        assert job.state == "failed" and "SynchronousOnlyOperation" in Attempt.objects.get().traceback
+        assert job.progress_message == ""
+
+
+class TestSteps:
+    """A step that has returned is not called again, so its file is that of later executions."""
+
+    @pytest.fixture(autouse=True)
+    def forget(self):
+        file_tasks.made.clear()
+
+    def test_it_is_kept_until_the_job_is_retried_by_hand(self, user, stored, remove):
+        result = file_tasks.in_steps.using(owner=user).enqueue("once")
+        run_jobs()
+        remove()
+        assert Job.objects.get().state == "failed" and names() == [] and stored() == ["1"]
+        assert retry([result.id])
+        run_jobs()
+        assert names() == ["after.txt", "step.txt"] and file_tasks.made.count("step.txt") == 1
+        remove()
+        assert stored() == ["1", "after"]
+
+    def test_it_is_kept_through_a_pause(self, user, stored, remove):
+        file_tasks.pause_after_step.using(owner=user).enqueue()
+        run_jobs()
+        assert Job.objects.get().state == "waiting"
+        remove()
+        assert stored() == ["1"]
+        Wait.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+        run_jobs()
+        assert names() == ["after.txt", "before.txt", "step.txt"]
+        remove()
+        assert stored() == ["1", "after", "before"]
+
+    def test_it_is_not_kept_if_the_job_is_retried_from_its_start(self, user, stored, remove):
+        result = file_tasks.in_steps.using(owner=user).enqueue("once")
+        run_jobs()
+        assert retry([result.id], from_start=True)
+        remove()
+        assert stored() == []
+        run_jobs()
+        assert names() == ["after.txt", "step.txt"] and file_tasks.made.count("step.txt") == 2
+
+    def test_of_a_step_that_is_called_again_the_last_call_counts(self, user, stored, remove):
+        result = file_tasks.break_off_step.using(owner=user).enqueue()
+        run_jobs()
+        assert retry([result.id])
+        run_jobs()
+        assert names() == ["2.txt"]
+        remove()
+        assert stored() == ["2"]
