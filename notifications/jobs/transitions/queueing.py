@@ -168,12 +168,16 @@ def queue_due_jobs() -> float | None:
     """Have scheduled jobs that are due join the queue, as many as one transaction changes: one chunk.
 
     Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
+
+    On PostgreSQL the commit does not wait for the disk, as that of a claim. What a crash of the server takes back is
+    scheduled as before, and due: its claim, which was committed later, is taken back too.
     """
     seconds, has_many = _read_schedule()
     if seconds != 0:
         return seconds
     others = _due_of_other_shares() if has_many and time.monotonic() >= _next_read_at else []
-    return 0.0 if fair_atomic(lambda: _queue_due_jobs(others)) else LOCKED_PAUSE_SECONDS
+    moved = fair_atomic(lambda: _queue_due_jobs(others), is_durable=False)
+    return 0.0 if moved else LOCKED_PAUSE_SECONDS
 
 
 def _read_schedule() -> tuple[float | None, bool]:
