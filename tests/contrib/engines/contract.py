@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from notifications.contrib.engines import wakeups
 from tests.support.driver import driver
 from tests.support.waiting import wait_until
 
@@ -114,6 +115,16 @@ class EngineContract:
         ids = project.call("enqueue", task="noop", delay=1.5) + project.call("enqueue", task="noop", count=2)
         ended(project, ids)
         assert datetime.fromisoformat(project.call("starts", ids=ids)[0]) >= due
+
+    def test_job_for_later_wakes_a_process_when_it_is_due(self, project):
+        """Its message is sent when it joins the queue: a search for what waits sends one only after 2 s."""
+
+        def begins_before_the_search():
+            (id,) = project.call("enqueue", task="noop", delay=0.3)
+            ended(project, [id])
+            return project.call("seconds_late", id=id) < wakeups.MIN_WAIT_SECONDS
+
+        wait_until(begins_before_the_search, what="a job to begin without a search", timeout=60)
 
     def test_queued_job_is_cancelled_and_retried(self, project):
         """A cancellation that reached the engine does not keep a later retry from running."""
