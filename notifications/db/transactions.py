@@ -123,7 +123,8 @@ def retrying_atomic(
     deferred transaction (Django's default) that reads first fails at its first write instead of waiting for the lock.
     Inside a caller's transaction, a test case for example, it is a savepoint. Else modules of tasks that it needs are
     imported between two tries. PostgreSQL ends it, and frees its locks, when the process sends no statement for
-    ``idle_seconds``. ``is_durable`` is that of ``execute_one()``. ``db`` is ``connection()``. Raises ``django.db.OperationalError`` when the database stays busy.
+    ``idle_seconds``. ``is_durable`` is that of ``execute_one()``, ``db`` is ``connection()``.
+    Raises ``django.db.OperationalError`` when the database stays busy.
     """
     db = db or connection()
     nested = in_callers_transaction(db)
