@@ -233,7 +233,6 @@ CLOCKS = listed(
     streams/retention
     streams/snoozing
     testing/inline
-    times
     upkeep
     worker/claim_loop
     worker/lease
@@ -286,7 +285,6 @@ BROAD = listed(
     http/acceptance
     http/access
     http/authentication
-    http/health_views
     http/idempotency
     jobs/backend
     jobs/declaring/own_tasks
@@ -360,8 +358,8 @@ BROAD = listed(
         pytest.param(names_a_vendor, ("db/",), VENDORS, 6, id="a vendor"),
         pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 13, id="the database is away"),
         pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 29, id="a thread"),
-        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 68, id="the clock"),
-        pytest.param(catches_broadly, ("nowhere",), BROAD, 161, id="a broad catch"),
+        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 67, id="the clock"),
+        pytest.param(catches_broadly, ("nowhere",), BROAD, 159, id="a broad catch"),
     ],
 )
 def test_a_worry_stays_at_home(is_place, homes, others, limit):
@@ -369,5 +367,8 @@ def test_a_worry_stays_at_home(is_place, homes, others, limit):
     outside = (
         {name: number for name, number in found.items() if not name.startswith(homes)} if homes else found
     )
-    assert sorted(outside) == sorted(others), "Call what the home offers, or take the module from the list."
+    assert not set(outside) - others, "Call what the home offers."
+    # Of the long lists some branches take modules away at the same time.
+    if others in (VENDORS, DATABASE_AWAY):
+        assert not others - set(outside), "Take the module from the list."
     assert sum(outside.values()) <= limit

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from notifications.db.clock import database_now_sql as database_now_sql
     from notifications.db.clock import is_lease_valid as is_lease_valid
     from notifications.db.job_sessions import app_sync_to_async as app_sync_to_async
+    from notifications.db.keyset import read_ids as read_ids
     from notifications.db.project_code import catching as catching
     from notifications.db.transactions import chunks as chunks
     from notifications.db.transactions import connection as connection
@@ -53,6 +54,7 @@ else:
             "notifications.db.adapters": "user_from_db user_keys_of user_to_db",
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
+            "notifications.db.keyset": "read_ids",
             "notifications.db.job_sessions": "app_sync_to_async",
             "notifications.db.project_code": "catching",
             "notifications.db.transactions": (

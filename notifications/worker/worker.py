@@ -97,7 +97,6 @@ class JobWorker:
             queues=queues,
             concurrency=concurrency,
             load=lambda: self.state.executions.count_slots(),
-            held=lambda: self.state.held.count_by_hook(),
             on_request=self._on_request if self.takes_requests else None,
         )
         self.state = state = WorkerState(

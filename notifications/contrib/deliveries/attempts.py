@@ -298,16 +298,13 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError``, ``DeliveryError`` and ``outages.ChannelSuspended``.
     """
-    for record in (
-        partial(record_by_channel, opened.channel, opened.message),
-        partial(_record_outage, opened),
-    ):
-        is_suspended = retry_while_unavailable(partial(record, error))
+    is_suspended = retry_while_unavailable(partial(_record_of_channel, opened, error))
     return retry_while_unavailable(partial(_record, opened, error, is_suspended))
 
 
-def _record_outage(opened: Opened, error: Exception | None) -> bool:
-    """Store whether the server has answered. Return whether its channel is suspended now."""
+def _record_of_channel(opened: Opened, error: Exception | None) -> bool:
+    """Store what a channel learns, and whether its server has answered. Return whether it is suspended now."""
+    record_by_channel(opened.channel, opened.message, error)
     if opened.channel.server and error is not None and is_timeout(error):
         return outages.add_timeout(opened.channel.name)
     if error is None or not is_of_making(error):

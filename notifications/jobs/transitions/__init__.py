@@ -7,7 +7,6 @@ limiting, limit_openings  change no state: queued jobs that wait for the limits 
 running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches
 trial                   whether the database takes an outcome, which is not recorded
-unrecorded_outcomes     outcomes that a hook holds up, stored with their jobs
 notify_functions        calls ``notify`` functions before that transaction
 waiting                 to waiting, and back to queued
 reaping                 running jobs of lost workers

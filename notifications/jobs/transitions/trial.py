@@ -14,10 +14,10 @@ class _Undone(Exception):
     """Rolls the transaction back that was a trial."""
 
 
-def try_to_record(group: Sequence[Outcome], *, is_alone: bool = True) -> None:
-    """Raise what the database, or a hook, says of these outcomes. They are not recorded."""
+def try_to_record(group: Sequence[Outcome]) -> None:
+    """Raise what the database says of these outcomes. They are not recorded."""
     with suppress(_Undone):
-        record_outcomes(group, run=_write_and_undo, is_alone=is_alone)
+        record_outcomes(group, run=_write_and_undo)
 
 
 def _write_and_undo(write: Callable[[], bool]) -> bool:
