@@ -183,16 +183,16 @@ def queue_due_jobs() -> float | None:
 
 
 def _read_schedule() -> tuple[float | None, bool]:
-    """Return the seconds until the next scheduled job is due, at least 0, and whether more are than one chunk has."""
-    due_at = f"SELECT due_at {_SCHEDULED} ORDER BY due_at, id LIMIT 1"
+    """Return the seconds until the next scheduled job is due, at least 0, and whether more are due than one chunk has."""
+    now, param = database_now_sql()
+    first = f"SELECT due_at {_SCHEDULED} ORDER BY due_at, id LIMIT 1"
+    more = f"SELECT 1 {_SCHEDULED} AND due_at <= {now} ORDER BY due_at, id LIMIT 1 OFFSET {max_rows()}"
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT ({due_at}), ({due_at} OFFSET {max_rows()}), {now_column()}")
-        first, last, now = cursor.fetchone()
-    if (first_at := read_moment(first)) is None:
+        cursor.execute(f"SELECT ({first}), ({more}), {now_column()}", [param])
+        first_at, has_more, moment = cursor.fetchone()
+    if (due_at := read_moment(first_at)) is None:
         return None, False
-    moment = now_from_column(now)
-    last_at = read_moment(last)
-    return max(0.0, (first_at - moment).total_seconds()), last_at is not None and last_at <= moment
+    return max(0.0, (due_at - now_from_column(moment)).total_seconds()), has_more is not None
 
 
 def _due_of_other_shares() -> list[Any]:
