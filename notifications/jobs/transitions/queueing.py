@@ -183,7 +183,7 @@ def queue_due_jobs() -> float | None:
 
 
 def _read_schedule() -> tuple[float | None, bool]:
-    """Return the seconds until the next scheduled job is due, at least 0, and whether more are due than one chunk has."""
+    """Return the seconds until the next scheduled job is due, and whether more are due than one chunk has."""
     now, param = database_now_sql()
     first = f"SELECT due_at {_SCHEDULED} ORDER BY due_at, id LIMIT 1"
     more = f"SELECT 1 {_SCHEDULED} AND due_at <= {now} ORDER BY due_at, id LIMIT 1 OFFSET {max_rows()}"
