@@ -66,12 +66,6 @@ def starts(ids):
     return [found[UUID(id)].started_at.isoformat() for id in ids]
 
 
-def seconds_late(id):
-    """Return how long after its ``run_after`` a job was started."""
-    job = Job.objects.get(id=UUID(id))
-    return (job.started_at - job.run_after).total_seconds()
-
-
 def enqueue_end_of_process(neighbors):
     """Enqueue a job that ends its process, and others beside it, in one transaction; return the ids in this order."""
     with transaction.atomic():
