@@ -18,7 +18,7 @@ from bench.database import execute, prepare, users  # noqa: F401
 #: Seconds from the call until what is scheduled is due.
 LEAD_SECONDS = 1.5
 #: Seconds between two single jobs of a kind, and after which a round has failed.
-INTERVAL_SECONDS, GIVE_UP_SECONDS = 0.1, 60.0
+INTERVAL_SECONDS, GIVE_UP_SECONDS = 0.25, 60.0
 #: Single jobs between those of a flood.
 AMID_JOBS = 4
 TOMORROW_SECONDS = 86_400.0

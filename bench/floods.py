@@ -3,7 +3,8 @@
 ``python -m bench.floods [--jobs 10000] [--singles 100] [--slots 4] [--workers 1 2] [--floods due retries …]
 [--databases SQLite PostgreSQL]``
 
-Single jobs are enqueued, and others fall due, every 100 ms from the moment of the flood on. The floods:
+Single jobs are enqueued, and others fall due, every 250 ms from the moment of the flood on: fewer than a third of four
+slots runs, so that none waits for others of its owner. The floods:
 
 ``idle``     none: single jobs that are due in 20 ms, one after the other
 ``due``      jobs of 50 ms of one owner, which are due at once

@@ -111,7 +111,11 @@ def _has_autocommit(db: BaseDatabaseWrapper) -> bool:
 
 
 def retrying_atomic(
-    work: Callable[[], T], *, idle_seconds: int = 10, db: BaseDatabaseWrapper | None = None
+    work: Callable[[], T],
+    *,
+    idle_seconds: int = 10,
+    is_durable: bool = True,
+    db: BaseDatabaseWrapper | None = None,
 ) -> T:
     """Run ``work`` in one short transaction of the app's own, and again from the start if the database was busy.
 
@@ -119,16 +123,16 @@ def retrying_atomic(
     deferred transaction (Django's default) that reads first fails at its first write instead of waiting for the lock.
     Inside a caller's transaction, a test case for example, it is a savepoint. Else modules of tasks that it needs are
     imported between two tries. PostgreSQL ends it, and frees its locks, when the process sends no statement for
-    ``idle_seconds``. ``db`` is ``connection()``. Raises ``django.db.OperationalError`` when the database stays busy.
+    ``idle_seconds``. ``is_durable`` is that of ``execute_one()``, ``db`` is ``connection()``.
+    Raises ``django.db.OperationalError`` when the database stays busy.
     """
     db = db or connection()
     nested = in_callers_transaction(db)
 
     def run() -> T:
         with transaction.atomic(using=db.alias):
-            begin = (
-                None if nested else dialect_of(db).begin(db, [ISOLATION, IDLE_TIMEOUT.format(idle_seconds)])
-            )
+            first = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds), *([] if is_durable else [NOT_DURABLE])]
+            begin = None if nested else dialect_of(db).begin(db, first)
             started = time.monotonic()
             try:
                 imports.thread.may_repeat |= not nested
@@ -209,17 +213,17 @@ def execute_many(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[t
         return found
 
 
-def fair_atomic(work: Callable[[], T], *, more_follows: bool = False) -> T:
+def fair_atomic(work: Callable[[], T], *, more_follows: bool = False, is_durable: bool = True) -> T:
     """Run one transaction of a bulk write by ``retrying_atomic``; return what ``work`` returns.
 
     If that is true, or with ``more_follows``, another transaction follows. SQLite's lock is then left free for as long
     as it was held, at most ``MAX_PAUSE_SECONDS``: the lock is unfair, and a process that writes back to back leaves
     others 4 writes a second. The next call on this thread waits for the end of that time, so that what it writes is
-    prepared meanwhile.
+    prepared meanwhile. ``is_durable`` is that of ``execute_one()``.
     """
     db = connection()
     if not dialect_of(db).has_one_writer or in_callers_transaction(db):
-        return retrying_atomic(work, db=db)
+        return retrying_atomic(work, is_durable=is_durable, db=db)
     if (pause := lock_time.free_until - time.monotonic()) > 0:
         time.sleep(pause)
     before = lock_time.seconds

@@ -40,7 +40,7 @@ from notifications.conf import settings
 from notifications.db import bulk
 from notifications.db.adapters import user_to_db
 from notifications.db.insertion import Computed, insert_one
-from notifications.db.transactions import connection, database
+from notifications.db.transactions import connection, database, dialect
 from notifications.exceptions import JobRateExceeded, TooManyJobs
 from notifications.jobs import turns
 from notifications.models import Job
@@ -53,9 +53,10 @@ MAX_JOBS_READ = 1_000
 _IS_WITHIN_LIMIT = (
     "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 LIMIT 1 OFFSET %s) IS NULL"
 )
-#: True if no more jobs were queued since the second parameter than the third one says.
+#: True if no more jobs were queued since the second parameter than the third one says. By statistics from when no job
+#: was active SQLite would read all active jobs of the user.
 _HAS_FEW_SINCE = (
-    "(SELECT 1 FROM notifications_job WHERE user_id = %s AND seq = 0 AND queued_at >= %s LIMIT 1 OFFSET %s) "
+    "(SELECT 1 FROM notifications_job{} WHERE user_id = %s AND seq = 0 AND queued_at >= %s LIMIT 1 OFFSET %s) "
     "IS NULL"
 )
 _COUNT = (
@@ -123,7 +124,8 @@ def _insert(job: Job, turn: Computed | None) -> None:
         count, since = counted
         if (places := limit - 1 - count) < 0:
             return False
-        condition = _HAS_FEW_SINCE + rate_condition
+        by_index = dialect().by_index("notifications_job_active")
+        condition = _HAS_FEW_SINCE.format(by_index) + rate_condition
         params = [
             *(user_to_db(user), times.to_db(since, connection()), min(places, MAX_JOBS_READ)),
             *rate_params,

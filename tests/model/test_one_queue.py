@@ -117,21 +117,16 @@ class OneQueue(RuleBasedStateMachine):
 
     @rule()
     def queue_a_chunk(self):
-        """Those that join are due, of each share the longest, and each share that has one due is among them."""
+        """Those that join are due, of each share in a queue the longest, and as many shares as one chunk has."""
         due = {number for number, (at, _) in self.scheduled.items() if at <= clock.now()}
         before = self.read_scheduled()
         assert queue_due_jobs() == 0 if due else queue_due_jobs() != 0
         moved = [number for number in self.by_due_time(before - self.read_scheduled()) if number]
         assert set(moved) <= due and bool(moved) == bool(due)
         levels = {
-            (values["share"], values["priority"]): [
-                number
-                for number in self.by_due_time(due)
-                if self.level_of(number) == (values["share"], values["priority"])
-            ]
-            for _, values in self.scheduled.values()
+            level: [number for number in self.by_due_time(due) if self.level_of(number) == level]
+            for level in map(self.level_of, self.scheduled)
         }
-        assert len(levels) <= 2 * CHUNK
         for level, numbers in levels.items():
             taken = [number for number in moved if self.level_of(number) == level]
             assert taken == numbers[: len(taken)], "A job joined before one of its share that was due before."
@@ -148,7 +143,7 @@ class OneQueue(RuleBasedStateMachine):
 
     def level_of(self, number):
         values = self.scheduled[number][1]
-        return values["share"], values["priority"]
+        return values["share"], values["queue"], values["priority"]
 
     def by_due_time(self, numbers):
         return sorted(numbers, key=lambda number: (self.scheduled[number][0], self.ids[number]))

@@ -229,6 +229,7 @@ NIGHTLY = {
         "data/test_crowd.py::*",
         "data/test_plans.py::test_pruning_does_not_sort[*",
         "data/test_plans_of_claims.py::*",
+        "data/test_plans_of_many_jobs.py::*",
         "data/test_plans_of_operators.py::*",
         "data/test_two_hundred.py::*",
         "db/test_schema.py::test_a_process_on_a_changed_database[processes]",

@@ -50,6 +50,8 @@ READ_PAUSE_FACTOR = 4
 
 #: When they are read again (monotonic).
 _next_read_at = 0.0
+#: What takes turns with others: a share in one queue, executor and priority.
+_SHARE = "backend, queue_name, executor, priority, share_name"
 _SCHEDULED = "FROM notifications_job WHERE state = 'queued' AND due_at IS NOT NULL"
 
 
@@ -168,51 +170,55 @@ def queue_due_jobs() -> float | None:
     """Have scheduled jobs that are due join the queue, as many as one transaction changes: one chunk.
 
     Returns the seconds until the next one is due, 0 if there may be more of them now. None: no job is scheduled.
+
+    On PostgreSQL the commit does not wait for the disk, as that of a claim. What a crash of the server takes back is
+    scheduled as before, and due: its claim, which was committed later, is taken back too.
     """
     seconds, has_many = _read_schedule()
     if seconds != 0:
         return seconds
     others = _due_of_other_shares() if has_many and time.monotonic() >= _next_read_at else []
-    return 0.0 if fair_atomic(lambda: _queue_due_jobs(others)) else LOCKED_PAUSE_SECONDS
+    moved = fair_atomic(lambda: _queue_due_jobs(others), is_durable=False)
+    return 0.0 if moved else LOCKED_PAUSE_SECONDS
 
 
 def _read_schedule() -> tuple[float | None, bool]:
-    """Return the seconds until the next scheduled job is due, at least 0, and whether more are than one chunk has."""
-    due_at = f"SELECT due_at {_SCHEDULED} ORDER BY due_at, id LIMIT 1"
+    """Return the seconds until the next scheduled job is due, and whether more are due than one chunk has."""
+    now, param = database_now_sql()
+    first = f"SELECT due_at {_SCHEDULED} ORDER BY due_at, id LIMIT 1"
+    more = f"SELECT 1 {_SCHEDULED} AND due_at <= {now} ORDER BY due_at, id LIMIT 1 OFFSET {max_rows()}"
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT ({due_at}), ({due_at} OFFSET {max_rows()}), {now_column()}")
-        first, last, now = cursor.fetchone()
-    if (first_at := read_moment(first)) is None:
+        cursor.execute(f"SELECT ({first}), ({more}), {now_column()}", [param])
+        first_at, has_more, moment = cursor.fetchone()
+    if (due_at := read_moment(first_at)) is None:
         return None, False
-    moment = now_from_column(now)
-    last_at = read_moment(last)
-    return max(0.0, (first_at - moment).total_seconds()), last_at is not None and last_at <= moment
+    return max(0.0, (due_at - now_from_column(moment)).total_seconds()), has_more is not None
 
 
 def _due_of_other_shares() -> list[Any]:
-    """Return the ids of due jobs of other shares and priorities than those that are due longest, at most one chunk.
+    """Return the ids of due jobs of other shares than those that are due longest, at most one chunk.
 
-    The first of each share, then the second of each. Without them a job would wait until all that were due before it
-    have joined the queue: those of 10,000 of one owner take 2.5 s on SQLite.
+    The first of each share in each queue, executor and priority, then the second of each. Without them a job would
+    wait until all that were due before it have joined the queue: those of 10,000 of one owner take 2.5 s on SQLite.
     """
     global _next_read_at
     began = time.monotonic()
     now, param = database_now_sql()
-    due = f"SELECT id, due_at, priority, share_name {_SCHEDULED} AND due_at <= {now}"
+    due = f"SELECT id, due_at, {_SHARE} {_SCHEDULED} AND due_at <= {now}"
     has_newer = (
         f"(SELECT true {_SCHEDULED} AND due_at <= {now} ORDER BY due_at LIMIT 1 OFFSET {MAX_OLDEST_DUE})"
     )
     newest = f"{due} AND {has_newer} ORDER BY due_at DESC, id DESC LIMIT {MAX_NEWEST_DUE}"
     sql = f"""
-        WITH first AS (SELECT share_name, priority FROM ({due} ORDER BY due_at, id LIMIT {max_rows()}) AS chunk),
+        WITH first AS (SELECT {_SHARE} FROM ({due} ORDER BY due_at, id LIMIT {max_rows()}) AS chunk),
         others AS (
             SELECT * FROM ({due} ORDER BY due_at, id LIMIT {MAX_OLDEST_DUE}) AS oldest
-            WHERE (share_name, priority) NOT IN (SELECT share_name, priority FROM first)
+            WHERE ({_SHARE}) NOT IN (SELECT {_SHARE} FROM first)
             UNION ALL SELECT * FROM ({newest}) AS newest
-            WHERE (share_name, priority) NOT IN (SELECT share_name, priority FROM first)
+            WHERE ({_SHARE}) NOT IN (SELECT {_SHARE} FROM first)
         )
         SELECT id FROM (
-            SELECT id, due_at, row_number() OVER (PARTITION BY share_name, priority ORDER BY due_at, id) AS place
+            SELECT id, due_at, row_number() OVER (PARTITION BY {_SHARE} ORDER BY due_at, id) AS place
             FROM others
         ) AS placed ORDER BY place, due_at LIMIT {max_rows()}
     """

@@ -11,6 +11,8 @@ from tests.support.waiting import wait_until
 
 #: Seconds for which a broker or the database is away.
 AWAY_SECONDS = 3.0
+#: For so long a job waits before a message for it is sent that does not follow a commit.
+SEARCH_SECONDS = 2.0
 #: That is longer than the time after which messages for waiting jobs are a minute apart.
 MINUTE_SECONDS = 62.0
 
@@ -109,11 +111,18 @@ class EngineContract:
         assert project.call("retry", id=id) == [id]
         wait_until(lambda: ended(project, [id])[0]["attempt"] == 2, what="the second attempt")
 
-    def test_job_for_later_waits(self, project):
-        due = datetime.now(UTC) + timedelta(seconds=1.5)
-        ids = project.call("enqueue", task="noop", delay=1.5) + project.call("enqueue", task="noop", count=2)
-        ended(project, ids)
-        assert datetime.fromisoformat(project.call("starts", ids=ids)[0]) >= due
+    def test_job_for_later_wakes_a_process_when_it_is_due(self, project):
+        """Not before, and not only when a search for what waits sends a message."""
+
+        def begins_before_the_search():
+            due = datetime.now(UTC) + timedelta(seconds=0.5)
+            ids = [project.call("enqueue", task="noop", **delay)[0] for delay in ({"delay": 0.5}, {})]
+            ended(project, ids)
+            late = datetime.fromisoformat(project.call("starts", ids=ids)[0]) - due
+            assert late >= timedelta(0)
+            return late < timedelta(seconds=SEARCH_SECONDS)
+
+        wait_until(begins_before_the_search, what="a job to begin without a search", timeout=60)
 
     def test_queued_job_is_cancelled_and_retried(self, project):
         """A cancellation that reached the engine does not keep a later retry from running."""

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.jobs.transitions import claims
+from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.management import pause_queue
 from notifications.models import Job
 from notifications.signals import rung
@@ -129,9 +130,14 @@ def test_concurrent_claims_share_no_job(live_worker):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("max_attempts", [1, 2])
-def test_the_last_attempt_is_claimed_durably(live_worker, max_attempts):
-    """The commit of another one does not wait for the disk: PostgreSQL may lose it in a crash, and queue the job."""
+@pytest.mark.parametrize(
+    ("change", "commit"), [("last attempt", "on"), ("attempt", "off"), ("join the queue", "off")]
+)
+def test_the_last_attempt_is_claimed_durably(live_worker, change, commit):
+    """The commit of another one does not wait for the disk: PostgreSQL may lose it in a crash, and queue the job.
+
+    Nor does that of a scheduled job that is due: it is scheduled again, and due.
+    """
     if connection.vendor != "postgresql":
         pytest.skip("SQLite commits each transaction in the same way.")
     with connection.cursor() as cursor:
@@ -144,9 +150,13 @@ def test_the_last_attempt_is_claimed_durably(live_worker, max_attempts):
         )
         try:
             result = tasks.noop.enqueue()
-            Job.objects.filter(id=result.id).update(max_attempts=max_attempts)
-            assert len(claim_rows(live_worker(), 1)) == 1
+            Job.objects.filter(id=result.id).update(max_attempts=1 if change == "last attempt" else 2)
+            if change == "join the queue":
+                Job.objects.update(due_at=timezone.now())
+                assert queue_due_jobs() == 0
+            else:
+                assert len(claim_rows(live_worker(), 1)) == 1
             cursor.execute("SELECT current_setting('tests.commit'), current_setting('synchronous_commit')")
-            assert cursor.fetchone() == ({1: "on", 2: "off"}[max_attempts], "on")
+            assert cursor.fetchone() == (commit, "on")
         finally:
             cursor.execute("DROP FUNCTION note() CASCADE")

@@ -75,6 +75,8 @@ def test_jobs_join_in_chunks(people, monkeypatch):
     """Those first that are due longest; each chunk behind what its share has in the queue."""
     monkeypatch.setattr(conditional_updates, "MAX_ROWS_POSTGRESQL", 100)
     ids = schedule(people[0], 250)
+    first, ids = ids[200:], [*ids[200:], *ids[:200]]
+    Job.objects.filter(id__in=first).update(due_at=timezone.now() + MINUTE / 2)
     clock.advance(61)
     sizes = []
     while queue_due_jobs() == 0:
@@ -116,16 +118,20 @@ def test_what_has_just_become_due_does_not_wait_for_a_flood(people):
 
 @pytest.mark.parametrize("newer", [0, 300], ids=["one flood", "two floods"])
 def test_what_is_due_amid_a_flood_does_not_wait_for_it(people, newer):
-    """All are due at once. The first chunk has jobs of each share, wherever they stand."""
+    """All are due at once. The first chunk has jobs of each share, wherever they stand, and of each of its rows."""
     schedule(people[0], 300)
     ids = schedule(people[1], 2)
-    urgent = schedule(people[0], priority=1)
+    elsewhere = [
+        *schedule(people[0], priority=1),
+        *schedule(people[0], queue_name="reports"),
+        *schedule(people[0], task=tasks.noop_sync),
+    ]
     schedule(people[0], 300)
     schedule(task=tasks.noop_sync, count=newer)
     Job.objects.update(due_at=timezone.now())
     assert queue_due_jobs() == 0
     moved = {str(id) for id in Job.objects.filter(due_at=None).values_list("id", flat=True)}
-    assert moved & {*ids} and {*urgent} <= moved
+    assert moved & {*ids} and {*elsewhere} <= moved
     assert queue_due_jobs() == 0
     assert not Job.objects.filter(id__in=ids, due_at__isnull=False).exists()
     assert Job.objects.filter(due_at__isnull=False).count() > 100
