@@ -30,7 +30,7 @@ from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, progress_of
-from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
+from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued, store_own_act
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
 from notifications.states import DONE, sql_list
@@ -168,6 +168,8 @@ def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = F
         )
         if changed:
             ended.append(wait)
+    for wait in ended:
+        store_own_act([wait.job], wait.ended_by_id, now)
     update_waiting_jobs({wait.job for wait in ended}, now)
     (streams.number if defer_numbering else number)(_close(ended, now))
 
