@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
+from uuid import UUID
 
 from notifications import streams, times
 from notifications.conf import settings
 from notifications.db import sqlstates
-from notifications.db.transactions import fair_atomic, retrying_atomic
-from notifications.extension import Duty, Where, hooks
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, fair_atomic, retrying_atomic
+from notifications.extension import Duty, Subjects, Where, hooks
 from notifications.extension.installed import list_apps
-from notifications.jobs import announcing
+from notifications.jobs import announcing, calling_owed
 from notifications.jobs.transitions import (
     batch_completion,
     expiring,
@@ -27,8 +27,8 @@ from notifications.jobs.transitions import (
     waiting,
 )
 from notifications.streams import snoozing
-from notifications.streams.marking_all import continue_marking, pending_condition
-from notifications.streams.retention import Pruning
+from notifications.streams.marking_all import continue_marking, find_pending, pending_condition
+from notifications.streams.retention import PruneStep, Pruning
 from notifications.upkeep import Upkeep
 from notifications.worker.lease import find_dead_neighbors
 
@@ -36,42 +36,41 @@ logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two prunings, and from the start of a process to its first one.
 PRUNE_INTERVAL_SECONDS, FIRST_PRUNE_DELAY_SECONDS = 3600.0, 60.0
+#: Batches that one call of a duty ends.
+MAX_BATCHES_AT_ONCE = 50
 #: Seconds between two searches for waiting jobs that have nothing to wait for.
 WAIT_CHECK_INTERVAL_SECONDS = 60.0
 
 
-class _Search:
-    """One search after the other, each in chunks: a chunk takes the position of the last one, and returns the next."""
-
-    def __init__(self, search: Callable[[Any], Any]) -> None:
-        self._search = search
-        self._after: Any = None
-
-    def run_chunk(self) -> bool:
-        self._after = self._search(self._after)
-        return self._after is not None
-
-
 def list_duties(process: Upkeep) -> list[Duty]:
     """Return all duties. ``process`` does those of its kind."""
-    prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, _PruneDuty(process).run)
+    pruning = _PruneDuty()
+    prune = Duty("prune old rows", PRUNE_INTERVAL_SECONDS, pruning.run, subjects=Subjects(pruning.find))
     prune.due_at += FIRST_PRUNE_DELAY_SECONDS * random.uniform(1, 2)
     line_check = limit_openings.LineCheck()
-    check_waits = _Search(waiting.queue_jobs_without_wait)
 
     def run_chunks(run_chunk: Callable[[], object]) -> Callable[[], bool]:
         return lambda: process.run_chunks(run_chunk)
 
-    remaining = batch_completion.remaining_condition
+    remaining, reaping_duty = batch_completion.remaining_condition, _ReapingDuty(process)
     # They find nothing to do by one small read, or concern the process itself. Where several find the same, the rows
     # decide: they are locked, or change once.
     for_each_process = [
         Duty(
             "number pending changes",
             0,
-            streams.number_pending,
+            streams.number,
             Where.EVERYWHERE,
             condition=streams.pending_condition,
+            subjects=Subjects(streams.find_pending_users, streams.MAX_STREAMS_LOCKED),
+        ),
+        Duty(
+            "call hooks that are owed",
+            0,
+            lambda ids: calling_owed.make_call(*ids),
+            Where.EVERYWHERE,
+            condition=calling_owed.due_condition,
+            subjects=Subjects(calling_owed.find_due),
         ),
         # Workers do it in a loop of their own, when the jobs are due.
         Duty(
@@ -95,30 +94,57 @@ def list_duties(process: Upkeep) -> list[Duty]:
             Where.EVERYWHERE,
             condition=limit_openings.waiting_condition,
         ),
-        Duty("take jobs from lost workers", 0, lambda: _reap(process), condition=reaping.lost_jobs_condition),
-        Duty("end waits that are due", 0, run_chunks(waiting.end_due_waits), condition=waiting.due_condition),
+        Duty(
+            "take jobs from lost workers",
+            0,
+            reaping_duty.run,
+            condition=reaping.lost_jobs_condition,
+            subjects=Subjects(reaping_duty.find, reaping.MAX_JOBS_PER_TRANSACTION),
+        ),
+        Duty(
+            "end waits that are due",
+            0,
+            waiting.end_due_waits,
+            condition=waiting.due_condition,
+            subjects=Subjects(waiting.find_due_waits, waiting.MAX_WAITS_PER_TRANSACTION),
+        ),
         Duty(
             "end expired jobs",
             0,
-            run_chunks(expiring.end_expired_jobs),
+            expiring.end_expired_jobs,
             Where.EVERYWHERE,
             condition=expiring.expired_condition,
+            subjects=Subjects(expiring.find_expired_jobs, MAX_ROWS_PER_TRANSACTION),
         ),
         Duty(
             "raise snoozed notifications",
             0,
-            run_chunks(snoozing.raise_due),
+            snoozing.raise_due,
             Where.EVERYWHERE,
             condition=snoozing.due_condition,
+            subjects=Subjects(snoozing.find_due, MAX_ROWS_PER_TRANSACTION),
         ),
-        Duty("resume cancellations of batches", 0, manual.resume_batch_cancellations, condition=remaining),
-        Duty("finish batches", 0, recording.finish_remaining_batches, condition=remaining),
+        Duty(
+            "resume cancellations of batches",
+            0,
+            manual.resume_cancellation,
+            condition=remaining,
+            subjects=Subjects(batch_completion.find_jobs_to_cancel, MAX_ROWS_PER_TRANSACTION),
+        ),
+        Duty(
+            "finish batches",
+            0,
+            recording.end_batches,
+            condition=remaining,
+            subjects=Subjects(batch_completion.find_remaining_batches, MAX_BATCHES_AT_ONCE),
+        ),
         Duty(
             "mark notifications as read",
             0,
-            lambda: _mark(process),
+            partial(continue_marking, run=fair_atomic if process.seconds else retrying_atomic),
             Where.EVERYWHERE,
             condition=pending_condition,
+            subjects=Subjects(find_pending),
         ),
     ]
     if hooks.checks:
@@ -133,56 +159,61 @@ def list_duties(process: Upkeep) -> list[Duty]:
         *for_each_process,
         prune,
         Duty(
-            "queue jobs that wait for nothing", WAIT_CHECK_INTERVAL_SECONDS, run_chunks(check_waits.run_chunk)
+            "queue jobs that wait for nothing",
+            WAIT_CHECK_INTERVAL_SECONDS,
+            waiting.queue_jobs_without_wait,
+            subjects=Subjects(waiting.find_jobs_without_wait, waiting.MAX_WAITS_PER_TRANSACTION),
         ),
         # At the start too, because an app may be installed again.
         Duty(
             "cancel waits of ended jobs",
             PRUNE_INTERVAL_SECONDS,
-            run_chunks(waiting.cancel_left_waits),
+            waiting.cancel_left_waits,
             at_start=True,
+            subjects=Subjects(waiting.find_left_jobs, waiting.MAX_WAITS_PER_TRANSACTION),
         ),
         *chain.from_iterable(hook(process) for hook in hooks.duties),
     ]
 
 
-def _reap(process: Upkeep) -> None:
-    if reaping.reap_jobs(find_dead_neighbors(), expired=process.may_reap()):
-        process.on_requeued()
-
-
-def _mark(process: Upkeep) -> bool:
-    # With one chunk a round, other work comes in between.
-    return continue_marking(process.seconds, fair_atomic if process.seconds else retrying_atomic)
-
-
-class _PruneDuty:
-    """One pruning after the other, each over several rounds: it knows what it has looked at."""
+class _ReapingDuty:
+    """Finds what is to be reaped now: whether this process may declare workers lost changes."""
 
     def __init__(self, process: Upkeep) -> None:
         self._process = process
-        self._pruning: Pruning | None = None
-        self._pruned = 0
+        self._dead_workers: list[UUID] = []
+        self._may_reap = False
+
+    def find(self) -> Iterator[UUID]:
+        self._dead_workers, self._may_reap = find_dead_neighbors(), self._process.may_reap()
+        yield from reaping.find_lost_jobs(self._dead_workers, expired=self._may_reap)
+        while reaping.delete_lost_workers(self._dead_workers, expired=self._may_reap):
+            pass
+
+    def run(self, ids: Sequence[UUID]) -> None:
+        if reaping.reap(ids, self._dead_workers, expired=self._may_reap):
+            self._process.on_requeued()
+
+
+class _PruneDuty:
+    """One pruning after the other, each over several rounds."""
+
+    def __init__(self) -> None:
+        self._pruning = Pruning(times.now(), run=retrying_atomic)
         # Rows without their users or jobs are those of an app that was not installed, and is since a start.
         self._is_first = True
 
-    def run(self) -> bool:
-        if self._pruning is None:
-            before = times.now() - settings.RETENTION
-            self._pruning = Pruning(before, run=retrying_atomic, finds_orphans=self._is_first)
-            self._is_first = False
-        has_more = self._process.run_chunks(self._prune_chunk)
-        if not has_more:
-            if self._pruned:
-                logger.info("Pruned rows past their retention: %d", self._pruned)
-            self._pruning, self._pruned = None, 0
-        return has_more
+    def find(self) -> Iterator[PruneStep]:
+        before = times.now() - settings.RETENTION
+        self._pruning = Pruning(before, run=retrying_atomic, finds_orphans=self._is_first)
+        self._is_first = False
+        return self._pruning.find_steps()
 
-    def _prune_chunk(self) -> bool:
-        assert self._pruning is not None
-        count = self._pruning.prune_chunk()
-        self._pruned += count or 0
-        return count is not None
+    def run(self, steps: Sequence[PruneStep]) -> list[PruneStep]:
+        counts = {step: self._pruning.run_step(step) for step in steps}
+        if pruned := sum(counts.values()):
+            logger.info("Pruned rows past their retention: %d", pruned)
+        return [step for step in steps if counts[step]]
 
 
 sqlstates.list_apps = list_apps

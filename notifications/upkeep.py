@@ -13,13 +13,23 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+from django.db import Error
 
 from notifications.db.clock import database_now
 from notifications.db.project_threads import ProjectThreads
-from notifications.db.transactions import connection, database, retrying_atomic
-from notifications.db.unavailable import QUERY_ERRORS, is_unavailable, log_if_not_migrated
-from notifications.extension.duty import Duty, Where
+from notifications.db.sqlstates import is_not_migrated
+from notifications.db.transactions import connection, database, retrying_atomic, try_write
+from notifications.db.unavailable import (
+    QUERY_ERRORS,
+    is_log_due,
+    is_unavailable,
+    log_if_not_migrated,
+    log_retried,
+)
+from notifications.extension.duty import MAX_DUTY_PAUSE_SECONDS, Duty, Subjects, Where, pause_after
 from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")
@@ -56,6 +66,7 @@ class Upkeep:
         self.may_reap = may_reap
         self.on_requeued = on_requeued
         self.project_threads = ProjectThreads()
+        self._project_calls: dict[Duty, Callable[[], bool]] = {}
         duties = [duty for duty in list_duties(self) if where & duty.where]
         self.duties = [duty for duty in duties if not duty.has_own_loop]
         self.own_loops = [duty for duty in duties if duty.has_own_loop]
@@ -107,12 +118,13 @@ class Upkeep:
                     f"SELECT {sql}", [param for _, params in conditions.values() for param in params]
                 )
                 row = cursor.fetchone()
-        except QUERY_ERRORS:
+        except QUERY_ERRORS as exc:
+            log_retried(logger, "Could not read which duties have something to do", exc)
             return duties  # each fails by itself, if it is about its rows
         is_needed = dict(zip(conditions, row, strict=True))
         idle = {duty for duty in duties if duty.condition and not is_needed[duty.condition]}
         for duty in idle:
-            duty.due_at, duty.has_more = time.monotonic() + (duty.interval or 0), False
+            duty.due_at, duty._has_more = time.monotonic() + (duty.interval or 0), False
             duty.claimed = None
         return [duty for duty in duties if duty not in idle]
 
@@ -122,20 +134,50 @@ class Upkeep:
         Raises an error that means that the database is unavailable, or not migrated.
         """
         started = time.monotonic()
-        duty.due_at, duty.has_more = started + (duty.interval or 0), False
+        duty.due_at, duty._has_more = started + (duty.interval or 0), False
         try:
-            duty.has_more = duty.run() is True
+            if duty.subjects and duty.subjects.calls_project:
+                run = self._project_calls.setdefault(
+                    duty, partial(self._run_subjects, duty, duty.subjects, 0.0)
+                )
+                self.project_threads.start(run, f"Could not {duty.name}")
+            elif duty.subjects:
+                duty._has_more = self._run_subjects(duty, duty.subjects, started + self.seconds)
+            else:
+                duty._has_more = duty.run() is True
+            duty._failures = 0
         except Exception as exc:
             if is_unavailable(exc):
                 duty.due_at = time.monotonic()
                 raise
+            duty._failures += 1
+            pause = pause_after(duty._failures, MAX_DUTY_PAUSE_SECONDS)
+            duty.due_at = max(duty.due_at, started + pause)
             logger.exception("Could not %s, which is tried again", duty.name)
-        if duty.has_more:
+        if duty._has_more:
             duty.due_at = started
         else:
             duty.claimed = None
         duty.at_start = False
-        return duty.has_more
+        return duty._has_more
+
+    def _run_subjects(self, duty: Duty, subjects: Subjects, stop_at: float) -> bool:
+        """Do a duty for its subjects, at least for one list, until ``stop_at``. Return whether there may be more."""
+        while group := subjects.take():
+            try:
+                left = duty.run(group)
+            except Exception as exc:
+                if is_unavailable(exc):
+                    subjects.forget()
+                    _raise_if_away(exc)
+                if subjects.fail(group) and is_log_due(f"duty {duty.name}"):
+                    logger.exception("Could not %s, which is tried again: %s", duty.name, group[0])
+            else:
+                subjects.finish(group)
+                subjects.add(cast("Iterable[Any]", left or ()))
+            if time.monotonic() >= stop_at:
+                return True
+        return False
 
     def run_chunks(self, run_chunk: Callable[[], object]) -> bool:
         """Run chunks for ``seconds``. Return whether there may be more."""
@@ -144,6 +186,13 @@ class Upkeep:
             if time.monotonic() >= stop_at:
                 return True
         return False
+
+
+def _raise_if_away(exc: Exception) -> None:
+    """Raise an error that means that the database is unavailable, unless it takes writes: a subject is at fault."""
+    if not isinstance(exc, Error) or is_not_migrated(exc):
+        raise exc
+    try_write()
 
 
 #: Returns the duties of a new process. ``duties.py`` sets it, because it knows all parts of the core.
@@ -177,7 +226,7 @@ def elect(duties: Sequence[Duty]) -> list[Duty]:
     for duty in open_duties:
         interval = duty.interval
         last = runs.get(duty.name)
-        renewed = duty.claimed if duty.has_more else None
+        renewed = duty.claimed if duty._has_more else None
         if interval is None or last is None:
             duty.due_at, duty.claimed = now + (interval or OVERDUE_SECONDS), None
             if interval is not None:

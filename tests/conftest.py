@@ -248,19 +248,13 @@ def default_language():
 
 
 @pytest.fixture(autouse=True)
-def first_log_lines():
-    """Have each test log the lines that a process logs once a minute."""
-    from notifications.db.unavailable import forget_logged
-
-    forget_logged()
-
-
-@pytest.fixture(autouse=True)
 def unknown_turns():
-    """Forget the turns of shares that a test has rolled back."""
+    """Forget the turns of shares that a test has rolled back, and which lines it has logged once a minute."""
     yield
+    from notifications.db import unavailable
     from notifications.jobs import turns
 
+    unavailable.forget_logged()
     turns._last_turns.clear()
     turns._begun.clear()
     turns._busy_since.clear()
@@ -393,6 +387,7 @@ def forgotten_log(monkeypatch):
     logged_at = {}
     for name, value in (("_logged_at", logged_at), ("_counts", {})):
         monkeypatch.setattr(f"notifications.db.unavailable.{name}", value)
+    monkeypatch.setattr("notifications.extension.calls._logged_at", {})
     return logged_at
 
 

@@ -131,7 +131,7 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
     def recorded(process):
         found = duties.list_duties(process)
         for duty in found:
-            duty.every, duty.due_at, duty.condition = 0.1, 0.0, None
+            duty.every, duty.due_at, duty.condition, duty.subjects = 0.1, 0.0, None, None
             duty.run = lambda name=duty.name: done.add(name) or 0.1
         return found
 

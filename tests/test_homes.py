@@ -48,9 +48,11 @@ def names_caught_by(node):
     if isinstance(node, ast.ExceptHandler):
         looked_at = names_in(*node.body) & LOOKS
         return looked_at | (names_in(node.type) if node.type else {"BaseException"})
-    if "suppress" in (called := names_called_by(node)):
+    if "suppress" in names_called_by(node):
         return names_in(*node.args)
-    return called & SWALLOWING
+    if isinstance(node, ast.Name | ast.Attribute):
+        return names_in(node) & SWALLOWING
+    return set()
 
 
 #: Classes of errors, or tuples of them, that mean or include that the database is away.
@@ -148,6 +150,7 @@ DATABASE_AWAY = listed(
     contrib/rates/calls: it goes with its limits
     contrib/webhooks/sending: what a server has answered is stored, or the event would be sent twice
     jobs/end_signals: the outcome is committed, and the next signals are sent
+    jobs/transitions/limiting: a hook that fails has its jobs wait, not all of them
     realtime/reader: rows that another program has damaged are read user by user
     streams: what it follows is committed, and would be written again
     templatetags/notifications: a page of the project is shown without the bell's count
@@ -212,6 +215,7 @@ CLOCKS = listed(
     contrib/webhooks/callback_view
     contrib/webhooks/sending
     jobs/claiming/candidates
+    jobs/transitions/limit_openings
     jobs/transitions/queueing
     jobs/transitions/reaping
     jobs/transitions/waiting
@@ -281,7 +285,6 @@ BROAD = listed(
     http/acceptance
     http/access
     http/authentication
-    http/health_views
     http/idempotency
     jobs/backend
     jobs/declaring/own_tasks
@@ -295,6 +298,7 @@ BROAD = listed(
     jobs/outcomes
     jobs/results
     jobs/transitions/batch_completion
+    jobs/transitions/limiting
     jobs/transitions/notify_functions
     jobs/transitions/recording
     jobs/transitions/waiting
@@ -354,8 +358,8 @@ BROAD = listed(
         pytest.param(names_a_vendor, ("db/",), VENDORS, 6, id="a vendor"),
         pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 13, id="the database is away"),
         pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 29, id="a thread"),
-        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 68, id="the clock"),
-        pytest.param(catches_broadly, ("nowhere",), BROAD, 161, id="a broad catch"),
+        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 67, id="the clock"),
+        pytest.param(catches_broadly, ("nowhere",), BROAD, 159, id="a broad catch"),
     ],
 )
 def test_a_worry_stays_at_home(is_place, homes, others, limit):
@@ -363,5 +367,8 @@ def test_a_worry_stays_at_home(is_place, homes, others, limit):
     outside = (
         {name: number for name, number in found.items() if not name.startswith(homes)} if homes else found
     )
-    assert sorted(outside) == sorted(others), "Call what the home offers, or take the module from the list."
+    assert not set(outside) - others, "Call what the home offers."
+    # Of the long lists some branches take modules away at the same time.
+    if others in (VENDORS, DATABASE_AWAY):
+        assert not others - set(outside), "Take the module from the list."
     assert sum(outside.values()) <= limit

@@ -190,7 +190,7 @@ LATE_IMPORTS = {
     "realtime/servers/uvicorn.py": (2, "It needs the extra uvicorn."),
     "testing/__init__.py": (3, BEFORE_MODELS),
     "testing/client.py": (3, BEFORE_MODELS),
-    "testing/inline.py": (14, BEFORE_MODELS),
+    "testing/inline.py": (15, BEFORE_MODELS),
 }
 
 

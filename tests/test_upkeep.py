@@ -16,6 +16,7 @@ from django.utils import timezone
 from notifications import duties, upkeep
 from notifications.contrib.deliveries.models import Delivery
 from notifications.db import insert_rows, new_row, unavailable
+from notifications.extension import hooks
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
 from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -279,12 +280,12 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
 def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch):
     """Its loops go on, and log it once a minute together."""
     monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
-    monkeypatch.setattr(duties.streams, "number_pending", not_migrated)
+    monkeypatch.setattr(duties.streams, "find_pending_users", not_migrated)
     condition = "EXISTS (SELECT notifications_stream.missing FROM notifications_stream)", ()
     monkeypatch.setattr(duties.streams, "pending_condition", lambda: condition)
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(maintenance, "MIN_CHUNK_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(duties, "continue_marking", lambda *args: not_migrated())
+    monkeypatch.setattr(duties, "find_pending", not_migrated)
     calls, is_repeated = [], asyncio.Event()
 
     async def write(call, *args):
@@ -345,6 +346,11 @@ def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
     asyncio.run(run())
 
 
+ENQUEUE_DELIVERIES = [
+    f"enqueue deliveries by {name or 'channels that are not installed'}" for name in (*hooks.channels, "")
+]
+
+
 class TestConditions:
     @pytest.fixture
     def process(self):
@@ -353,7 +359,7 @@ class TestConditions:
         process.duties = [duty for duty in process.duties if duty.condition and duty.is_for_each_process]
         names = []
         for duty in process.duties:
-            duty.run = lambda name=duty.name: names.append(name)
+            duty.subjects, duty.run = None, lambda name=duty.name: names.append(name)
         return process, names
 
     def test_an_idle_process_asks_once_for_all_duties(self, process, django_assert_num_queries):
@@ -362,7 +368,7 @@ class TestConditions:
             duty.every = 0
         with django_assert_num_queries(1) as captured:
             process.run_round()
-        assert len(process.duties) == 11 and names == []
+        assert len(process.duties) == 12 + len(ENQUEUE_DELIVERIES) and names == []
         # Two duties have this condition.
         assert captured[0]["sql"].count("state = 'running' AND worker IS NULL") == 1
         assert all(
@@ -381,7 +387,7 @@ class TestConditions:
             (lambda user: add_job(state="queued", expires_at=in_seconds(60)), []),
             (lambda user: add_worker(-1), ["take jobs from lost workers"]),
             (lambda user: add_worker(60), []),
-            (lambda user: add_delivery(user, -1), ["enqueue deliveries"]),
+            (lambda user: add_delivery(user, -1), ENQUEUE_DELIVERIES),
             (lambda user: add_delivery(user, 60), []),
             (lambda user: add_wait(-1), ["end waits that are due"]),
             (lambda user: add_wait(60), []),

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from notifications.db.clock import database_now_sql as database_now_sql
     from notifications.db.clock import is_lease_valid as is_lease_valid
     from notifications.db.job_sessions import app_sync_to_async as app_sync_to_async
+    from notifications.db.keyset import read_ids as read_ids
+    from notifications.db.project_code import catching as catching
     from notifications.db.transactions import chunks as chunks
     from notifications.db.transactions import connection as connection
     from notifications.db.transactions import database as database
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from notifications.db.transactions import execute_one as execute_one
     from notifications.db.transactions import fair_atomic as fair_atomic
     from notifications.db.transactions import retrying_atomic as retrying_atomic
-    from notifications.db.unavailable import QUERY_ERRORS as QUERY_ERRORS
     from notifications.db.unavailable import RETRIED_ERRORS as RETRIED_ERRORS
     from notifications.db.unavailable import UNAVAILABLE as UNAVAILABLE
     from notifications.db.unavailable import is_unavailable as is_unavailable
@@ -53,12 +54,14 @@ else:
             "notifications.db.adapters": "user_from_db user_keys_of user_to_db",
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
+            "notifications.db.keyset": "read_ids",
             "notifications.db.job_sessions": "app_sync_to_async",
+            "notifications.db.project_code": "catching",
             "notifications.db.transactions": (
                 "chunks connection database dialect execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
-                "QUERY_ERRORS RETRIED_ERRORS UNAVAILABLE is_unavailable retry_while_unavailable"
+                "RETRIED_ERRORS UNAVAILABLE is_unavailable retry_while_unavailable"
             ),
             "notifications.db.updates": "update_rows_by_id",
         },

@@ -8,7 +8,7 @@ one of all rows of a user, it reads the rows of the slice only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from notifications import times
 from notifications.db.dialects import dialect_of
+from notifications.db.transactions import connection
 
 #: Rows of one slice, and of all slices of one page.
 ROWS_PER_SLICE, MAX_ROWS_READ = 2_500, 7_500
@@ -33,6 +34,8 @@ ROWS_PER_CHECK = 900
 ROWS_ENTERING = 250
 #: The ids that are read to look few rows up by them, where the index that finds them has another order.
 MAX_IDS_READ = 1_000
+#: Ids that ``read_ids()`` reads at once.
+MAX_IDS_PER_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,3 +287,28 @@ def _parse(field: Any, text: str) -> Any:
         return moment if is_aware else timezone.make_naive(moment, timezone.get_default_timezone())
     except (OverflowError, ValidationError) as exc:
         raise ValueError(f"{text[:50]!r} is no value of {field}.") from exc
+
+
+def read_ids(model: Any, where: str, params: Sequence[Any], column: str) -> Iterator[Any]:
+    """Yield the ids of rows for which SQL is true, page by page, in the order of an indexed column and of the ids.
+
+    Each page is read when it is needed. Rows that come meanwhile may be among them.
+    """
+    key, order = model._meta.pk, f"{column}, id" if column != "id" else "id"
+    position: tuple[str, list[Any]] = "", []
+    while True:
+        with connection().cursor() as cursor:
+            cursor.execute(
+                f"SELECT id, {column} FROM {model._meta.db_table} WHERE {where}{position[0]} "
+                f"ORDER BY {order} LIMIT {MAX_IDS_PER_PAGE}",
+                [*params, *position[1]],
+            )
+            page = cursor.fetchall()
+        yield from (key.to_python(id) for id, _ in page)
+        if len(page) < MAX_IDS_PER_PAGE:
+            return
+        id, value = page[-1]
+        if column == "id":
+            position = " AND id > %s", [id]
+        else:
+            position = f" AND {column} >= %s AND ({column} > %s OR id > %s)", [value, value, id]

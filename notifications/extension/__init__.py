@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING
 from notifications.conf import Setting as Setting
 from notifications.conf import WrongDeclaration as WrongDeclaration
 from notifications.extension.app import Extension as Extension
-from notifications.extension.calls import left_to_later as left_to_later
 from notifications.extension.channels import AddressGone as AddressGone
 from notifications.extension.channels import Channel as Channel
 from notifications.extension.channels import ChannelMessage as ChannelMessage
@@ -50,6 +49,7 @@ from notifications.extension.dimensions import WaitKind as WaitKind
 from notifications.extension.dimensions import WorkerPart as WorkerPart
 from notifications.extension.dispatch import Dispatch as Dispatch
 from notifications.extension.duty import Duty as Duty
+from notifications.extension.duty import Subjects as Subjects
 from notifications.extension.duty import Where as Where
 from notifications.extension.findings import Check as Check
 from notifications.extension.findings import Finding as Finding

@@ -130,7 +130,10 @@ class Extension(TableHooks, PageHooks, AppConfig):
         return {}
 
     def prepare(self) -> None:
-        """Import and read what the other hooks need. Called before each transaction, outside of it. No query."""
+        """Import and read what the other hooks need. Called before each transaction, outside of it. No query.
+
+        The other hooks are called also after an error of this one.
+        """
 
     def before_created(self, rows: Sequence[Notification]) -> None:
         """Change notifications that are about to be inserted, such as ``read_at`` of those in muted categories."""
@@ -145,6 +148,14 @@ class Extension(TableHooks, PageHooks, AppConfig):
         Called while the fields of the jobs have the values with which they ran.
         """
         return ()
+
+    def keep_for_later(self, outcome: Any) -> str:
+        """Return what only this process knows of an outcome, for an ``on_attempts`` that is left out.
+
+        That is called later, perhaps in another process, and finds it in ``tx.kept``. No query. One user: the last
+        output.
+        """
+        return ""
 
     def on_ends(self, outcomes: Sequence[Any], tx: RecordedTransaction) -> Rows:
         """Return rows that are inserted with these outcomes of jobs that end or begin to wait.

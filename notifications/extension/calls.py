@@ -1,7 +1,8 @@
 """Calls of hooks: what an error of one does.
 
-A hook of a transaction raises what it raised, marked with its extension and name, so that the transaction is repeated,
-and the log says why. A hook of reading is left out of the page, and logged once a minute.
+A hook that is owed raises what it raised, marked with its extension and name, so that the transaction is repeated
+without that extension, and stores what it owes: ``jobs/owed_calls.py``. The error of one that is refused is that of its
+caller. A hook of reading is left out of the page, and logged once a minute.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from inspect import iscoroutine, isfunction
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
@@ -22,9 +23,6 @@ from notifications.extension.pages import read_steps, read_zone
 
 if TYPE_CHECKING:
     from notifications.extension.channels import Channel
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 logger = logging.getLogger("notifications")
 
@@ -50,6 +48,18 @@ class HookName(NamedTuple):
 UNKNOWN_HOOK = HookName("an extension", "hook")
 
 
+class _Owing(threading.local):
+    """``take`` gets each call of a hook that is owed, in a transaction that may leave hooks out.
+
+    It returns whether the call is left out. None outside of such a transaction, where the caller gets the errors.
+    """
+
+    take: Callable[[HookName, tuple[Any, ...]], bool] | None = None
+
+
+owing = _Owing()
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -58,17 +68,21 @@ def _none(*result: Any) -> None:
     """Take what a hook has returned that returns nothing, or stand for that."""
 
 
-#: Of each hook whose errors are raised: what reads its result. None is nothing, for all of them.
-RAISING: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("prepare", "before_created", "last"), _none),
-    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change", "before_raised"), list),
-    **dict.fromkeys(("accept", "worker_part"), _as_it_is),
-    "allow_starts": dict,
-    # Called when the apps are ready.
-    "dispatch": _as_it_is,
+#: Of each hook that is owed: what reads its result. None is nothing, for all of them.
+OWED: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("before_created", "last"), _none),
+    **dict.fromkeys(("on_created", "on_attempts", "on_ends", "on_change"), list),
     # Methods of WaitKind.
     **dict.fromkeys(("opened", "notification_ids"), list),
     "ended": set,
+}
+#: The same of each hook that is refused.
+REFUSED: Mapping[str, Callable[[Any], Any]] = {
+    "before_raised": list,
+    "allow_starts": dict,
+    **dict.fromkeys(("accept", "worker_part"), _as_it_is),
+    # Called when the apps are ready.
+    "dispatch": _as_it_is,
 }
 #: What None stands for, where the core needs a value of them.
 _EMPTY: Mapping[str, Callable[[], Any]] = {
@@ -80,6 +94,8 @@ _EMPTY: Mapping[str, Callable[[], Any]] = {
 #: Of each hook that is left out after an error: what is in its place, and what reads its result.
 LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("duties", "checks", "events_of", "page_links"), (list, list)),
+    "prepare": (_none, _none),
+    "keep_for_later": (str, str),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
     "after_commit": (_none, _none),
@@ -114,15 +130,15 @@ def mark_rows(exc: BaseException, hook: Any) -> None:
     mark(exc, name_of(hook))
 
 
-def mark_if_of_hook(exc: BaseException, *, is_at_commit: bool) -> None:
-    """Mark an error of a transaction that records as that of a hook, if the core cannot have caused it.
+def blame(exc: BaseException, *, is_at_commit: bool) -> HookName | None:
+    """Return the hook that an error of a transaction is of, ``UNKNOWN_HOOK`` if the core cannot have caused it.
 
     Its own tables have no constraint that is checked at the commit, and it goes on after no error of the database.
     """
     is_of_rows = is_at_commit and isinstance(exc, IntegrityError)
     is_aborted = getattr(exc.__cause__, "sqlstate", None) == "25P02"
-    if is_of_rows or is_aborted or isinstance(exc, TransactionManagementError):
-        mark(exc, UNKNOWN_HOOK)
+    is_unknown = is_of_rows or is_aborted or isinstance(exc, TransactionManagementError)
+    return hook_of(exc) or (UNKNOWN_HOOK if is_unknown else None)
 
 
 def name_of(hook: Any) -> HookName:
@@ -143,7 +159,8 @@ def call_of(hook: Any, label: str, name: str) -> Any:
         call = _leaving_out(hook, hook_name, *LEFT_OUT[name])
         call.raising = _raising(hook, hook_name, *reversed(LEFT_OUT[name]))  # type: ignore[attr-defined]
     else:
-        call = _raising(hook, hook_name, RAISING.get(name, _as_it_is), _EMPTY.get(name, _none))
+        read = OWED.get(name) or REFUSED.get(name, _as_it_is)
+        call = _raising(hook, hook_name, read, _EMPTY.get(name, _none))
     if column := getattr(hook, "rows_with", ""):
         call = _with_rows(call, column)
     setattr(call, _MARK, hook_name)
@@ -190,9 +207,12 @@ def _raising(
     hook: Callable[..., Any], name: HookName, read: Callable[[Any], Any], empty: Callable[[], Any]
 ) -> Callable[..., Any]:
     find = getattr(hook, "find", None)
+    is_owed = name.hook in OWED
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal find, hook
+        if is_owed and owing.take and owing.take(name, args):
+            return empty()
         try:
             if find:  # import_later() returned it, and this is the first call
                 hook, find = find(), None
@@ -299,50 +319,21 @@ def _savepoints(open_ones: list[Any]) -> Iterator[None]:
 
 def log_left_out(name: HookName, exc: BaseException) -> None:
     """Log that a hook was left out, once a minute for each."""
-    if _is_log_due(name):
+    if is_log_due(name):
         logger.error("Hook failed and was left out: %s", name, exc_info=exc)
 
 
-def _is_log_due(name: HookName) -> bool:
+def log_owed(name: HookName, exc: BaseException) -> None:
+    """Log that a hook is called again later, once a minute for each."""
+    if is_log_due(name):
+        logger.error("Hook failed, and is called again later: %s", name, exc_info=exc)
+
+
+def is_log_due(name: HookName) -> bool:
+    """Return whether this process may log an error of a hook now. Counts it as logged then."""
     with _lock:
         now = time.monotonic()
         if now - _logged_at.get(name, -LOG_INTERVAL_SECONDS) < LOG_INTERVAL_SECONDS:
             return False
         _logged_at[name] = now
         return True
-
-
-class HookFailure:
-    hook = ""  #: that has failed in a block of ``left_to_later()``, such as ``sms.on_ends``
-
-
-@contextmanager
-def left_to_later(what: str) -> Iterator[HookFailure]:
-    """Log an error of a hook in the block, once a minute for each. The caller tries again later, and goes on."""
-    failure = HookFailure()
-    try:
-        yield failure
-    except Exception as exc:
-        if (name := hook_of(exc)) is None:
-            raise
-        failure.hook = str(name)
-        if _is_log_due(name):
-            logger.error("Hook failed, could not %s, which is tried again: %s", what, name, exc_info=exc)
-
-
-def do_apart(act: Callable[[list[T]], R], group: Sequence[T], what: str) -> Iterator[R]:
-    """Do something with a group, and yield the result. Where a hook fails, do it with each member by itself.
-
-    So one at which a hook fails holds up no other: it is logged, and left to a later call.
-    """
-    try:
-        result = act(list(group))
-    except Exception as exc:
-        if hook_of(exc) is None:
-            raise
-    else:
-        yield result
-        return
-    for member in group:
-        with left_to_later(what):
-            yield act([member])

@@ -134,7 +134,10 @@ class WorkerPart:
         await asyncio.Event().wait()
 
     async def before_outcome(self, job: Job) -> None:
-        """Do what the end of an attempt waits for. Called on the event loop before its outcome is recorded."""
+        """Do what the end of an attempt waits for. Called on the event loop before its outcome is recorded.
+
+        After an error, which is logged, the outcome is recorded without it.
+        """
 
     def end(self) -> None:
         """Release what waits for this part. Called when ``run()`` is cancelled."""
@@ -277,7 +280,7 @@ class RecordedTransaction:
         Whether jobs that end here were running.
     ``kept``
         What an extension keeps from one hook of the transaction for a later one, by its label. It is empty at the
-        beginning of each repetition.
+        beginning of each repetition, but for what ``Extension.keep_for_later()`` has returned.
     """
 
     now: datetime | None = None

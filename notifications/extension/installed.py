@@ -57,6 +57,7 @@ _BY_LABEL = {
     "worker_part",
     "after_commit",
     "accept",
+    "keep_for_later",
 }
 
 

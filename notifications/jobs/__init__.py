@@ -6,6 +6,7 @@ claiming/                             which jobs a worker may claim; ``worker/``
 transitions/                          where a job changes its state
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
+owed_calls, calling_owed              what extensions owe to these, because hooks fail, and its duty
 end_signals                           the signals of finished jobs
 batches                               jobs that are enqueued together
 durable_calls                         pauses, and names of steps and waits that are unique in a job

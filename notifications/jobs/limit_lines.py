@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from notifications.db.transactions import chunks, connection, database, dialect
-from notifications.jobs.claiming.sources import limited_jobs
+from notifications.jobs.claiming.sources import WAITS_FOR_LIMIT, limited_jobs
 from notifications.jobs.turns import MAX_SHARES_PER_QUERY, share_of
 from notifications.models import Job, LimitedQueue
 
@@ -27,7 +27,7 @@ class LimitLine(NamedTuple):
     def count_waiting(keys: Iterable[str], limit: int) -> dict[str, int]:
         """Return how many jobs wait for the limit of each of these keys, at most ``limit`` in each queue."""
         counts = dict.fromkeys(keys, 0)
-        waiting = jobs_in_line("line.backend", "line.queue_name", "line.key") + " AND due_at IS NOT NULL"
+        waiting = jobs_in_line("line.backend", "line.queue_name", "line.key") + f" AND {WAITS_FOR_LIMIT}"
         for chunk in chunks(counts):
             with connection().cursor() as cursor:
                 cursor.execute(

@@ -32,6 +32,7 @@ from notifications.extension.app import Rows
 from notifications.extension.calls import mark_rows
 from notifications.jobs import results, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
+from notifications.jobs.owed_calls import prepare_hooks, run_owing
 from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
@@ -134,7 +135,6 @@ def create_chunk(
 
     Returns whether they were inserted.
     """
-    prepare_hooks()
     users = {row.user_id for row in rows}
     is_claimed = True
     tx = RecordedTransaction()
@@ -154,7 +154,7 @@ def create_chunk(
         streams.ring(numbered.users, changes=numbered.changes())
         return False
 
-    has_more_to_number = fair_atomic(insert, more_follows=more_follows)
+    has_more_to_number = run_owing(partial(fair_atomic, more_follows=more_follows), insert)
     hooks.call_after_commit(tx)
     if has_more_to_number:
         streams.number_committed(users, more_follows=more_follows)
@@ -170,12 +170,6 @@ def _has_receivers() -> bool:
 def _send_recorded(rows: Sequence[Notification]) -> None:
     for row in rows:
         project_code.send(notification_recorded, "notification_recorded", Notification, notification=row)
-
-
-def prepare_hooks() -> None:
-    """Let extensions import and read what they need, before a transaction."""
-    for prepare in hooks.prepare:
-        prepare()
 
 
 def insert_notifications(rows: Sequence[Notification], tx: RecordedTransaction) -> list[Job]:

@@ -176,7 +176,7 @@ def end_stored(
 
     Returns the wait as it is stored, None if there is none, and whether it was ended by this call.
     """
-    from notifications.jobs.notifying import prepare_hooks
+    from notifications.jobs.owed_calls import run_owing
     from notifications.jobs.transitions.conditional_updates import limit_lock_wait
     from notifications.jobs.transitions.waiting import end_waits
     from notifications.models import Job
@@ -203,8 +203,7 @@ def end_stored(
         end_waits([wait], now, defer_numbering=is_nested)
         return wait, not is_late
 
-    prepare_hooks()  # a handler of the end may be imported
-    return retrying_atomic(write)
+    return run_owing(retrying_atomic, write)
 
 
 def _maker(kind: type[WaitKind], title: str, expires: timedelta | None) -> Make:

@@ -271,7 +271,6 @@ class Migration(migrations.Migration):
                 ("waiting", models.TextField(blank=True, editable=False, null=True)),
                 ("result", models.TextField(blank=True, null=True)),
                 ("error", models.TextField(blank=True, null=True)),
-                ("unrecorded_outcome", models.TextField(blank=True, editable=False, null=True)),
                 ("title", models.CharField(max_length=200, verbose_name="title")),
                 ("url", models.CharField(blank=True, default="", max_length=1000, verbose_name="link")),
                 ("language", models.CharField(blank=True, default="", max_length=20)),
@@ -806,6 +805,30 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
                 "constraints": [
                     models.UniqueConstraint(fields=("topic", "user"), name="notifications_announcedstate_key")
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="OwedCall",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("extension", models.CharField(max_length=100)),
+                ("hook", models.CharField(max_length=40)),
+                ("subject", models.UUIDField()),
+                ("facts", models.TextField(default="{}")),
+                ("tries", models.PositiveIntegerField(default=0)),
+                ("due_at", models.DateTimeField()),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["extension", "due_at"], name="notifications_owed_due"),
+                    models.Index(fields=["subject"], name="notifications_owed_subject"),
                 ],
             },
         ),

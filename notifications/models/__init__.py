@@ -7,7 +7,7 @@ by, the streams of that user. Rows of a deleted user are purged after the commit
 
 streams  streams, marks that they were seen, rings, the epoch; changes of a whole inbox; what was announced to users
 jobs     jobs, their attempts that did not succeed, and what they wait for
-workers  workers, server processes, queues and their clocks; when each duty was last run
+workers  workers, server processes, queues and their clocks; when each duty was last run; calls that are owed
 users    keys of users
 """
 
@@ -38,6 +38,7 @@ from notifications.models.streams import Stream as Stream
 from notifications.models.users import user_key as user_key
 from notifications.models.workers import DutyRun as DutyRun
 from notifications.models.workers import LimitedQueue as LimitedQueue
+from notifications.models.workers import OwedCall as OwedCall
 from notifications.models.workers import Queue as Queue
 from notifications.models.workers import QueueClock as QueueClock
 from notifications.models.workers import ServerProcess as ServerProcess

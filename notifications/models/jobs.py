@@ -84,8 +84,6 @@ class Job(models.Model):
     # JSON; NULL is not the JSON null.
     result = models.TextField(null=True, blank=True)  # noqa: DJ001
     error = models.TextField(null=True, blank=True)  # noqa: DJ001
-    #: JSON: see ``jobs/transitions/unrecorded_outcomes.py``. Void if the job is at another attempt.
-    unrecorded_outcome = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
     title = models.CharField(_("title"), max_length=200)
     url = models.CharField(_("link"), max_length=1000, blank=True, default="")
     language = models.CharField(max_length=20, blank=True, default="")

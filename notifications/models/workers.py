@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -103,12 +101,6 @@ class Worker(models.Model):
     def __str__(self) -> str:
         return f"{self.host} {self.process}"
 
-    @property
-    def failing_hooks(self) -> dict[str, int]:
-        """How many outcomes each failing hook of an extension holds up, as of the last renewal."""
-        found: dict[str, int] = json.loads(self.outbound or "{}").get("failing_hooks", {})
-        return found
-
 
 class ServerProcess(models.Model):
     """An ASGI server process, which renews its row while it serves. See ``realtime/connections.py``."""
@@ -144,3 +136,29 @@ class DutyRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.last_run_at}"
+
+
+class OwedCall(models.Model):
+    """A call of a hook that a transaction has left out, for one job, notification, wait or worker.
+
+    A duty makes it: ``jobs/transitions/owed_calls.py``.
+    """
+
+    #: The label of the extension.
+    extension = models.CharField(max_length=100)
+    hook = models.CharField(max_length=40)
+    subject = models.UUIDField()
+    #: JSON: with what the hook was to be called.
+    facts = models.TextField(default="{}")
+    tries = models.PositiveIntegerField(default=0)
+    due_at = MomentField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["extension", "due_at"], name="notifications_owed_due"),
+            models.Index(fields=["subject"], name="notifications_owed_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.extension}.{self.hook}: {self.subject}"

@@ -81,7 +81,7 @@ logger = logging.getLogger("notifications")
 
 #: Streams that one transaction locks at most, if it does nothing else.
 MAX_STREAMS_LOCKED = 100
-#: Users whose pending rows one call of ``number_pending`` numbers at most.
+#: Users that one search for pending rows finds at most.
 MAX_PENDING_USERS = 1_000
 _CHANGE = re.compile(r"(DELETE\s+FROM|UPDATE)\s+\W?notifications_notification\b", re.IGNORECASE)
 
@@ -92,7 +92,7 @@ def number(users: Iterable[Any], *, more_follows: bool = False) -> None:
     Inside a caller's transaction this is deferred until after its commit. With ``more_follows`` the caller goes on
     writing: SQLite's lock is left free for others before this returns.
     Raises ``django.db.OperationalError`` when the database stays busy; any process then numbers the rows within a
-    second by ``number_pending``.
+    second.
     """
     users = set(users)
     db = connection()
@@ -214,7 +214,7 @@ def _find_unread(notifications: Sequence[Notification]) -> tuple[str, list[Any]]
 
 
 def pending_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``number_pending`` finds something, and its parameters."""
+    """Return SQL that is true if ``find_pending_users`` finds something, and its parameters."""
     pending = " OR ".join(
         f"EXISTS (SELECT 1 FROM notifications_{table}{unnumbered_index(index)} WHERE seq IS NULL)"
         for table, index in (("notification", "n"), ("job", "job"))
@@ -223,8 +223,8 @@ def pending_condition() -> tuple[str, Sequence[Any]]:
     return f"{pending} OR {has_old}", params
 
 
-def number_pending() -> None:
-    """Number the pending rows of all users, and prune rings. Every server and worker process calls this once a second.
+def find_pending_users() -> Iterator[Any]:
+    """Yield users (keys) with pending rows, a bounded number, and prune rings.
 
     Rows stay pending when a process is killed between commit and numbering, when they were locked elsewhere, or when a
     failing ``on_commit`` hook of the host drops the later hooks.
@@ -236,8 +236,13 @@ def number_pending() -> None:
             f"LIMIT {MAX_PENDING_USERS}"
         )
         users = [user_from_db(user) for (user,) in cursor.fetchall()]
-    _number_all(users)
+    yield from users
     prune_rings()
+
+
+def number_pending() -> None:
+    """Number the pending rows of users, and prune rings."""
+    number(list(find_pending_users()))
 
 
 def find_pending(limit: int) -> set[Any]:

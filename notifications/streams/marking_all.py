@@ -8,19 +8,19 @@ All rows that one change marks get the same time, by which exactly these rows ar
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from notifications.db.keyset import read_ids
 from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.models import PendingMark
 from notifications.streams.marking import INVERSE_VERBS, Chunk, Mark, Marked, change_rows
 
-#: Pending marks that one round continues, and that one user can have.
-MAX_PENDING_MARKS, MAX_PENDING_MARKS_PER_USER = 100, 20
+#: Pending marks that one user can have.
+MAX_PENDING_MARKS_PER_USER = 20
 #: The verbs of pending marks that undo another.
 UNDOING_VERBS = ("unread", "unarchive")
 #: The columns of equal marks, which are one row, and what a row stores besides them.
@@ -99,39 +99,38 @@ def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) ->
     return change_rows(mark, save_pending)
 
 
-def continue_marking(seconds: float, run: Callable[[Callable[[], bool]], bool] = fair_atomic) -> bool:
-    """Continue pending marks for about ``seconds``, and at least one chunk that is not locked elsewhere.
+def find_pending() -> Iterator[int]:
+    """Yield the ids of pending marks, those first of whom least is changed."""
+    yield from read_ids(PendingMark, "1 = 1", (), "after")
 
-    ``run`` runs a function in a transaction. Returns whether there is more to change.
+
+def continue_marking(
+    ids: Sequence[int], run: Callable[[Callable[[], bool]], bool] = fair_atomic
+) -> list[int]:
+    """Continue pending marks, by a chunk each. Return those of which more is to be changed.
+
+    ``run`` runs a function in a transaction. A mark whose rows are locked elsewhere is left to a later search.
     """
-    stop_at = time.monotonic() + seconds
-    while pending := pending_marks():
-        any_advanced = False
-        for id, mark in pending:
-            any_advanced |= _continue(id, mark, run)
-            # Not before rows were changed, or an inbox whose rows are locked would hold up those behind it.
-            if any_advanced and time.monotonic() >= stop_at:
-                return True
-        if not any_advanced:
-            return False
-    return False
+    rows = PendingMark.objects.using(database()).filter(id__in=ids)
+    return [row.id for row in rows if _continue(row.id, _mark_of(row), run)]
 
 
 def pending_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``continue_marking`` may find something, and its parameters."""
+    """Return SQL that is true if ``find_pending`` finds something, and its parameters."""
     return "EXISTS (SELECT 1 FROM notifications_pendingmark)", ()
 
 
 def pending_marks(user: Any = None) -> list[tuple[int, Mark]]:
-    """Return pending marks by their ids: of one user (key), or those of whom least is changed."""
+    """Return pending marks by their ids: of one user (key), or all, those first of whom least is changed."""
     rows = PendingMark.objects.using(database()).order_by("after", "id")
     if user is not None:
         rows = rows.filter(user=user)
-    found = []
-    for row in rows[:MAX_PENDING_MARKS]:
-        values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
-        found.append((row.id, Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)))
-    return found
+    return [(row.id, _mark_of(row)) for row in rows]
+
+
+def _mark_of(row: PendingMark) -> Mark:
+    values = {name: getattr(row, name) for name in EQUAL + BOUNDS}
+    return Mark(user=row.user_id, is_undo=row.verb in UNDOING_VERBS, **values)
 
 
 def save_pending(mark: Mark) -> None:

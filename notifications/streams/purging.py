@@ -33,6 +33,7 @@ from notifications.models import (
     InboxViews,
     Job,
     Notification,
+    OwedCall,
     PendingMark,
     Ring,
     SeenMark,
@@ -197,6 +198,7 @@ def delete_belongings(model: Any, ids: Sequence[Any]) -> Sequence[Any]:
     with connection().cursor() as cursor:
         for table, column in tables:
             _delete(cursor, table, column, ids)
+        _delete(cursor, OwedCall, "subject", ids)
         if model is Job:
             # Not before their jobs: one that waits without a wait would be queued again.
             _delete(cursor, Attempt, "job_id", ids)

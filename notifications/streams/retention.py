@@ -74,6 +74,13 @@ def prune(before: datetime) -> int:
     return deleted
 
 
+class PruneStep(NamedTuple):
+    """A function that deletes a chunk of rows and returns how many, with its arguments."""
+
+    delete: Callable[..., int]
+    args: tuple[Any, ...]
+
+
 class Pruning:
     """Prunes chunk by chunk, for a caller that does other work in between.
 
@@ -99,22 +106,25 @@ class Pruning:
         """Delete a chunk of rows and return how many; None when nothing is left to delete."""
         return next(self._chunks, None)
 
-    def _prune_chunks(self) -> Iterator[int]:
+    def find_steps(self) -> Iterator[PruneStep]:
+        """Yield the steps of the pruning. Each is done until it deletes nothing."""
         for pruned in (JOBS, NOTIFICATIONS, *_pruned_of_extensions(), SEEN_MARKS):
-            yield from self._repeat(partial(_prune_chunk, pruned, self._before))
+            yield PruneStep(_prune_chunk, (pruned, self._before))
         for users in find_deleted_users(in_extensions=self._finds_orphans):
-            yield 0  # reading streams counts as a chunk
             for group in chunks(users, MAX_USERS_PER_TRANSACTION):
-                yield from self._repeat(partial(purge_chunk, group))
+                yield PruneStep(purge_chunk, (tuple(group),))
         if self._finds_orphans:
             for model, column, keys in find_orphans():
-                yield 0
-                if keys:
-                    yield from self._repeat(partial(delete_rows, model, column, keys))
+                yield PruneStep(delete_rows, (model, column, tuple(keys)))
 
-    def _repeat(self, work: Callable[[], int]) -> Iterator[int]:
-        while count := self._run(work):
-            yield count
+    def run_step(self, step: PruneStep) -> int:
+        """Delete a chunk of rows and return how many; 0 when the step is done."""
+        return self._run(partial(step.delete, *step.args)) if step.args[-1] else 0
+
+    def _prune_chunks(self) -> Iterator[int]:
+        for step in self.find_steps():
+            while count := self.run_step(step):
+                yield count
 
 
 def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:

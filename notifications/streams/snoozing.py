@@ -6,7 +6,7 @@ if it had just been created, and is unread.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -18,15 +18,9 @@ from django.db.models.lookups import IsNull
 from notifications import streams, times
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import (
-    MAX_ROWS_PER_TRANSACTION,
-    connection,
-    database,
-    fair_atomic,
-    on_commit,
-)
+from notifications.db.keyset import read_ids
+from notifications.db.transactions import connection, database, fair_atomic, on_commit
 from notifications.extension import RecordedTransaction, hooks
-from notifications.extension.calls import do_apart
 from notifications.models import Notification
 from notifications.streams.marking import Mark, Marked, change_rows, without_replaced
 from notifications.streams.numbering import Pass
@@ -50,34 +44,28 @@ def snooze(user: Any, ids: Collection[UUID], up_to: int, until: datetime) -> Mar
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``raise_due`` may find something, and its parameters."""
+    """Return SQL that is true if ``find_due`` finds something, and its parameters."""
     now, param = database_now_sql()
     return f"EXISTS (SELECT 1 FROM notifications_notification WHERE snoozed_until <= {now})", (param,)
 
 
-def raise_due() -> bool:
-    """Raise again notifications whose time has come. Returns whether there may be more.
+def find_due() -> Iterator[UUID]:
+    """Yield the ids of notifications whose time has come, those first whose time was first."""
+    now, param = database_now_sql()
+    # But those whose archiving has no number yet.
+    yield from read_ids(Notification, f"snoozed_until <= {now} AND seq IS NOT NULL", [param], "snoozed_until")
 
-    Those that other transactions hold locked are left to a later call, and hold up no others.
-    """
-    rows = _due().order_by("snoozed_until").only("id", "user_id", "key", "raised")
-    due = sorted(rows[:MAX_ROWS_PER_TRANSACTION], key=lambda row: str(row.user_id))
-    if not due:
-        return False
+
+def raise_due(ids: Collection[UUID]) -> None:
+    """Raise again those of these notifications whose time has come, and that are not locked elsewhere."""
+    rows = list(_due().filter(id__in=ids).only("id", "user_id", "key", "raised"))
     # Before the transaction, because it reads all that is newer. It is checked there again by the index of open keys.
     current: set[UUID] = set()
+    due = sorted(rows, key=lambda row: str(row.user_id))
     for user, of_user in groupby(due, lambda row: row.user_id):
         current |= {row.id for row in without_replaced(user, list(of_user))}
-    # One at which a hook of an extension fails holds up no other.
-    return any(
-        list(
-            do_apart(
-                lambda rows: fair_atomic(lambda: _raise([row.id for row in rows], current)),
-                due,
-                "return a snoozed notification",
-            )
-        )
-    )
+    if due:
+        fair_atomic(lambda: _raise([row.id for row in due], current), more_follows=True)
 
 
 def _due() -> Any:
@@ -85,7 +73,7 @@ def _due() -> Any:
     return Notification.objects.using(database()).filter(snoozed_until__lte=database_now(), seq__isnull=False)
 
 
-def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
+def _raise(ids: Collection[UUID], current: Collection[UUID]) -> None:
     """Raise again those of these rows that are still due and archived, if they are among ``current``."""
     rows = Notification.objects.using(database())
     locked = list(
@@ -99,7 +87,7 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     staying = {id for hook in hooks.before_raised for id in hook(found, tx)} if found else set()
     found = [row for row in found if row.id not in staying]
     if not found:
-        return False
+        return
     users = sorted({row.user_id for row in found})
     db = connection()
     with db.cursor() as cursor:
@@ -115,7 +103,6 @@ def _raise(ids: Collection[UUID], current: Collection[UUID]) -> bool:
     streams.number_in_transaction(users)
     if tx.kept:
         on_commit(lambda: hooks.call_after_commit(tx))
-    return len(ids) == MAX_ROWS_PER_TRANSACTION
 
 
 def _read_open_keys(users: Sequence[Any], keys: Collection[str]) -> set[tuple[Any, str]]:

@@ -94,20 +94,31 @@ def run_until_idle(limit: int = 1_000, *, raise_errors: bool = False) -> int:
 
 def _do_what_is_due() -> None:
     """End expired jobs and due waits, and queue scheduled jobs that are due. It makes one query if nothing is."""
+    from notifications.jobs import calling_owed
     from notifications.jobs.transitions import expiring, queueing, waiting
 
-    acts: tuple[tuple[tuple[str, Sequence[Any]], Callable[[], bool]], ...] = (
-        (expiring.expired_condition(), expiring.end_expired_jobs),
-        (queueing.due_jobs_condition(), lambda: queueing.queue_due_jobs() == 0),
-        (waiting.due_condition(), waiting.end_due_waits),
+    def end_waits() -> None:
+        ids = list(waiting.find_due_waits())
+        while ids:
+            ids = waiting.end_due_waits(ids)
+
+    def queue_due_jobs() -> None:
+        while queueing.queue_due_jobs() == 0:
+            pass
+
+    acts: tuple[tuple[tuple[str, Sequence[Any]], Callable[[], object]], ...] = (
+        (expiring.expired_condition(), lambda: expiring.end_expired_jobs(list(expiring.find_expired_jobs()))),
+        (queueing.due_jobs_condition(), queue_due_jobs),
+        (waiting.due_condition(), end_waits),
+        (calling_owed.due_condition(), calling_owed.call_due),
     )
     conditions = ", ".join(f"({sql})" for (sql, _), _ in acts)
     with connection().cursor() as cursor:
         cursor.execute(f"SELECT {conditions}", [param for (_, params), _ in acts for param in params])
         found = cursor.fetchone()
     for (_, act), is_due in zip(acts, found, strict=True):
-        while is_due and act():
-            pass
+        if is_due:
+            act()
 
 
 class InlineRun:
@@ -128,7 +139,7 @@ class InlineRun:
 
     def run_due_jobs(self) -> None:
         from notifications import streams
-        from notifications.jobs.transitions import recording
+        from notifications.jobs.transitions import batch_completion, recording
         from notifications.models import Wait
 
         _do_what_is_due()
@@ -139,7 +150,9 @@ class InlineRun:
             due = Wait.objects.using(database()).filter(ended_at=None, remind_at__lte=clock.now())
             for kind in set(due.values_list("kind", flat=True)):
                 hooks.find_wait_kind(kind).remind()
-            recording.finish_remaining_batches()  # Batches without jobs. Receivers of their ends may enqueue.
+            recording.finish_batches(
+                batch_completion.find_remaining_batches()
+            )  # Batches without jobs. Receivers of their ends may enqueue.
             if not self.run_one_or_raise():
                 break
         streams.number_pending()  # notify() numbers after the commit, and a TestCase has none.
@@ -186,11 +199,11 @@ class InlineRun:
         from django.db.models import Q
 
         from notifications.jobs.job_ends import read_end
-        from notifications.jobs.transitions import recording
+        from notifications.jobs.transitions import batch_completion, recording
 
         while read_end(id) is None:
             if not self.run_one(Q(id=id) | Q(batch=id)) and not self.run_one():
-                recording.finish_remaining_batches()
+                recording.finish_batches(batch_completion.find_remaining_batches())
                 if read_end(id) is None:
                     raise RuntimeError(
                         f"A job waits for job {id}, which is not due, is held back, or waits for that job."

@@ -1,7 +1,6 @@
 """The built-in worker, one asyncio event loop. ``worker.py`` connects the parts, which do not know one another.
 
 claim_loop -> job_runner -> execution -> record_loop  the way of a job
-held_outcomes                 what is kept while a hook of an extension fails
 due_jobs                      scheduled jobs join the queue
 running_jobs                  beside the jobs that run
 capacity, subtasks            how many jobs may be claimed; the asyncio tasks that jobs start

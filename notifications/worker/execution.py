@@ -38,7 +38,7 @@ from notifications.jobs.job_context import JobContext
 from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.tracebacks import drop_tracebacks
-from notifications.jobs.transitions import batch_completion, unrecorded_outcomes
+from notifications.jobs.transitions import batch_completion
 from notifications.jobs.transitions.claimed_jobs import ClaimedJob, StartTooLate
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
@@ -164,8 +164,6 @@ class Execution(CurrentExecution):
         job, ``NoThread`` without a thread for it, ``StartTooLate``, ``asyncio.CancelledError`` if the worker stops.
         """
         job = self.job
-        if job.unrecorded_outcome and (outcome := unrecorded_outcomes.restore(job)):
-            return outcome
         if self.is_cancelling or job.cancel_requested_at is not None:  # before the task was called
             return outcomes.cancelled(job, results.policy_at(job.task_path))
         task = results.find_task(job.task_path)

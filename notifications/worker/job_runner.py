@@ -15,7 +15,7 @@ from django.utils import translation
 from notifications.db.job_threads import JobThreads
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.extension import WorkerPart
-from notifications.extension.calls import HookName
+from notifications.extension.calls import HookName, log_left_out
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXECUTORS, executor_at
 from notifications.jobs.declaring.signatures import WrongArguments
@@ -160,30 +160,8 @@ class JobRunner:
         if outcome:
             outcome = await notify_functions.acall(outcome)
             for label, wait in self._before_outcome:
-                await self._wait_for_part(execution, outcome, HookName(label, "before_outcome"), wait)
+                await _call_part(execution, HookName(label, "before_outcome"), wait)
             self._on_outcome(outcome)
-
-    async def _wait_for_part(
-        self, execution: Execution, outcome: Outcome, hook: HookName, wait: Callable[[Any], Awaitable[None]]
-    ) -> None:
-        """Await what a part of an extension does before an outcome is recorded, until it succeeds.
-
-        A worker that stops does not wait for it: the task would be called again.
-        """
-        while not execution.is_stopping:
-            try:
-                await wait(execution.job)
-                break
-            except BaseException as exc:  # SystemExit would end the event loop
-                if isinstance(exc, KeyboardInterrupt):
-                    raise
-                if execution.is_stopping and isinstance(exc, asyncio.CancelledError):
-                    break
-                pause = await self._state.hold(outcome, hook, exc)
-                if execution.is_stopping:  # the next worker records what is stored now
-                    raise asyncio.CancelledError from exc
-            await asyncio.sleep(pause)
-        self._state.held.release(claim_of(execution.job))
 
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""
@@ -224,6 +202,17 @@ class JobRunner:
         )
         await self._state.retry_write(queueing.requeue_late_start, job)
         self._remove(claim_of(job))
+
+
+async def _call_part(execution: Execution, hook: HookName, call: Callable[[Any], Awaitable[None]]) -> None:
+    """Await what a part of an extension does before an outcome is recorded, unless it fails or the worker stops."""
+    try:
+        await call(execution.job)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # SystemExit would end the event loop
+        if not (execution.is_stopping and isinstance(exc, asyncio.CancelledError)):
+            log_left_out(hook, exc)
 
 
 async def _enter(threads: JobThreads) -> None:

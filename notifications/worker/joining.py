@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from notifications.db.clock import database_now, is_lease_valid
 from notifications.db.job_sessions import app_sync_to_async
 from notifications.db.thread_connections import close_idle_connections
 from notifications.db.transactions import database, in_callers_transaction
-from notifications.db.unavailable import QUERY_ERRORS
+from notifications.db.unavailable import QUERY_ERRORS, log_retried
 from notifications.exceptions import JobCancelled, JobDoesNotExist
 from notifications.jobs.claiming.unserved import claiming_workers
 from notifications.jobs.declaring.tasks import refuse_backend, stores_jobs
@@ -24,6 +25,8 @@ from notifications.jobs.durable_calls import refuse_on_event_loop
 from notifications.jobs.job_ends import JobEnd, Listen, end_reader, read_end
 from notifications.models import Job
 from notifications.worker.execution import Execution
+
+logger = logging.getLogger("notifications.jobs")
 
 
 def join(job: Any, timeout: float | None, *, listen: Listen) -> Any:
@@ -125,10 +128,12 @@ def _refuse_in_transaction(parent: Execution | None) -> None:
 
 def _describe_timeout(id: UUID, seconds: float | None) -> str:
     problem = f"Job {id} was not done within {seconds:g} s."
-    with suppress(*QUERY_ERRORS):
+    try:
         is_queued = Job.objects.using(database()).filter(id=id, state=Job.State.QUEUED).exists()
         if is_queued and not claiming_workers().filter(is_lease_valid(database_now())).exists():
             return f"{problem} It is queued, and no worker runs: start one with manage.py run_jobs."
+    except QUERY_ERRORS as exc:
+        log_retried(logger, "Could not read why a job was not done in time", exc)
     return f"{problem} It continues."
 
 

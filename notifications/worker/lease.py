@@ -5,14 +5,13 @@ A worker whose lease is over is lost, and other workers take its jobs over.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -44,8 +43,6 @@ class Lease:
         The id of the worker.
     ``load``
         Returns how many jobs the worker runs, which each renewal stores.
-    ``held``
-        Returns how many outcomes each hook of an extension holds up, which each renewal stores.
     ``on_request``
         Called on the lease's thread with each new ``Worker.request``, "" when it is withdrawn.
     """
@@ -56,14 +53,12 @@ class Lease:
         queues: Sequence[str],
         concurrency: int,
         load: Callable[[], int],
-        held: Callable[[], Mapping[str, int]] = dict,
         on_request: Callable[[str], object] | None = None,
     ) -> None:
         self.worker: UUID = uuid7()
         self._queues = ",".join(queues)
         self._concurrency = concurrency
         self._load = load
-        self._held = held
         self._on_request = on_request
         self._request = ""
         self._stopped = threading.Event()
@@ -159,7 +154,7 @@ class Lease:
         is_renewed = rows.update(
             lease_until=until,
             load=self._load(),
-            outbound=_overview(self._held()),
+            outbound=_overview(),
             memory=_resident_bytes(),
             stuck_calls=count_stuck_calls(),
         )
@@ -175,17 +170,14 @@ class Lease:
             self._on_request(request)
 
 
-def _overview(held: Mapping[str, int]) -> str:
+def _overview() -> str:
     """Return the state of this process's outbound calls as JSON, "" if it makes none.
-
-    With ``failing_hooks``, if there are any: how many outcomes each of them holds up.
 
     Nothing is imported for it, which would take a third of a second. While another thread imports it, the module is
     there without its functions.
     """
     as_json = getattr(sys.modules.get("notifications.outbound.overview"), "as_json", None)
-    text: str = as_json() if as_json else ""
-    return json.dumps({"origins": [], **json.loads(text or "{}"), "failing_hooks": held}) if held else text
+    return as_json() if as_json else ""
 
 
 def _resident_bytes() -> int | None:

@@ -13,8 +13,7 @@ from typing import Any, cast
 from notifications.db.threads import NoThread
 from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_retried
 from notifications.extension import Duty, Where
-from notifications.extension.calls import left_to_later
-from notifications.jobs.notifying import prepare_hooks
+from notifications.jobs.owed_calls import prepare_hooks
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.upkeep import Upkeep
 from notifications.worker.lease import Lease, find_dead_neighbors
@@ -48,8 +47,7 @@ class Maintenance:
 
     async def prepare_hooks(self) -> None:
         """Let extensions import tasks of the project, which may take seconds, before the first outcome is recorded."""
-        # After an error the first outcome imports them, and waits if it fails again.
-        with suppress(NoThread), left_to_later("prepare to record outcomes"):
+        with suppress(NoThread):  # the first outcome imports them
             await asyncio.wrap_future(self._upkeep.project_threads.submit(prepare_hooks))
 
     async def run_duties(self) -> None:

@@ -7,16 +7,15 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from notifications.db.transactions import chunks
 from notifications.db.unavailable import is_away, log_retried
-from notifications.extension.calls import hook_of
 from notifications.jobs import outcomes, results
 from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
-from notifications.jobs.transitions.recording import finish_jobs, try_to_record
+from notifications.jobs.transitions.recording import finish_jobs
+from notifications.jobs.transitions.trial import try_to_record
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 
@@ -25,8 +24,6 @@ logger = logging.getLogger("notifications.jobs")
 #: Outcomes that one transaction records at most. Each numbers a job and a notification, which makes 100 rows: a full
 #: pass of numbering on SQLite.
 MAX_RECORD_BATCH = 50
-#: Seconds at most between two looks at the outcomes that a hook holds up: the worker may stop meanwhile.
-HELD_POLL_SECONDS = 1.0
 #: Seconds between two tries of outcomes of which the database refuses even a failure.
 REFUSED_INTERVAL_SECONDS = 2.0
 #: Such outcomes whose jobs have no slot any more. Of more than that the slots are kept, so that no more jobs begin.
@@ -36,19 +33,15 @@ MAX_REFUSED = 100
 class RecordLoop:
     """Records outcomes, and calls ``on_settled`` for each claim whose outcome is stored or void.
 
-    Whose fault an error is decides what follows. While the database is away, all outcomes are kept. What a hook of an
-    extension raises, and what the database says of the rows that it returned, is marked as the hook's (``hook_of``):
-    its outcomes are kept too, and tried again by themselves until the hook works. Any other error may be about a value
-    of the outcome, which becomes a failure without it. If the database refuses that too, no value is at fault: the
-    outcome is kept, whatever the error is.
+    While the database is away, all outcomes are kept. Any other error may be about a value of the outcome, which
+    becomes a failure without it. If the database refuses that too, no value is at fault: the outcome is kept, whatever
+    the error is.
     """
 
     def __init__(self, state: WorkerState, on_settled: Callable[[Claim], None]) -> None:
         self._state = state
         self._on_settled = on_settled
         self._outcomes: list[Outcome] = []
-        #: Those that a hook holds up.
-        self._held: dict[Claim, Outcome] = {}
         self._has_new = asyncio.Event()
         #: Those of which the database refuses even a failure. Their jobs have no slot, and stay running.
         self.refused: dict[Claim, Outcome] = {}
@@ -56,7 +49,7 @@ class RecordLoop:
 
     @property
     def is_empty(self) -> bool:
-        return not self._outcomes and not self._held and not self.refused
+        return not self._outcomes and not self.refused
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome to be recorded, on the event loop."""
@@ -70,10 +63,6 @@ class RecordLoop:
                 await self._wait_for_outcomes()
             # The jobs of handlers and webhooks are rows too, for which others would wait longer.
             size = max(1, int(2 * MAX_RECORD_BATCH / (2 + jobs_added["ends"])))
-            if self._held and (due := self._due_again()[:size]):
-                for outcome in due:
-                    self._state.held.begin_try(claim_of(outcome.job))
-                await self._record_group(due)
             if self.refused and self._refused_due_at <= time.monotonic():
                 for group in list(chunks(self.refused.values(), size)):
                     await self._record_group(group)
@@ -88,9 +77,7 @@ class RecordLoop:
             unsettled = [
                 outcome
                 for outcome in group
-                if (claim := claim_of(outcome.job)) not in settled
-                and claim not in self._held
-                and claim not in self.refused
+                if (claim := claim_of(outcome.job)) not in settled and claim not in self.refused
             ]
             self._outcomes[:] = self._outcomes[len(group) :] + unsettled
             unsettled_in_a_row = 0 if len(unsettled) < len(group) else unsettled_in_a_row + len(group)
@@ -99,26 +86,15 @@ class RecordLoop:
                 await loops.wait_for_event(self._has_new, loops.RETRY_INTERVAL_SECONDS)
 
     async def _wait_for_outcomes(self) -> None:
-        left = [self._seconds_to_next_try(claim) for claim in self._held]
         if self.refused:
-            left.append(self._refused_due_at - time.monotonic())
-        if not left:
+            await loops.wait_for_event(self._has_new, max(0.0, self._refused_due_at - time.monotonic()))
+        else:
             await self._has_new.wait()
-            return
-        await loops.wait_for_event(self._has_new, max(0.0, min(*left, HELD_POLL_SECONDS)))
-
-    def _seconds_to_next_try(self, claim: Claim) -> float:
-        return self._state.held.seconds_to_next_try(claim, is_stopping=self._state.is_stopping)
-
-    def _due_again(self) -> list[Outcome]:
-        return [outcome for claim, outcome in self._held.items() if self._seconds_to_next_try(claim) <= 0]
 
     async def _record_group(self, group: list[Outcome]) -> set[Claim]:
         settled = await self._record(group)
         for claim in settled:
-            self._held.pop(claim, None)
             self.refused.pop(claim, None)
-            self._state.held.release(claim)
             self._on_settled(claim)
         return settled
 
@@ -126,15 +102,14 @@ class RecordLoop:
         try:
             return await self._state.writer.run(finish_jobs, group)
         except Exception as exc:
-            # A hook may raise such an error of its own, for ever: then it is tried as any other of a hook.
-            if is_away(exc) and hook_of(exc) is None:
+            if is_away(exc):
                 log_retried(logger, "Could not record outcomes, which is tried again", exc)
                 await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
                 return set()
         return set().union(*[await self._record_alone(outcome) for outcome in group])
 
     async def _record_alone(self, outcome: Outcome) -> set[Claim]:
-        """Record an outcome in a transaction of its own. One at which a hook fails is held, and holds up no other.
+        """Record an outcome in a transaction of its own.
 
         One that the database refuses, while it takes a failure in its place, becomes that failure. It is tried again
         in between, because the database may have become well in the meantime.
@@ -149,14 +124,10 @@ class RecordLoop:
         for is_plain, record in tries:
             try:
                 attempted = _without_values(outcome) if is_plain else outcome
-                settled = await self._state.writer.run(partial(record, [attempted], is_alone=True))
+                settled = await self._state.writer.run(record, [attempted])
                 if settled is not None:
                     return settled
             except Exception as exc:
-                if hook := hook_of(exc):
-                    self._held[claim] = outcome
-                    await self._state.hold(outcome, hook, exc)
-                    break
                 if is_away(exc):
                     break  # it stays where it is
                 if claim not in self.refused:

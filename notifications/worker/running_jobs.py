@@ -160,11 +160,11 @@ class ClaimCheckLoop:
     async def _extend_deadlines(self) -> None:
         """Extend the deadlines of jobs that wait for a thread, whose timeout has not begun.
 
-        And of those whose outcome a hook holds up, or the database refuses: another worker would run them again.
+        And of those whose outcome the database refuses: another worker would run them again.
         """
         executions = self._state.executions.values()
         waiting = [execution.job for execution in executions if execution.is_waiting_for_thread]
-        waiting += [*self._state.held.jobs, *(outcome.job for outcome in self._refused.values())]
+        waiting += [outcome.job for outcome in self._refused.values()]
         if waiting:
             # That of a task that cannot be imported any more is not known.
             timeouts = {job.task_path: self._state.timeouts.get(job.task_path, 0.0) for job in waiting}

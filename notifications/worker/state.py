@@ -13,12 +13,8 @@ from uuid import UUID
 from notifications.db.pools import limit_by_pool
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.transactions import dialect
-from notifications.extension.calls import HookName
-from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions import unrecorded_outcomes
 from notifications.worker import loops
 from notifications.worker.capacity import Executions
-from notifications.worker.held_outcomes import HeldOutcomes
 from notifications.worker.loops import RunLimit
 from notifications.worker.writer import Writer
 
@@ -53,8 +49,6 @@ class WorkerState:
     executions: Executions = field(default_factory=Executions)
     #: Seconds that tasks may take, None for no limit, by path, of the tasks that this worker has met.
     timeouts: dict[str, float | None] = field(default_factory=dict)
-    #: The jobs whose outcome a hook of an extension holds up.
-    held: HeldOutcomes = field(default_factory=HeldOutcomes)
     signals: SignalQueue = field(default_factory=SignalQueue)
     #: The event loop, from the start of the worker on.
     loop: asyncio.AbstractEventLoop | None = None
@@ -91,16 +85,6 @@ class WorkerState:
         return await loops.retry_while_unavailable(
             lambda: self.writer.run(function, *args), lambda: self.is_stopping
         )
-
-    async def hold(self, outcome: Outcome, hook: HookName, exc: BaseException) -> float:
-        """Keep an outcome at which a hook has failed. Returns the seconds until the next try."""
-        pause = self.held.hold(outcome.job, hook, exc)
-        try:
-            # A stop of the worker does not keep it from being stored.
-            await asyncio.shield(self.writer.run(unrecorded_outcomes.store, outcome))
-        except Exception as error:  # the next try stores it
-            logger.warning("Could not store what came of job %s: %s", outcome.job.id, error)
-        return pause
 
     def end(self) -> None:
         """End the threads when their calls are done."""

@@ -97,7 +97,6 @@ class JobWorker:
             queues=queues,
             concurrency=concurrency,
             load=lambda: self.state.executions.count_slots(),
-            held=lambda: self.state.held.count_by_hook(),
             on_request=self._on_request if self.takes_requests else None,
         )
         self.state = state = WorkerState(
@@ -169,7 +168,8 @@ class JobWorker:
             await self.state.retry_write(self.lease.start)
             await maintenance.prepare_hooks()
             await self.state.retry_write(maintenance.reap_dead_neighbors)
-        except QUERY_ERRORS:  # stopped while the database was away
+        except QUERY_ERRORS as exc:
+            logger.info("Worker %s was stopped while the database was away: %s", self.lease.worker, exc)
             return await self._end()
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
         watchdog = Watchdog(loop, self._may_end_process, self.exit_seconds)

@@ -13,6 +13,15 @@ from notifications.jobs import notifying
 from notifications.models import Notification, PendingMark
 from notifications.streams import marking, marking_all, positions, rebuilding
 from tests.data.rows import unnumbered
+from tests.support.duties import run_duty
+
+MARK = "mark notifications as read"
+
+
+def continue_once(*run):
+    """Change a chunk of each pending mark. Return those of which more is left."""
+    return marking_all.continue_marking(list(marking_all.find_pending()), *run)
+
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -59,7 +68,7 @@ def test_slow_request_continues_in_the_background(user_client, user, impatient_m
     assert (
         "Marking notifications as read." in user_client.get(reverse("notifications:inbox")).content.decode()
     )
-    assert marking_all.continue_marking(60) is False
+    run_duty(MARK)
     assert [row.title for row in unread_rows(user)] == ["Later"]
     assert (
         "Marking notifications as read."
@@ -79,7 +88,7 @@ def test_unread_count_is_exact_after_each_chunk(user):
     """The unread count is exact after each chunk, because a chunk is numbered in the transaction that marks it."""
     save_pending_read(user, MANY - 50)
     counts = [positions.position(user.pk).unread]
-    while marking_all.continue_marking(0):
+    while continue_once():
         counts.append(positions.position(user.pk).unread)
         assert counts[-1] == unread_rows(user).count()
         assert rebuilding.find_wrong_counts() == {}
@@ -89,10 +98,10 @@ def test_unread_count_is_exact_after_each_chunk(user):
 def test_marking_as_unread_during_the_background(user):
     """A notification that the user marks as unread while the background marks the rest stays unread."""
     save_pending_read(user, MANY)
-    assert marking_all.continue_marking(0)
+    assert continue_once()
     first = Notification.objects.get(user=user, raised=1)
     marking.mark(user.pk, "unread", MANY, [first.pk])
-    marking_all.continue_marking(60)
+    run_duty(MARK)
     assert list(unread_rows(user)) == [first]
     marking_all.mark_all(user.pk, "read", MANY)
     assert not unread_rows(user).exists()
@@ -111,8 +120,8 @@ def test_two_users_take_turns(user, other_user):
     notify(other_user, "One")
     save_pending_read(user, MANY)
     save_pending_read(other_user, 1)
-    marking_all.continue_marking(0)
-    marking_all.continue_marking(0)
+    continue_once()
+    continue_once()
     assert not unread_rows(other_user).exists()
     assert unread_rows(user).exists()
 
@@ -125,9 +134,9 @@ def test_locked_row_is_marked_once_it_is_unlocked(on_postgresql, open_connection
     holder.do(lambda: Notification.objects.select_for_update().get(pk=locked.pk))
     assert marking_all.mark_all(user.pk, "read", MANY).next is not None
     assert list(unread_rows(user)) == [locked]
-    assert marking_all.continue_marking(60) is False
+    run_duty(MARK)
     holder.roll_back()
-    marking_all.continue_marking(60)
+    run_duty(MARK)
     assert not unread_rows(user).exists()
     assert marking_all.pending_marks() == []
 
@@ -139,7 +148,7 @@ def test_undo_of_a_change_whose_first_row_was_locked(on_postgresql, open_connect
     holder.do(lambda: Notification.objects.select_for_update().get(user=user, raised=1))
     marked = marking_all.mark_all(user.pk, "read", MANY)
     holder.roll_back()
-    marking_all.continue_marking(60)
+    run_duty(MARK)
     assert not unread_rows(user).exists()
     marking_all.undo_mark(user.pk, "read", marked.moment, marked.after, MANY)
     assert unread_rows(user).count() == MANY
@@ -149,7 +158,7 @@ def test_undo_of_a_change_whose_first_row_was_locked(on_postgresql, open_connect
     ("intervene", "unread", "unread_later"),
     [
         (lambda user: PendingMark.objects.all().delete(), MANY, MANY),
-        (lambda user: marking_all.continue_marking(0), MANY - 50, MANY - 50),
+        (lambda user: continue_once(), MANY - 50, MANY - 50),
         (lambda user: save_pending_read(user, MANY), MANY, 0),
     ],
     ids=["undone", "continued", "extended"],
@@ -162,9 +171,9 @@ def test_pending_mark_changes_after_its_chunk_is_read(user, intervene, unread, u
         intervene(user)
         return retrying_atomic(work)
 
-    assert marking_all.continue_marking(0, run) is False
+    assert continue_once(run) == []
     assert unread_rows(user).count() == unread
-    marking_all.continue_marking(60)
+    run_duty(MARK)
     assert unread_rows(user).count() == unread_later
     assert rebuilding.find_wrong_counts() == {}
 
@@ -177,7 +186,7 @@ def test_locked_inbox_does_not_delay_others(on_postgresql, open_connection, user
     holder = open_connection()
     holder.begin()
     holder.do(lambda: Notification.objects.select_for_update().get(user=user, raised=1))
-    marking_all.continue_marking(0)
+    continue_once()
     assert not unread_rows(other_user).exists()
     holder.roll_back()
 
@@ -188,7 +197,7 @@ def test_undo_while_the_rest_is_pending(monkeypatch, user, set_marking):
     before = list(Notification.objects.order_by("raised").values_list("read_at", "archived_at"))
     set_marking(REQUEST_SECONDS=0)
     marked = marking_all.mark_all(user.pk, "archive", MANY)
-    marking_all.continue_marking(0)
+    continue_once()
     assert Notification.objects.filter(archived_at=None).count() == MANY - 100
     monkeypatch.undo()
     assert marking_all.undo_mark(user.pk, "archive", marked.moment, marked.after, MANY).next is None
@@ -203,7 +212,7 @@ def test_undo_continues_in_the_background(user, set_marking):
     set_marking(REQUEST_SECONDS=0)
     assert marking_all.undo_mark(user.pk, "read", marked.moment, marked.after, MANY).next is not None
     assert unread_rows(user).count() == 0
-    assert marking_all.continue_marking(60) is False
+    run_duty(MARK)
     assert unread_rows(user).count() == MANY
 
 
@@ -212,7 +221,7 @@ def test_equal_change_while_one_is_pending_is_undone_with_it(monkeypatch, user, 
     first, second = (marking_all.mark_all(user.pk, "read", up_to) for up_to in (MANY - 10, MANY))
     assert first.moment == second.moment
     assert len(marking_all.pending_marks()) == 1
-    marking_all.continue_marking(60)
+    run_duty(MARK)
     monkeypatch.undo()
     marking_all.undo_mark(user.pk, "read", second.moment, 0, MANY)
     assert unread_rows(user).count() == MANY
@@ -225,7 +234,7 @@ def test_filtered_change_examines_a_bounded_number_of_rows_at_once(user, set_mar
     for seconds in (60, 0):
         set_marking(REQUEST_SECONDS=seconds)
         marking_all.mark_all(user.pk, "read", MANY, categories=["reports"])
-        marking_all.continue_marking(60)
+        run_duty(MARK)
         rows = Notification.objects.exclude(read_at=None)
         assert sorted(rows.values_list("raised", flat=True)) == [3, 100, 248]
         marking.mark(user.pk, "unread", MANY)

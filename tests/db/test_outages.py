@@ -7,16 +7,16 @@ from django.db import OperationalError
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import RequestFactory
 
-from notifications.db import transactions
+from notifications.db import connection, transactions
 from notifications.db.outages import is_own_outage
 from notifications.extension.calls import HookName, mark
-from notifications.problems import exceptions_as_problems
+from notifications.http import exceptions_as_problems
 
 
 def make_away(alias, tmp_path):
     """A connection to a file in a folder that does not exist."""
     settings = {
-        **transactions.connection().settings_dict,
+        **connection().settings_dict,
         "ENGINE": "django.db.backends.sqlite3",
         "OPTIONS": {},
     }

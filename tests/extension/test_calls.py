@@ -3,11 +3,12 @@
 import asyncio
 import errno
 import gc
-import json
 import time
 from contextlib import suppress
 from datetime import timedelta
 from inspect import isfunction
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.core.checks import run_checks
@@ -26,8 +27,8 @@ from notifications.extension import (
     hooks,
 )
 from notifications.extension.calls import Calls, call_of
-from notifications.jobs.transitions import reaping, waiting
-from notifications.models import Job, Notification, Queue, Stream, Wait, Worker, uuid7
+from notifications.jobs.transitions import reaping
+from notifications.models import Job, Notification, OwedCall, Queue, Stream, Wait, uuid7
 from notifications.streams import rebuilding
 from notifications.testing import run_jobs
 from tests.extension import faulty
@@ -36,11 +37,7 @@ from tests.support.checks import doctor
 from tests.support.duties import run_duty
 from tests.support.extensions import install, load
 
-#: What the row of a worker has that makes no outbound call, with two outcomes that a hook holds up.
-OUTBOUND = json.dumps(
-    dict.fromkeys(("busy", "total", "waiting", "looking_up", "names_waiting"), 0)
-    | {"origins": [], "failing_hooks": {"sms.on_ends": 2}}
-)
+CALL_OWED = "call hooks that are owed"
 #: The hooks of extensions, and the methods of what they add that are called in the same way.
 HOOKS = extension.installed._HOOKS
 METHODS = [
@@ -72,14 +69,21 @@ def sleep(*args, **kwargs):
     time.sleep(3)
 
 
-@pytest.fixture(autouse=True)
-def logged_anew(monkeypatch):
-    monkeypatch.setattr(calls, "_logged_at", {})
+def blocked_calls():
+    """Return how many calls follow one of the same extension about the same subject, which has failed."""
+    failed = OwedCall.objects.filter(tries=1)
+    return sum(
+        OwedCall.objects.filter(extension=call.extension, subject=call.subject, tries=0).count()
+        for call in failed
+    )
+
+
+pytestmark = pytest.mark.usefixtures("forgotten_log")
 
 
 @pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None", "sleeps"])
 def test_every_hook(db, fault):
-    """Each has one of two rules: it raises, marked with its name, or is left out and logged."""
+    """Each has one of three rules: owed and refused ones raise, marked with their names; others are left out."""
     fails = faulty.FAULTS.get(fault)
     functions = {"returns None": faulty.return_none, "sleeps": lambda *args: None}
     if fault == "sleeps":  # the core waits for it
@@ -87,9 +91,9 @@ def test_every_hook(db, fault):
         assert call_of(sleep, "faulty", "on_ends")() == []
         assert time.monotonic() - started >= 3
     for name in (*HOOKS, *METHODS):
-        assert (name in calls.RAISING) != (name in calls.LEFT_OUT), name
+        assert sum(name in rule for rule in (calls.OWED, calls.REFUSED, calls.LEFT_OUT)) == 1, name
         call = call_of(fails or functions[fault], "faulty", name)
-        if fails and name in calls.RAISING:
+        if fails and name not in calls.LEFT_OUT:
             with pytest.raises(Exception) as caught, transaction.atomic():
                 call()
             assert str(calls.hook_of(caught.value)) == f"faulty.{name}"
@@ -98,6 +102,22 @@ def test_every_hook(db, fault):
             assert Job.objects.count() == 0  # the transaction goes on, also one of PostgreSQL
         elif not fails:
             assert call() == calls._EMPTY.get(name, calls._none)()
+
+
+def test_the_documentation_has_the_rule_of_every_hook():
+    """Owed, refused or left out: none is dropped without a word."""
+    text = (
+        Path("docs/how-to/extend.md").read_text().partition("## When a hook fails")[2].partition("*Owed*")[0]
+    )
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    found = {(name, rule.strip()) for row in rows for name in row[1].split(",") for rule in row[2].split(",")}
+    rules = {"owed": calls.OWED, "refused": calls.REFUSED, "left out": calls.LEFT_OUT}
+    expected = {(f"`{name}`", rule) for rule, names in rules.items() for name in names}
+    # These are called elsewhere, or with another name of what they return.
+    expected |= {("`on_change`", "refused"), ("`before_outcome`", "left out"), ("`alert_kinds`", "left out")}
+    assert {(name.strip(), rule) for name, rule in found} == expected
+    documented = {name.strip(" `") for name, _ in found}
+    assert documented >= {*HOOKS, *METHODS}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -158,7 +178,7 @@ def test_pages(user, client, admin_client, monkeypatch, caplog, fault):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("hook", ["prepare", "before_created", "on_created"])
+@pytest.mark.parametrize("hook", ["before_created", "on_created"])
 @pytest.mark.parametrize("fault", ["raises", "exits", "is async"])
 def test_notify_in_a_transaction(user, monkeypatch, hook, fault):
     """It raises what the hook raised, at once, and the caller decides. A SystemExit does not end the process."""
@@ -255,34 +275,45 @@ class TestEachByItself:
             for most in (1, 2):  # that fail, and that are queued again
                 job = tasks.noop.using(owner=user, title=title).enqueue()
                 Job.objects.filter(id=job.id).update(**lost, max_attempts=most)
-        assert reaping.reap_jobs() == 3  # a bad one has ended for good, and waits for the hook
-        states = set(Job.objects.values_list("title", "max_attempts", "state"))
-        good = {("Good", 1, "failed"), ("Good", 2, "queued")}
-        assert states == {("Bad", 1, "running"), ("Bad", 2, "running"), *good}
+        assert reaping.reap_jobs() == 4
+        assert sorted(Job.objects.values_list("state", flat=True)) == ["failed"] * 2 + ["queued"] * 2
+        self.make_owed_calls(made)
+
+    def make_owed_calls(self, made):
+        """Make them with the fault, and then without."""
+        run_duty(CALL_OWED)
+        owed = list(OwedCall.objects.filter(tries=1))
+        assert owed and OwedCall.objects.count() == len(owed) + blocked_calls()
         made.fault = None
-        reaping.reap_jobs()
-        assert set(Job.objects.values_list("state", flat=True)) == {"failed", "queued"}
+        while OwedCall.objects.exists():
+            OwedCall.objects.update(due_at=times.now())
+            run_duty(CALL_OWED)
 
     def test_waits(self, user, monkeypatch):
+        """Those of the kind go on too, and it closes their notifications later."""
+
         class Nap(WaitKind):
             kind, ends_by_time = "pause", "due"
-            is_failing = True
+            fault, closed = True, []
 
             def ended(self, waits):
-                if self.is_failing and any(wait.job == bad for wait in waits):
+                if self.fault and any(wait.job == bad for wait in waits):
                     raise RuntimeError("No.")
+                self.closed += [wait.job for wait in waits]
                 return set()
 
         kind = Nap()
+        made = type("Napping", (faulty.Faulty,), {})()
+        install(monkeypatch, made)
         monkeypatch.setitem(extension.hooks.wait_kinds, "pause", Calls(kind, WaitKind, "faulty"))
         bad, good = [Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id).id for _ in range(2)]
         run_jobs()
         Wait.objects.update(due_at=times.now())
-        waiting.end_due_waits()
-        assert [Job.objects.get(id=id).state for id in (bad, good)] == ["waiting", "queued"]
-        kind.is_failing = False
-        waiting.end_due_waits()
-        assert Job.objects.get(id=bad).state == "queued"
+        run_duty("end waits that are due")
+        assert [Job.objects.get(id=id).state for id in (bad, good)] == ["queued", "queued"]
+        assert kind.closed == []
+        self.make_owed_calls(kind)
+        assert sorted(kind.closed) == sorted([bad, good])
 
     def test_snoozed_notifications(self, user, monkeypatch):
         def fail(rows, tx):
@@ -312,22 +343,25 @@ class TestEachByItself:
                 tasks.noop.enqueue()
             ids.append(batch.result.id)
         run_jobs()
-        assert [Job.objects.get(id=id).state for id in ids] == ["running", "succeeded"]
-        made.fault = None
-        run_duty("finish batches")
-        assert Job.objects.get(id=ids[0]).state == "succeeded"
+        assert [Job.objects.get(id=id).state for id in ids] == ["succeeded", "succeeded"]
+        assert set(OwedCall.objects.values_list("subject", flat=True)) == {UUID(ids[0])}
+        self.make_owed_calls(made)
 
 
-def test_doctor(transactional_db):
-    """It names the hook, and how many outcomes wait, in all live workers."""
+def test_doctor(transactional_db, monkeypatch):
+    """It names the hook of a call that fails again, and of an app that is not installed; their number too."""
+    faulty.install(monkeypatch, "on_ends")
     assert doctor("hook")[0]["state"] == "ok"
-    until = times.now() + timedelta(seconds=20)
-    fields = {"started_at": times.now(), "lease_until": until, "concurrency": 1}
+    fields = {"hook": "on_ends", "due_at": times.now()}
+    OwedCall.objects.create(extension="faulty", subject=uuid7(), **fields)
+    assert doctor("hook")[0]["state"] == "ok"  # the duty is about to make it
+    OwedCall.objects.create(extension="faulty", subject=uuid7(), tries=1, **fields)
     for _ in range(2):
-        Worker.objects.create(outbound=OUTBOUND, **fields)
-    hook, outbound = doctor("hook", "outbound")
-    assert hook["state"] == "error" and hook["message"].startswith("sms.on_ends: 4 jobs are done")
-    assert outbound["state"] == "ok"
+        OwedCall.objects.create(extension="gone", subject=uuid7(), **fields)
+    found = doctor("hook")
+    assert {each["state"] for each in found} == {"error"}
+    text = " ".join(each["message"] for each in found)
+    assert "faulty.on_ends: 1 call fails" in text and "gone.on_ends: 2 calls fail" in text
 
 
 @pytest.mark.filterwarnings("ignore")  # the coroutine that no event loop has awaited

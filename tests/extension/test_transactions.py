@@ -3,7 +3,6 @@
 from datetime import timedelta
 from uuid import UUID
 
-import pytest
 from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
 from django.utils import translation
@@ -12,7 +11,7 @@ from notifications import api, extension, times
 from notifications.extension import RecordedTransaction
 from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import reaping
-from notifications.models import Attempt, Job, Notification, SeenMark, Worker, uuid7
+from notifications.models import Attempt, Job, Notification, OwedCall, SeenMark, Worker, uuid7
 from notifications.streams import purging
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
@@ -59,18 +58,29 @@ def test_rows_are_inserted(user, recorder):
 
 
 def test_a_hook_that_raises(user, recorder):
-    """Nothing of the transaction is stored."""
+    """The transaction is stored without the extension, whose hooks are called later with the same facts."""
 
     def fail(outcomes):
         raise RuntimeError("No.")
 
     recorder.returned = {"on_ends": fail}
     job = tasks.noop.using(owner=user).enqueue()
-    with pytest.raises(RuntimeError):
-        run_jobs()
-    assert Job.objects.get(id=job.id).state == "running"
-    assert not Notification.objects.exists()
-    assert recorder.kept == []
+    run_jobs()
+    assert Job.objects.get(id=job.id).state == "succeeded"
+    assert Notification.objects.count() == 1
+    # All were left out, and called later, each with the last one. The one that fails is called again.
+    assert OwedCall.objects.get().hook == "on_ends"
+    names = recorder.names()[recorder.names().index("on_ends") + 1 :]
+    assert sorted(names) == sorted(
+        ["on_attempts", "last", "before_created", "last", "on_ends", "on_created", "last"]
+    )
+    assert recorder.jobs.keys() == {Notification.objects.get().id}
+    recorder.returned = {}
+    OwedCall.objects.update(due_at=times.now())
+    run_duty("call hooks that are owed")
+    assert recorder.states == ["succeeded"]
+    assert recorder.kept == [(0, False), (1, False)]
+    assert not OwedCall.objects.exists()
 
 
 def test_a_transaction_that_is_repeated(user, recorder):

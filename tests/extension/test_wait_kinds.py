@@ -14,8 +14,7 @@ from notifications.api import end_wait
 from notifications.extension import Extension, WaitKind, hooks
 from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
-from notifications.jobs.transitions import waiting
-from notifications.models import Job, Notification, Wait, uuid7
+from notifications.models import Job, Notification, OwedCall, Wait, uuid7
 from notifications.serializers import serialize_job
 from notifications.streams import build_notification
 from notifications.streams.snoozing import snooze
@@ -90,7 +89,7 @@ def test_a_kind_of_wait(user, recorder, how, install_kind):
         cancel([job.id])
     else:
         Wait.objects.update(due_at=times.now())
-        waiting.end_due_waits()
+        run_duty("end waits that are due")
     assert kind.ended_waits == [how]
     row.refresh_from_db()
     assert row.read_at and row.seq > row.raised
@@ -126,14 +125,14 @@ def test_notifications_are_closed_with_their_waits(user, install_kind, how):
         end_wait(SigningKind, ids[0], wait.name, how="signed")
     elif how == "due":
         Wait.objects.filter(id=wait.id).update(due_at=times.now())
-        waiting.end_due_waits()
+        run_duty("end waits that are due")
     elif how == "cancelled":
         cancel([ids[0]])
     else:  # its extension was not installed meanwhile
         Wait.objects.filter(id=wait.id).update(kind="fax")
         cancel([ids[0]])
         Wait.objects.filter(id=wait.id).update(kind="pause")
-        waiting.cancel_left_waits()
+        run_duty("cancel waits of ended jobs")
     wait.refresh_from_db()
     assert wait.how == (how if how != "left" else "cancelled")
     row.refresh_from_db()
@@ -193,12 +192,12 @@ def test_a_wait_of_an_app_that_is_not_installed_any_more(user, recorder, install
     job = tasks.nap.using(owner=user).enqueue().id
     run_jobs()
     Wait.objects.update(kind="fax", due_at=times.now())
-    assert not waiting.end_due_waits()
+    run_duty("end waits that are due")
     cancel([job])
-    assert not waiting.cancel_left_waits()
+    run_duty("cancel waits of ended jobs")
     assert (Job.objects.get().state, Wait.objects.get().how) == ("cancelled", "")
     kind = install_kind("fax", CountingKind())
-    assert waiting.cancel_left_waits() and not waiting.cancel_left_waits()
+    run_duty("cancel waits of ended jobs")
     assert kind.ended_waits == [Wait.objects.get().how] == ["cancelled"]
 
 
@@ -289,9 +288,8 @@ class Broken(Extension):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_kind_that_fails_keeps_no_other_waiting(user, monkeypatch):
-    """However many of its waits are due, and for how long."""
+    """Neither those of the same job. Its hook is called later."""
     extensions.install(monkeypatch, Broken("notifications.testing", testing))
-    monkeypatch.setattr(waiting, "MAX_WAITS_APART", 2)
     nap, broken = (tasks.nap.using(owner=user).enqueue().id for _ in range(2))
     run_jobs()
     now = times.now()
@@ -299,6 +297,8 @@ def test_a_kind_that_fails_keeps_no_other_waiting(user, monkeypatch):
     fields = {"job": broken, "kind": "fax", "attempt": 1, "created_at": now}
     for number in range(2):
         Wait.objects.create(name=f"fax {number}", due_at=now - timedelta(hours=1), **fields)
-    waiting.end_due_waits()
-    assert Wait.objects.get(job=nap).ended_at
-    assert not Wait.objects.filter(kind="fax").exclude(ended_at=None).exists()
+    run_duty("end waits that are due")
+    assert not Wait.objects.filter(due_at__lte=now, ended_at=None).exists()
+    fax = set(Wait.objects.filter(kind="fax").values_list("id", flat=True))
+    owed = OwedCall.objects.filter(extension="broken", hook="ended")
+    assert set(owed.values_list("subject", flat=True)) == fax

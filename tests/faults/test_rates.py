@@ -10,6 +10,7 @@ import pytest
 from tests.faults.support.engine import ROUNDS
 from tests.outbound.upstream import Upstream
 from tests.support.postgres import Postgres
+from tests.support.redis_server import Redis
 from tests.support.site import Sites
 
 WINDOW_SECONDS = 60.0
@@ -17,6 +18,12 @@ WINDOW_SECONDS = 60.0
 JOBS, CALLS = {"rate": "60/m", "burst": 6}, {"rate": "200/m", "burst": 20}
 ALLOWED = {"jobs-a": 66, "jobs-b": 66, "calls": 220}
 SECONDS = 600 if ROUNDS else 80
+ENQUEUE_STARTS = """
+from tests.faults.support import rate_tasks
+for number in range({count}):
+    for key in "ab":
+        rate_tasks.start.enqueue(key)
+"""
 ENQUEUE = """
 from tests.faults.support import rate_tasks
 for number in range({count}):
@@ -125,3 +132,27 @@ def test_what_waits_uses_the_rate(rated_site, partner):
     assert used["jobs-b"] >= 0.95 * 60
     assert used["calls"] >= 0.95 * 200
     assert all(most_in_a_window(partner.calls[path]) <= ALLOWED[path] for path in ALLOWED)
+
+
+@pytest.mark.timeout(SECONDS + 300)
+def test_celery_uses_the_rate(rated_site, partner):
+    """With processes of Celery in place of workers at least 0.9 of it are used, by jobs alone."""
+    pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
+    broker = Redis()
+    try:
+        rated_site.use_celery(broker.url)
+        rated_site.python(ENQUEUE_STARTS.format(count=SECONDS * 2))
+        for _ in range(2):
+            rated_site.start_celery(concurrency=2)
+        time.sleep(10)
+        before, started = {path: len(calls) for path, calls in partner.calls.items()}, time.monotonic()
+        time.sleep(WINDOW_SECONDS)
+        seconds = time.monotonic() - started
+        used = {
+            path: (len(partner.calls[path]) - before[path]) / seconds * 60 for path in ("jobs-a", "jobs-b")
+        }
+        print(f"used a minute by Celery: {used}")
+        assert min(used.values()) >= 0.9 * 60
+        assert all(most_in_a_window(partner.calls[path]) <= ALLOWED[path] for path in used)
+    finally:
+        broker.stop()

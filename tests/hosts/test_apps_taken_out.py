@@ -85,7 +85,7 @@ condition, params = waiting.due_condition()
 with connection.cursor() as cursor:
     cursor.execute(f"SELECT {condition}", params)
     assert not cursor.fetchone()[0]
-assert not waiting.end_due_waits() and not waiting.cancel_left_waits()
+assert not list(waiting.find_due_waits()) and not list(waiting.find_left_jobs())
 for name in ("cancelled", "pruned"):
     cancel([Wait.objects.get(name=name).job])
 assert Job.objects.filter(state="cancelled").count() == 2
@@ -105,11 +105,11 @@ from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
 from django.apps import apps
 
-waiting.end_due_waits()
-waiting.cancel_left_waits()
+waiting.end_due_waits(list(waiting.find_due_waits()))
+waiting.cancel_left_waits(list(waiting.find_left_jobs()))
 duties = Upkeep(Where.WORKER, seconds=5).duties
 [close] = [duty for duty in duties if duty.name == "close questions without a wait"]
-close.run()
+Upkeep(Where.WORKER, seconds=5).run(close)
 bob = User.objects.get()
 print(json.dumps({
     "rows": {label: apps.get_model(label).objects.count() for label in %r},

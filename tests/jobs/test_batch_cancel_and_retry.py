@@ -94,6 +94,7 @@ def test_an_interrupted_cancellation_is_completed(user, transactional_db):
         cancel([b.id], by=user.pk)
     assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
     run_duty("resume cancellations of batches")
+    run_duty("finish batches")
     assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
     assert notifications_of(user) == []
 

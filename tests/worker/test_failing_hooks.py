@@ -1,17 +1,17 @@
-"""Hooks of extensions that fail while a worker records: nothing is done twice, and nothing is dropped."""
+"""Hooks of extensions that fail while a worker records: nothing waits for them, is done twice or dropped."""
 
 import asyncio
 import json
 import time
-from datetime import timedelta
 
 import pytest
-from django.db import DataError, transaction
+from django.db import DataError, OperationalError, transaction
 
-from notifications import times
+from notifications import api, times
 from notifications.extension import WorkerPart
-from notifications.models import Attempt, Job, Notification, SeenMark, Worker
-from notifications.worker import held_outcomes
+from notifications.jobs import calling_owed
+from notifications.models import Attempt, Notification, OwedCall, SeenMark
+from notifications.testing import run_jobs
 from tests.extension import faulty
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
@@ -24,17 +24,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 #: The statement of an end.
 ENDS = "UPDATE notifications_job SET .*finished_at"
 #: The hooks of the transactions that record outcomes.
-RECORDING = ("prepare", "before_created", "on_created", "on_attempts", "on_ends", "last")
+RECORDING = ("before_created", "on_created", "on_attempts", "on_ends", "last")
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch, forgotten_log):
-    monkeypatch.setattr(held_outcomes, "FIRST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(held_outcomes, "MAX_PAUSE_SECONDS", 0.2)
-
-
-def is_held(worker, hook):
-    return worker.worker.state.held.count_by_hook().get(f"faulty.{hook}")
+    monkeypatch.setattr(calling_owed, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(calling_owed, "MAX_PAUSE_SECONDS", 0.2)
 
 
 def recorded_once(user, *results):
@@ -46,58 +42,88 @@ def recorded_once(user, *results):
     assert not Attempt.objects.filter(job__in=rows).exists()
 
 
+def until_owed_calls_are_made():
+    wait_until(lambda: not OwedCall.objects.exists(), what="the calls that are owed to be made")
+
+
 @pytest.mark.parametrize("fault", faulty.FAULTS)
-def test_a_hook_that_fails(user, worker, monkeypatch, fault):
-    """Whatever it does, the outcome is kept until the hook works, and is then recorded once."""
-    for hook in RECORDING:
-        with monkeypatch.context() as patch:
-            extension = faulty.install(patch, hook, fault=faulty.FAULTS[fault])
-            result = tasks.noop.using(owner=user).enqueue()
-            wait_until(lambda hook=hook: is_held(worker, hook), what=f"{hook} to hold up the outcome")
-            assert Job.objects.get(id=result.id).state == "running"
-            extension.fault = None
-            recorded_once(user, result)
+@pytest.mark.parametrize("hook", RECORDING)
+def test_a_hook_that_fails(user, monkeypatch, hook, fault):
+    """Whatever it does, the end is recorded at once, and the hook is called again until it works."""
+    extension = faulty.install(monkeypatch, hook, fault=faulty.FAULTS[fault])
+    result = tasks.noop.using(owner=user).enqueue()
+    run_jobs()
+    recorded_once(user, result)
+    assert set(OwedCall.objects.values_list("extension", "hook", "tries")) == {("faulty", hook, 1)}
+    extension.fault = None
+    OwedCall.objects.update(due_at=times.now())
+    run_duty("call hooks that are owed")
+    assert not OwedCall.objects.exists()
 
 
 def test_a_hook_that_returns_nothing(user, worker, monkeypatch):
     """It has no rows."""
-    faulty.install(monkeypatch, *RECORDING, fault=faulty.return_none)
+    faulty.install(monkeypatch, *RECORDING, "prepare", fault=faulty.return_none)
     recorded_once(user, tasks.noop.using(owner=user).enqueue())
 
 
 def test_a_hook_that_takes_long(user, worker, monkeypatch):
-    faulty.install(monkeypatch, "on_ends", fault=lambda *args: time.sleep(3))
+    faulty.install(monkeypatch, "on_ends", fault=lambda *args: time.sleep(1))
     recorded_once(user, *[tasks.noop.using(owner=user).enqueue() for _ in range(3)])
 
 
 def test_many_jobs_that_end_while_a_hook_fails(user, worker, monkeypatch, caplog):
-    """As long as it takes: each has run once, and all are recorded."""
-    extension = faulty.install(monkeypatch, "on_ends", fault=faulty.raise_error)
-    results = [tasks.noop.using(owner=user).enqueue() for _ in range(5)]
-    wait_until(lambda: is_held(worker, "on_ends") == 5, what="five outcomes to be held up")
-    wait_until(lambda: extension.calls.count("on_ends") > 30, what="more tries")
-    assert "Hook failed, outcomes wait until it works: faulty.on_ends" in caplog.text
-    assert caplog.text.count("Hook failed, outcomes wait") == 1
-    extension.fault = None
-    recorded_once(user, *results)
-    wait_until(lambda: "Hook works again" in caplog.text, what="the end of it")
-    assert not worker.worker.state.held
+    """More than the worker has slots. Their rows come when it works, each once; it is logged once a minute."""
+    faulty.install(monkeypatch, "on_ends", fault=lambda *args: fail_or_mark(user, fails))
+    fails = [True]
+    recorded_once(user, *[tasks.noop.using(owner=user).enqueue() for _ in range(12)])
+    wait_until(lambda: not OwedCall.objects.filter(tries=0).exists(), what="each to be tried")
+    assert (OwedCall.objects.count(), SeenMark.objects.count()) == (12, 0)
+    assert caplog.text.count("Hook failed, and is called again later: faulty.on_ends") == 1
+    fails.clear()
+    until_owed_calls_are_made()
+    assert SeenMark.objects.count() == 12
 
 
-def test_a_row_at_which_a_hook_fails(user, worker, monkeypatch):
-    """It holds up no other."""
+def fail_or_mark(user, fails):
+    if fails:
+        raise RuntimeError("No.")
+    return [SeenMark(user_id=user.pk, up_to=7, at=times.now())]
+
+
+def test_a_job_at_which_a_hook_fails(user, worker, monkeypatch):
+    """What it adds to the others comes within a second, although they were recorded together."""
+    titles = []
 
     def fail(outcomes, tx):
         if any(outcome.job.title == "Bad" for outcome in outcomes):
             raise RuntimeError("No.")
+        titles.extend(outcome.job.title for outcome in outcomes)
 
-    extension = faulty.install(monkeypatch, "on_ends", fault=fail)
-    bad = tasks.noop.using(owner=user, title="Bad").enqueue()
-    recorded_once(user, *[tasks.noop.using(owner=user).enqueue() for _ in range(5)])
-    wait_until(lambda: is_held(worker, "on_ends") == 1, what="one outcome to be held up")
-    recorded_once(user, *[tasks.noop.using(owner=user).enqueue() for _ in range(5)])
-    extension.fault = None
-    recorded_once(user, bad)
+    faulty.install(monkeypatch, "on_ends", fault=fail)
+    with transaction.atomic():
+        results = [
+            tasks.noop.using(owner=user, title=title).enqueue() for title in ("Bad", "One", "Two", "Three")
+        ]
+    recorded_once(user, *results)
+    wait_until(lambda: len(titles) == 3, what="the others")
+    [bad] = OwedCall.objects.all()
+    assert str(bad.subject) == results[0].id
+
+
+def test_a_hook_without_preparation(user, worker, monkeypatch):
+    """What could not be prepared is logged, and the hooks are called all the same."""
+    extension = faulty.install(monkeypatch, "prepare", "on_ends")
+    plain = type(extension).prepare
+
+    def prepare(self):
+        plain(self)
+        raise SystemExit("Out of order.")
+
+    monkeypatch.setattr(type(extension), "prepare", prepare)
+    faulty.install(monkeypatch)
+    recorded_once(user, tasks.noop.using(owner=user).enqueue())
+    assert "on_ends" in extension.calls and not OwedCall.objects.exists()
 
 
 @pytest.mark.parametrize("hook", ["on_attempts", "on_ends", "on_created"])
@@ -108,86 +134,105 @@ def test_rows_that_the_database_refuses(user, worker, monkeypatch, hook):
         return [SeenMark(user_id=user.pk, up_to=None, at=times.now())]
 
     extension = faulty.install(monkeypatch, hook, fault=make_rows)
-    result = tasks.noop.using(owner=user).enqueue()
-    wait_until(lambda: is_held(worker, hook), what="the outcome to be held up")
+    recorded_once(user, tasks.noop.using(owner=user).enqueue())
+    wait_until(lambda: OwedCall.objects.filter(hook=hook, tries__gt=0).exists(), what="another try")
     extension.fault = None
-    recorded_once(user, result)
+    until_owed_calls_are_made()
 
 
 def test_an_outcome_that_the_database_refuses(user, worker, monkeypatch):
-    """It fails that job alone, although a hook fails too at the others."""
-
-    def fail(outcomes, tx):
-        if any(outcome.job.title == "Bad" for outcome in outcomes):
-            raise RuntimeError("No.")
-
-    extension = faulty.install(monkeypatch, "on_ends", fault=fail)
+    """It fails that job alone, although a hook fails too."""
+    faulty.install(monkeypatch, "on_ends", fault=faulty.raise_error)
     with transaction.atomic():
-        bad = tasks.noop.using(owner=user, title="Bad").enqueue()
         poison = tasks.echo.using(owner=user).enqueue("poison")
         good = tasks.noop.using(owner=user).enqueue()
     with refused(f"{ENDS}.*poison", error=DataError):
         recorded_once(user, good)
         [row] = until_done(poison)
     assert json.loads(row.error)["type"] == "result-not-storable"
-    wait_until(lambda: is_held(worker, "on_ends") == 1, what="one outcome to be held up")
+    assert OwedCall.objects.filter(hook="on_ends").count() == 2
+
+
+def test_a_deadlock_in_a_hook(user, worker, monkeypatch):
+    """It is no fault of the hook: the transaction is repeated with it, and nothing is owed."""
+    errors = [OperationalError("database is locked")]
+    owed = []
+
+    def fail_once(outcomes, tx):
+        if errors:
+            raise errors.pop()
+        owed.append(OwedCall.objects.count())
+
+    faulty.install(monkeypatch, "on_ends", fault=fail_once)
+    recorded_once(user, tasks.noop.using(owner=user).enqueue())
+    assert owed == [0]
+
+
+def test_a_database_that_is_away_for_a_hook(user, worker, monkeypatch):
+    """An error that is not repeated at once is met again with the hook."""
+    errors = [OperationalError("server closed the connection unexpectedly")]
+    owed = []
+
+    def fail_once(outcomes, tx):
+        if errors:
+            raise errors.pop()
+        owed.append(OwedCall.objects.count())
+
+    faulty.install(monkeypatch, "on_ends", fault=fail_once)
+    recorded_once(user, tasks.noop.using(owner=user).enqueue())
+    assert owed == [0]
+
+
+@pytest.mark.parametrize("hook", ["before_created", "on_created"])
+def test_notify(user, monkeypatch, hook):
+    """Outside of a transaction of the caller the notification is created, and the hook is called later."""
+    extension = faulty.install(monkeypatch, hook, fault=faulty.raise_error)
+    (id,) = api.notify(user, "Hello")
+    assert Notification.objects.get().id == id
+    assert OwedCall.objects.get(hook=hook).subject == id
     extension.fault = None
-    [row] = until_done(bad)
-    assert (row.state, row.fence) == ("succeeded", 1)
+    run_duty("call hooks that are owed")
+    assert not OwedCall.objects.exists()
 
 
-def test_the_deadline_of_a_job_whose_outcome_waits(user, worker, monkeypatch):
-    """It is extended by the worker, so that no other one reaps the job."""
-    extension = faulty.install(monkeypatch, "on_ends", fault=faulty.raise_error)
-    result = tasks.noop.using(owner=user).enqueue()
-    wait_until(lambda: is_held(worker, "on_ends"), what="the outcome to be held up")
-    now = times.now()
-    Job.objects.filter(id=result.id).update(deadline=now + timedelta(seconds=1))
-    wait_until(
-        lambda: Job.objects.get(id=result.id).deadline > now + timedelta(seconds=30),
-        what="the deadline to be extended",
-    )
-    run_duty("take jobs from lost workers")
-    assert Job.objects.get(id=result.id).state == "running"
-    extension.fault = None
-    recorded_once(user, result)
+def test_a_notification_that_was_to_be_changed(user, monkeypatch):
+    """Later, with its number, unless its user has read it since."""
 
+    def mark_as_read(rows):
+        if fails:
+            raise RuntimeError("No.")
+        for row in rows:
+            row.read_at = row.created_at
 
-def test_a_worker_that_starts_while_a_hook_fails(user, start_worker, monkeypatch):
-    """It starts, and its outcomes wait."""
-    extension = faulty.install(monkeypatch, "prepare", fault=faulty.exit_process)
-    worker = start_worker()
-    result = tasks.noop.using(owner=user).enqueue()
-    wait_until(lambda: is_held(worker, "prepare"), what="the outcome to be held up")
-    extension.fault = None
-    recorded_once(user, result)
+    faulty.install(monkeypatch, "before_created", fault=mark_as_read)
+    fails = [True]
+    first, second = (api.notify(user, title)[0] for title in ("First", "Second"))
+    moment = times.now()
+    Notification.objects.filter(id=second).update(read_at=moment)
+    fails.clear()
+    run_duty("call hooks that are owed")
+    row, other = Notification.objects.get(id=first), Notification.objects.get(id=second)
+    assert row.read_at == row.created_at and row.seq > row.raised
+    assert other.read_at == moment
 
 
 class FailingPart(WorkerPart):
-    def __init__(self):
-        self.is_failing, self.tries = True, 0
-
     async def run(self):
         raise SystemExit("Out of order.")
 
     async def before_outcome(self, job):
-        self.tries += 1
-        if self.is_failing:
-            raise SystemExit("Out of order.")
+        raise SystemExit("Out of order.")
 
 
-def test_a_part_of_a_worker_that_fails(user, monkeypatch):
-    """Outcomes wait for what it does before them."""
-    part = FailingPart()
-    faulty.install(monkeypatch, "worker_part", fault=lambda state: part)
+def test_a_part_of_a_worker_that_fails(user, monkeypatch, caplog):
+    """No outcome waits for it."""
+    faulty.install(monkeypatch, "worker_part", fault=lambda state: FailingPart())
     worker = LocalWorker()
     try:
-        result = tasks.noop.using(owner=user).enqueue()
-        wait_until(lambda: is_held(worker, "before_outcome") and part.tries > 1, what="tries")
-        part.is_failing = False
-        recorded_once(user, result)
+        recorded_once(user, *[tasks.noop.using(owner=user).enqueue() for _ in range(5)])
     finally:
         worker.stop()
+    assert caplog.text.count("was left out: faulty.before_outcome") == 1
 
 
 class WaitingPart(WorkerPart):
@@ -218,23 +263,3 @@ def test_a_worker_that_stops_while_a_part_waits(user, monkeypatch, start_worker,
     [job] = until_done(result)
     assert (job.state, job.attempt, tasks.seen) == ("succeeded", 1, [("stopping", 1)])
     assert Notification.objects.filter(user=user, job=job.id).count() == 1
-
-
-def test_the_row_of_the_worker(user, monkeypatch, settings):
-    """It says which hook fails, for doctor and alerts, until that is over."""
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 2}
-    extension = faulty.install(monkeypatch, "on_ends", fault=faulty.raise_error)
-    worker = LocalWorker()
-
-    def failing():
-        text = Worker.objects.get(id=worker.id).outbound
-        return json.loads(text or "{}").get("failing_hooks")
-
-    try:
-        result = tasks.noop.using(owner=user).enqueue()
-        assert wait_until(failing, what="the row to name the hook") == {"faulty.on_ends": 1}
-        extension.fault = None
-        recorded_once(user, result)
-        wait_until(lambda: not failing(), what="the row to name none")
-    finally:
-        worker.stop()

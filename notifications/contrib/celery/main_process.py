@@ -12,7 +12,7 @@ from celery.concurrency import get_implementation
 from django.db import connections
 
 from notifications.contrib.celery.engine import ROW_PREFIX
-from notifications.db import QUERY_ERRORS, dialect
+from notifications.db import UNAVAILABLE, dialect
 from notifications.db.unavailable import log_if_not_migrated
 from notifications.extension import Upkeep, Where
 from notifications.worker import Lease, SignalQueue, SupervisedThread
@@ -62,7 +62,7 @@ class MainProcess(SupervisedThread):
                 self.lease.start()
                 self._has_lease = True
             self._upkeep.run_round()
-        except QUERY_ERRORS as exc:
+        except UNAVAILABLE as exc:
             if not log_if_not_migrated(exc):
                 logger.warning("Could not do the upkeep of a Celery worker, which is tried again: %s", exc)
             connections.close_all()
@@ -71,7 +71,7 @@ class MainProcess(SupervisedThread):
     def _end_lease(self) -> None:
         try:
             self.lease.end()
-        except QUERY_ERRORS as exc:  # it ends by itself
+        except UNAVAILABLE as exc:  # it ends by itself
             logger.warning("Could not end the lease of a Celery worker: %s", exc)
 
 

@@ -38,13 +38,13 @@ from notifications.contrib.deliveries.storing import end, fail, postpone, reopen
 from notifications.db import (
     RETRIED_ERRORS,
     app_sync_to_async,
+    catching,
     chunks,
     database,
     fair_atomic,
     insert_rows,
     lock_query,
     new_row,
-    project_code,
     retry_while_unavailable,
 )
 from notifications.extension import AddressGone, Channel, ChannelMessage, hooks
@@ -131,7 +131,7 @@ def send_open(context: Any, **options: bool) -> str:
 
 def _send(opened: Opened) -> Exception | None:
     """Send a message, and return what the channel has raised."""
-    with project_code.catching() as caught:  # templates, backends and channels of the project raise anything
+    with catching() as caught:  # templates, backends and channels of the project raise anything
         check_site_url()
         sending = opened.channel.send(opened.message)
         if isawaitable(sending):
@@ -154,7 +154,7 @@ async def asend_open(context: Any, **options: bool) -> str:
 
 
 async def _asend(opened: Opened) -> Exception | None:
-    with project_code.catching() as caught:
+    with catching() as caught:
         check_site_url()
         send: Any = opened.channel.send
         if not iscoroutinefunction(send):  # It was, when the job was enqueued.
@@ -204,7 +204,7 @@ def open_deliveries(
         postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
-    with project_code.catching() as caught:  # the channel, and models of the project, raise anything
+    with catching() as caught:  # the channel, and models of the project, raise anything
         reach = _read_reach(channel, first, recipient)
     if exc := caught.error:
         text = storable(f"Could not read the addresses by {channel.name}: {type(exc).__name__}: {exc}")
@@ -298,13 +298,13 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError``, ``DeliveryError`` and ``outages.ChannelSuspended``.
     """
-    by_channel = partial(record_by_channel, opened.channel, opened.message, error)
-    _, is_suspended = map(retry_while_unavailable, (by_channel, partial(_record_outage, opened, error)))
+    is_suspended = retry_while_unavailable(partial(_record_of_channel, opened, error))
     return retry_while_unavailable(partial(_record, opened, error, is_suspended))
 
 
-def _record_outage(opened: Opened, error: Exception | None) -> bool:
-    """Store whether the server has answered. Return whether its channel is suspended now."""
+def _record_of_channel(opened: Opened, error: Exception | None) -> bool:
+    """Store what a channel learns, and whether its server has answered. Return whether it is suspended now."""
+    record_by_channel(opened.channel, opened.message, error)
     if opened.channel.server and error is not None and is_timeout(error):
         return outages.add_timeout(opened.channel.name)
     if error is None or not is_of_making(error):

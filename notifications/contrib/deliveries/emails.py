@@ -18,7 +18,7 @@ from django.core.validators import validate_email
 from django.utils.translation import gettext_lazy as _
 
 from notifications.contrib.deliveries.email_texts import build_email
-from notifications.db import is_unavailable, project_code
+from notifications.db import catching, is_unavailable
 from notifications.db.threads import close_when_idle
 from notifications.extension import Channel, ChannelMessage, Verdict
 
@@ -54,7 +54,7 @@ class Email(Channel):
         return {key: valid_addresses(address) for key, (address,) in users.items()}
 
     def send(self, message: ChannelMessage) -> None:
-        with project_code.catching() as caught:
+        with catching() as caught:
             email = build_email(message)
         if exc := caught.error:
             if is_unavailable(exc):  # without a free descriptor

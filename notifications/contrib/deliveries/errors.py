@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from notifications.db import project_code
+from notifications.db import catching
 from notifications.extension import Channel, ChannelMessage, Verdict
 
 logger = logging.getLogger("notifications")
@@ -30,7 +30,7 @@ def check_addresses(channel: Channel, found: Iterable[Any]) -> list[str]:
 
 def record_by_channel(channel: Channel, message: ChannelMessage, error: Exception | None) -> None:
     """Have a channel store what it keeps of an attempt. Raises that the database is away."""
-    with project_code.catching() as caught:
+    with catching() as caught:
         channel.record(message, error)
     if caught.error:
         # What became of the delivery is stored all the same: one that was sent would be sent again.

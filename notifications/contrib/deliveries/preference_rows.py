@@ -19,7 +19,7 @@ from notifications.contrib.deliveries.preferences import (
     read_off_until,
 )
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
-from notifications.db import database, project_code
+from notifications.db import catching, database
 from notifications.extension import hooks
 from notifications.inbox import load_categories
 from notifications.models import Notification
@@ -134,7 +134,7 @@ def find_dead_addresses(user: Any, reader: Reader) -> list[tuple[str, str, str]]
 
 
 def _has_address(user: Any, name: str, address: str) -> bool:
-    with project_code.catching() as caught:
+    with catching() as caught:
         return address in hooks.find_channel(name).addresses(user)
     # The page offers to try it again.
     logger.error("addresses() of the channel %s has failed", name, exc_info=caught.error)

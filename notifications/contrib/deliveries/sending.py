@@ -6,17 +6,18 @@ Those of a digest have one job together, which sends them at the end of its wind
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from inspect import iscoroutinefunction
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, router
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext
 
 from notifications.api import policy
@@ -32,20 +33,21 @@ from notifications.contrib.deliveries.decisions import (
     settle,
 )
 from notifications.contrib.deliveries.errors import check_addresses
-from notifications.contrib.deliveries.models import ChannelOutage, Delivery
+from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db import (
     app_sync_to_async,
+    catching,
     database,
     database_now,
     database_now_sql,
     fair_atomic,
     lock_query,
-    project_code,
+    read_ids,
     retrying_atomic,
 )
-from notifications.extension import Channel, Duty, Upkeep, hooks
+from notifications.extension import Channel, Duty, Subjects, Upkeep, hooks
 from notifications.inbox import read_recipient
 from notifications.jobs import own_task, stores_jobs
 from notifications.models import ACTIVE, Job
@@ -69,28 +71,30 @@ MAX_PER_CHUNK = 50
 
 def list_duties(process: Upkeep) -> list[Duty]:
     """Return the duties that enqueue the jobs of deliveries, and end those whose jobs have ended without them."""
-    # A call for each channel: one that blocks or raises holds up no other.
-    calls = {name: partial(enqueue_due_by, name) for name in (*hooks.channels, "")}
-
-    def enqueue() -> None:
-        for name, call in calls.items():
-            text = f"Could not enqueue deliveries by {name or 'channels that are not installed'}"
-            process.project_threads.start(call, text)
-
     return [
-        Duty(
-            "enqueue deliveries",
-            INTERVAL_SECONDS,
-            enqueue,
-            is_for_each_process=True,
-            condition=due_condition,
+        *(
+            # One for each channel: one that blocks or raises holds up no other.
+            Duty(
+                f"enqueue deliveries by {name or 'channels that are not installed'}",
+                INTERVAL_SECONDS,
+                partial(enqueue_by, name),
+                is_for_each_process=True,
+                condition=due_condition,
+                subjects=Subjects(partial(find_due_by, name), MAX_PER_CHUNK, calls_project=True),
+            )
+            for name in (*hooks.channels, "")
         ),
-        Duty("fail abandoned deliveries", ORPHAN_CHECK_INTERVAL_SECONDS, fail_orphaned),
+        Duty(
+            "fail abandoned deliveries",
+            ORPHAN_CHECK_INTERVAL_SECONDS,
+            fail_orphaned,
+            subjects=Subjects(find_orphaned),
+        ),
     ]
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``enqueue_due`` finds something, and its parameters."""
+    """Return SQL that is true if ``find_due_by`` finds something, and its parameters."""
     now, param = database_now_sql()
     return (
         f"EXISTS (SELECT 1 FROM {Delivery._meta.db_table} WHERE state = 'pending' AND due_at <= {now})",
@@ -103,31 +107,37 @@ def enqueue_due() -> bool:
 
     Returns whether there may be more.
     """
-    has_more = [enqueue_due_by(name) for name in (*hooks.channels, "")]
-    return any(has_more)
+    found = {name: list(islice(find_due_by(name), MAX_PER_CHUNK)) for name in (*hooks.channels, "")}
+    for name, ids in found.items():
+        enqueue_by(name, ids)
+    return any(len(ids) == MAX_PER_CHUNK for ids in found.values())
 
 
-def enqueue_due_by(name: str) -> bool:
-    """Do what ``enqueue_due()`` does for one channel, "" for those of apps that are not installed any more.
+def find_due_by(name: str) -> Iterator[UUID]:
+    """Yield the ids of deliveries by a channel that are due, "" for channels that are not installed any more."""
+    if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
+        return
+    now, param = database_now_sql()
+    names = [name] if name else list(hooks.channels)
+    of_channel = f"channel {'' if name else 'NOT '}IN ({', '.join(['%s'] * len(names)) or 'NULL'})"
+    where = f"state = 'pending' AND due_at <= {now} AND {of_channel if names else '1 = 1'}"
+    yield from read_ids(Delivery, where, [param, *names], "due_at")
+
+
+def enqueue_by(name: str, ids: Sequence[UUID]) -> None:
+    """Enqueue the jobs of those of these deliveries by a channel that are due and still open.
 
     Called on a thread for code of the project, which the channel and the database of users are.
     """
-    if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
-        return False
-    outage, now = outages.read(name), database_now()
-    pending = Delivery.objects.using(database()).filter(state=State.PENDING, due_at__lte=now)
-    of_channel = pending.filter(channel=name) if name else pending.exclude(channel__in=list(hooks.channels))
-    return _enqueue_due(hooks.find_channel(name), of_channel, outage, now)
-
-
-def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: datetime) -> bool:
+    channel, outage, now = hooks.find_channel(name), outages.read(name), database_now()
+    due = Delivery.objects.using(database()).filter(id__in=ids, state=State.PENDING, due_at__lte=now)
     places, suspended_until = MAX_PER_CHUNK, outage and outage.suspended_until
     if suspended_until:
         # The first job that begins is the next try. The others wait for its answer; digests get their members.
         places = 1 if suspended_until <= now else 0
-    users = dict(due.order_by("due_at", "id").values_list("id", "user_id")[:MAX_PER_CHUNK])
+    users = dict(due.order_by("due_at", "id").values_list("id", "user_id"))
     if not users:
-        return False
+        return
     # Before the transactions, in which no code of the project is called: an engine chooses the executor of a job.
     reaches = _read_reaches(channel, set(users.values()))
     jobs = {id: _prepare_job(channel, id, user) for id, user in users.items()}
@@ -158,11 +168,10 @@ def _enqueue_due(channel: Channel, due: Any, outage: ChannelOutage | None, now: 
             _insert_jobs(digests.throttle(rows, jobs, new, is_required=is_required))
         return decided[DeliveryOutcome.COLLECT]
 
-    if members := fair_atomic(enqueue):
+    if members := fair_atomic(enqueue, more_follows=True):
         prepared = digests.prepare(members, partial(_prepare_digest_job, channel))
         with suppress(IntegrityError):  # another process has inserted one of them: the next look finds it
             fair_atomic(lambda: _insert_jobs(digests.insert(prepared)))
-    return len(users) == MAX_PER_CHUNK
 
 
 def read_users(users: Collection[Any], *fields: str) -> dict[Any, Sequence[Any] | None]:
@@ -213,7 +222,7 @@ def resend(id: UUID) -> str:
     if recipient is not None:
         reach = Reach(is_active=recipient.is_active)
         if not channel.has_many_addresses:  # of which one may be new: the job looks
-            with project_code.catching() as caught:
+            with catching() as caught:
                 reach = reach._replace(addresses=check_addresses(channel, channel.addresses(recipient.user)))
             if caught.error:
                 text = "Could not read the addresses by %s, which its job will read: %r"
@@ -258,17 +267,21 @@ def _prepare_digest_job(channel: Channel, user: Any, run_after: datetime, **opti
     return task.get_backend().prepare(task, [str(user)], options)[0]
 
 
-def fail_orphaned() -> bool:
-    """Mark a chunk of deliveries as failed whose job has ended otherwise: after its last attempt, or by hand.
+def find_orphaned() -> Iterator[UUID]:
+    """Yield the ids of deliveries whose job has ended otherwise: after its last attempt, or by hand."""
+    active = ", ".join(f"'{state}'" for state in ACTIVE)
+    is_orphaned = (
+        "state = 'queued' AND job IS NOT NULL AND NOT EXISTS "
+        f"(SELECT 1 FROM notifications_job j WHERE j.id = job AND j.state IN ({active}))"
+    )
+    yield from read_ids(Delivery, is_orphaned, (), "job")
 
-    Returns whether there may be more.
-    """
-    active = Job.objects.using(database()).filter(id=OuterRef("job"), state__in=ACTIVE)
-    rows = Delivery.objects.using(database()).filter(state=State.QUEUED, job__isnull=False)
-    orphaned = list(rows.exclude(Exists(active)).values_list("id", "job", "error")[:MAX_PER_CHUNK])
-    for id, job, error in orphaned:
+
+def fail_orphaned(ids: Sequence[UUID]) -> None:
+    """Mark deliveries as failed whose job has ended otherwise."""
+    rows = Delivery.objects.using(database()).filter(id__in=ids, state=State.QUEUED)
+    for id, job, error in rows.values_list("id", "job", "error"):
         fail([id], job, error or "Its job has ended before it was recorded as sent.")
-    return len(orphaned) == MAX_PER_CHUNK
 
 
 @own_task(takes_context=True, executor=Job.Executor.EMAIL)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from django.db import connections
 
 from notifications.conf import settings
-from notifications.db import QUERY_ERRORS
+from notifications.db import UNAVAILABLE
 from notifications.extension import Upkeep, Where
 from notifications.jobs import aliases_with_engines
 from notifications.worker import SignalQueue, SupervisedThread
@@ -59,7 +59,7 @@ class ServerUpkeep(SupervisedThread):
         self._last_round = now
         try:
             self._upkeep.run_round()
-        except QUERY_ERRORS as exc:
+        except UNAVAILABLE as exc:
             self._unbroken_since = time.monotonic()
             logger.warning("Could not do the upkeep, which is tried again: %s", exc)
             connections.close_all()

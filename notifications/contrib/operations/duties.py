@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 
 from django.core.exceptions import ImproperlyConfigured
 
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.alerts.conditions import Limits, read_limits
 from notifications.contrib.operations.statistics import roll_up
-from notifications.extension import Duty, Upkeep, Where
+from notifications.extension import Duty, Subjects, Upkeep, Where
 
 #: Seconds from the start of a process to its first evaluation of alerts and roll-up, at most. A process that lives for
 #: one job would begin what others have time for.
@@ -24,7 +25,8 @@ def make_duties(process: Upkeep) -> list[Duty]:
     statistics = Duty(
         "roll up statistics",
         roll_up.INTERVAL_SECONDS,
-        lambda: process.run_chunks(lambda: roll_up.roll_up_chunk() or roll_up.delete_chunk()),
+        roll_up.roll_up,
+        subjects=Subjects(lambda: chain(roll_up.find_rows(), roll_up.find_old_rows()), roll_up.max_rows()),
     )
     for duty in (alerts, statistics):
         duty.due_at += min(duty.interval or 0.0, MAX_FIRST_DELAY_SECONDS) * random.uniform(0.5, 1)

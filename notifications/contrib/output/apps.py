@@ -47,4 +47,5 @@ class Output(Extension):
     worker_part = import_later("storage.make_worker_part")
     events_of = import_later("pages.describe_span")
     on_attempts = import_later("storage.read_last_output")
+    keep_for_later = import_later("storage.keep_last_output")
     after_commit = import_later("storage.drop_stored")

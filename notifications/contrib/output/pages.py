@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import Error
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
@@ -15,7 +16,7 @@ from django.utils.translation import gettext
 
 from notifications.contrib.output.reading import format_offset, has_output, read_end, read_part, read_span
 from notifications.contrib.output.storage import MARK
-from notifications.db import QUERY_ERRORS
+from notifications.db import UNAVAILABLE
 from notifications.exceptions import JobDoesNotExist
 from notifications.extension import Event, Fact
 from notifications.jobs import can_view
@@ -101,7 +102,7 @@ def read_output_text(user: Any, job: Any) -> OutputText | None:
         part = read_part(user.pk, id, 0)
     except JobDoesNotExist:
         return None
-    except (*QUERY_ERRORS, SynchronousOnlyOperation):  # the script reads it
+    except (Error, *UNAVAILABLE, SynchronousOnlyOperation):  # the script reads it
         url = reverse("notifications:api-job-output", args=[id])
         return OutputText(
             job=id, url=url, offset="-1", lines=[], is_last=True, is_closed=False, is_cancelled=False

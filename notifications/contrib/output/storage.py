@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Iterable, Sequence
@@ -140,6 +141,16 @@ class OutputBuffer:
                 self.start = chunks[0].start + size
             self.is_settled = True
 
+    def dump(self) -> str:
+        """Return, for ``load()``, what is not stored yet; "" if all is."""
+        with self._lock:
+            return json.dumps([self.start, self._data.decode()]) if self._data else ""
+
+    def load(self, text: str) -> None:
+        """Have what another buffer of the same execution has returned."""
+        self.start, data = json.loads(text)
+        self._data[:] = data.encode()
+
     def close(self) -> None:
         """Take no more text, and forget what is not stored."""
         with self._lock:
@@ -211,6 +222,8 @@ def read_last_output(outcomes: Iterable[Outcome], tx: RecordedTransaction) -> li
     """
     written = []
     for outcome in outcomes:
+        if kept := tx.kept.pop(LABEL, ""):  # this is called later
+            buffer_of(outcome.job).load(kept)
         if (buffer := find_buffer(outcome.job)) is not None:
             buffer.finish()
             if buffer:
@@ -220,6 +233,14 @@ def read_last_output(outcomes: Iterable[Outcome], tx: RecordedTransaction) -> li
     assert tx.now is not None
     stored = tx.kept[LABEL] = _read(written, tx.now, None)
     return [chunk for _, chunks in stored for chunk in chunks]
+
+
+def keep_last_output(outcome: Outcome) -> str:
+    """Return what ``read_last_output()`` will find where it is called later. See ``Extension.keep_for_later()``."""
+    if (buffer := find_buffer(outcome.job)) is None:
+        return ""
+    buffer.finish()
+    return buffer.dump()
 
 
 def drop_stored(stored: Stored) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q
+from django.contrib.auth import get_user_model
+from django.db.models import Q
 from django.utils import translation
 from django.utils.translation import gettext, gettext_lazy
 
 from notifications import times, validators
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.question_texts import in_language_of, localize, read_details
-from notifications.db import database, database_now, lock_query
+from notifications.db import database, database_now, fair_atomic, lock_query, read_ids
 from notifications.inbox import job_path
 from notifications.jobs.notifying import number, record_change
 from notifications.jobs.transitions.waiting import insert_notifications_of
@@ -89,6 +90,10 @@ def open_notifications(waits: Sequence[AskedQuestion], jobs: Mapping[UUID, Job])
     """Return the unsaved notifications of new questions, whose jobs are given by their ids."""
     rows: list[Notification] = []
     for wait in waits:
+        if not hasattr(wait, "notifications"):  # this was left out when it was stored
+            asked, key = json.loads(wait.details), get_user_model()._meta.pk
+            users = [key.to_python(user) for user in asked["to"]]
+            build_notifications(wait, asked, users, job_title=jobs[wait.job].title)
         details = json.loads(wait.details)
         for row in wait.notifications:
             with translation.override(jobs[wait.job].language or None), in_language_of(details, row.user_id):
@@ -203,18 +208,26 @@ def close_notifications(waits: Iterable[Wait]) -> set[Any]:
     return {row.user_id for row in locked}
 
 
-def close_left_notifications() -> int:
-    """Close a chunk of the notifications of questions that have ended, or whose job was deleted. Return how many.
+def find_left_notifications() -> Iterator[UUID]:
+    """Yield the ids of open notifications of questions that have ended, or whose job was deleted.
 
-    Inside a transaction. The app was not installed then, or a user who owned the job of a question to others was
-    deleted.
+    The app was not installed then, or a user who owned the job of a question to others was deleted.
     """
+    is_left = (
+        "open_question IS NOT NULL AND NOT EXISTS "
+        "(SELECT 1 FROM notifications_wait w WHERE w.id = open_question AND w.ended_at IS NULL)"
+    )
+    yield from read_ids(Notification, is_left, (), "open_question")
+
+
+def close_left_notifications(ids: Sequence[UUID]) -> None:
+    """Close notifications of questions that are not open any more."""
+    fair_atomic(lambda: _close_left(ids), more_follows=True)
+
+
+def _close_left(ids: Sequence[UUID]) -> None:
     rows = Notification.objects.using(database()).filter(open_question__isnull=False)
     waits = Wait.objects.using(database())
-    left = rows.filter(~Exists(waits.filter(id=OuterRef("open_question"), ended_at=None)))
-    ids = list(left.values_list("id", flat=True)[:MAX_CLOSED_AT_ONCE])
-    if not ids:
-        return 0
     locked = list(lock_query(rows.filter(id__in=ids).order_by("id"), skip_locked=False))
     ended = list(waits.filter(id__in=[row.open_question for row in locked]))
     close_notifications(ended)
@@ -235,7 +248,6 @@ def close_left_notifications() -> int:
                 seq=None,
             )
     number({row.user_id for row in locked})
-    return len(locked)
 
 
 def describe_end(wait: Wait, name: str) -> dict[str, Any] | None:

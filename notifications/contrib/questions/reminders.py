@@ -3,20 +3,21 @@
 A reminder is a new notification, which replaces the earlier one of its user: so it is toasted, counted as unseen and
 delivered by the other channels like the first.
 
-Authentication backends and managers of users find those who are asked, and may take seconds. So processes call
-``remind_of_due`` and ``update_addressees`` on threads for code of the project.
+Authentication backends and managers of users find those who are asked, and may take seconds. So processes do that on
+threads for code of the project.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
+from django.db import Error
 from django.db.models import Q
 
 from notifications.contrib.questions.addressees import (
@@ -27,11 +28,17 @@ from notifications.contrib.questions.addressees import (
     read_user,
 )
 from notifications.contrib.questions.models import AskedQuestion
-from notifications.contrib.questions.question_notifications import change_addressees, close_left_notifications
-from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query
-from notifications.extension import Duty, Upkeep, left_to_later
+from notifications.contrib.questions.question_notifications import (
+    MAX_CLOSED_AT_ONCE,
+    change_addressees,
+    close_left_notifications,
+    find_left_notifications,
+)
+from notifications.db import database, database_now, database_now_sql, fair_atomic, lock_query, read_ids
+from notifications.extension import Duty, Subjects, Upkeep
 from notifications.inbox import active_users
-from notifications.jobs.notifying import number, prepare_hooks
+from notifications.jobs.notifying import number
+from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.transitions.waiting import update_waiting_jobs
 from notifications.models import Job
 
@@ -43,84 +50,80 @@ CHECK_INTERVAL_SECONDS = 300.0
 PRUNE_INTERVAL_SECONDS = 3600.0
 #: Until when a reminder is put off while it is not known who is asked: a directory of the project may be away.
 UNKNOWN_RETRY = timedelta(minutes=1)
-#: Questions of which one call reminds, each in a transaction of its own, and those that it looks at.
-MAX_QUESTIONS, MAX_QUESTIONS_READ = 100, 1_000
-#: Open questions whose addressees one chunk of ``update_addressees`` searches for, and where it goes on.
+#: Open questions whose addressees one call of ``update_addressees`` searches for.
 MAX_QUESTIONS_PER_CHECK = 100
-Position = tuple[datetime, UUID]
-FIRST_POSITION: Position = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
 def make_duties(process: Upkeep) -> list[Duty]:
     """See ``Extension.duties()``."""
-    start, position = process.project_threads.start, None
-
-    def update_chunk() -> bool:
-        nonlocal position
-        position = update_addressees(position)
-        return position is not None
-
     return [
         Duty(
             "remind of open questions",
             0,
-            lambda: start(remind_of_due, "Could not remind of open questions"),
+            lambda ids: remind(*ids),
             is_for_each_process=True,
             condition=due_condition,
+            subjects=Subjects(find_due, calls_project=True),
         ),
         Duty(
             "update who is asked open questions",
             CHECK_INTERVAL_SECONDS,
-            lambda: start(update_chunk, "Could not update who is asked open questions"),
+            update_addressees,
+            subjects=Subjects(find_open, MAX_QUESTIONS_PER_CHECK, calls_project=True),
         ),
         # At the start too, because the app may be installed again.
         Duty(
             "close questions without a wait",
             PRUNE_INTERVAL_SECONDS,
-            lambda: process.run_chunks(partial(fair_atomic, close_left_notifications)),
+            close_left_notifications,
             at_start=True,
+            subjects=Subjects(find_left_notifications, MAX_CLOSED_AT_ONCE),
         ),
     ]
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``remind_of_due`` may find something, and its parameters."""
+    """Return SQL that is true if ``find_due`` finds something, and its parameters."""
     now, param = database_now_sql()
     return f"EXISTS (SELECT 1 FROM notifications_wait WHERE ended_at IS NULL AND remind_at <= {now})", (
         param,
     )
 
 
-def remind_of_due() -> bool:
-    """Remind of open questions whose time for it has come. Returns whether there may be more.
-
-    Those whose jobs other transactions hold locked are left to a later call, and hold up no others.
-    """
-    rows = AskedQuestion.objects.using(database()).filter(ended_at=None, remind_at__lte=database_now())
-    due = list(rows.order_by("remind_at")[:MAX_QUESTIONS_READ])
-    reminded = 0
-    prepare_hooks()
-    for wait in due:
-        users = _find_users(wait)  # the project's code is not called in the transaction
-        with left_to_later("remind of a question"):
-            reminded += fair_atomic(partial(_change, wait.id, users), more_follows=len(due) > 1)
-        if reminded == MAX_QUESTIONS:
-            return True
-    return False
+def find_due() -> Iterator[UUID]:
+    """Yield the ids of open questions of which it is time to remind, those first whose time was first."""
+    now, param = database_now_sql()
+    where = f"ended_at IS NULL AND remind_at <= {now} AND kind = 'question'"
+    yield from read_ids(AskedQuestion, where, [param], "remind_at")
 
 
-def update_addressees(after: Position | None = None) -> Position | None:
+def remind(id: UUID) -> None:
+    """Remind of an open question, unless another transaction holds its job locked."""
+    wait = AskedQuestion.objects.using(database()).filter(id=id, ended_at=None).first()
+    if wait is None:
+        return
+    users = _find_users(wait)  # the project's code is not called in the transaction
+    run_owing(partial(fair_atomic, more_follows=True), partial(_change, id, users))
+
+
+def remind_of_due() -> None:
+    """Remind of open questions whose time for it has come."""
+    for id in find_due():
+        remind(id)
+
+
+def find_open() -> Iterator[UUID]:
+    """Yield the ids of open questions, the oldest first."""
+    yield from read_ids(AskedQuestion, "ended_at IS NULL AND kind = 'question'", (), "created_at")
+
+
+def update_addressees(ids: Sequence[UUID]) -> None:
     """Ask open questions of those who may answer them by now, and close the notifications of those who may not.
 
-    While a job waits, users come into a group or lose a permission. If nobody is left, staff are asked. Reads a bounded
-    number of open questions, the oldest first, after a position. Returns the position of the last of them, None if
-    there are no more.
+    While a job waits, users come into a group or lose a permission. If nobody is left, staff are asked.
     """
-    created_at, id = after or FIRST_POSITION
-    rows = AskedQuestion.objects.using(database()).filter(ended_at=None)
-    is_later = Q(created_at__gt=created_at) | Q(id__gt=id)
-    rows = rows.filter(is_later, created_at__gte=created_at)  # a range of the index
-    waits = list(rows.order_by("created_at", "id")[:MAX_QUESTIONS_PER_CHECK])
+    rows = AskedQuestion.objects.using(database()).filter(id__in=ids, ended_at=None)
+    waits = list(rows.order_by("created_at", "id"))
     # Most questions ask their owners: these users are read at once.
     active = _read_active({key for wait in waits for key in wait.addressees.get("users", ())})
 
@@ -128,7 +131,6 @@ def update_addressees(after: Position | None = None) -> Position | None:
     def find(asked: str) -> list[Any]:
         return find_addressees(json.loads(asked))
 
-    prepare_hooks()
     for wait in waits:
         current = set(json.loads(wait.details)["to"])
         if current and current == active & set(wait.addressees.get("users", ())):
@@ -136,10 +138,9 @@ def update_addressees(after: Position | None = None) -> Position | None:
         users = _find_users(wait, lambda asked: find(json.dumps(asked)))
         if users is None or current == set(map(str, users)):
             continue
-        with left_to_later("change who is asked a question"):
-            if fair_atomic(partial(_change, wait.id, users, details=wait.details), more_follows=True):
-                logger.info("Changed who is asked an open question: job %s", wait.job)
-    return (waits[-1].created_at, waits[-1].id) if len(waits) == MAX_QUESTIONS_PER_CHECK else None
+        run = partial(fair_atomic, more_follows=True)
+        if run_owing(run, partial(_change, wait.id, users, details=wait.details)):
+            logger.info("Changed who is asked an open question: job %s", wait.job)
 
 
 def _find_users(
@@ -163,8 +164,11 @@ def _find_users(
                 kept[key] = found[key]
             elif (user := read_user(key)) is not None and may_answer(asked, user):
                 kept[key] = user.pk
-    except Exception:  # of an authentication backend of the project
-        logger.exception("Could not find who may answer the question %s of job %s", wait.id, wait.job)
+    except Exception as exc:  # of an authentication backend of the project
+        # A directory or a database that is away has one line in each round, and no traceback.
+        trace = None if isinstance(exc, Error | OSError) else exc
+        text = "Could not find who may answer the question %s of job %s: %s"
+        logger.error(text, wait.id, wait.job, " ".join(str(exc).split()), exc_info=trace)
         return None
     return list({**kept, **found}.values())[:MAX_ADDRESSEES]
 

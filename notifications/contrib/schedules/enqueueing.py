@@ -14,7 +14,7 @@ from notifications.contrib.schedules.declarations import ScheduleDeclaration
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import scheduled_task
 from notifications.contrib.schedules.users import find_owner
-from notifications.db import database, project_code
+from notifications.db import catching, database
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.models import Job
 
@@ -34,7 +34,7 @@ class ScheduledCall:
         self._task: Any = None
         self._job: Job | None = None
         self._error = ""
-        with project_code.catching() as caught:
+        with catching() as caught:
             self._prepare()
         if caught.error:
             self._error = str(caught.error) or repr(caught.error)

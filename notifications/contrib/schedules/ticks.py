@@ -22,7 +22,7 @@ from notifications.contrib.schedules.declarations import (
 from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.tasks import find_wrong_tasks
-from notifications.db import database, database_now, lock_query, project_code, retrying_atomic
+from notifications.db import catching, database, database_now, lock_query, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
@@ -124,7 +124,7 @@ def isolate(name: str, work: Callable[[], T]) -> T | None:
 
     Raises an error that means that the database is unavailable to all: see ``is_unavailable()``.
     """
-    with project_code.catching() as caught:
+    with catching() as caught:
         return work()
     text = "Could not enqueue the job of a schedule, which is tried again: %s"
     logger.error(text, name, exc_info=caught.error)
@@ -250,7 +250,7 @@ def _record_due_ticks(
         return ROUND_INTERVAL_SECONDS
     claim = partial(retrying_atomic, partial(_claim, prepared, now), idle_seconds=runs.MAX_IDLE_SECONDS)
     has_claimed = False
-    with project_code.catching() as caught:
+    with catching() as caught:
         while prepared and (claimed := claim()):
             has_claimed = True
             for name in claimed:

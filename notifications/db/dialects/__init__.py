@@ -1,6 +1,6 @@
 """The two databases: what is written, or done, in another way for each of them.
 
-base        the verbs that both have, which the rest of the app calls
+verbs       the verbs that both have, which the rest of the app calls
 postgresql, sqlite  the verbs of each
 
 SQL that differs as a whole stands in both files under one name. Other modules ask for what they need, not for the
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from notifications.db.dialects.base import Dialect as Dialect
 from notifications.db.dialects.postgresql import PostgreSQL
 from notifications.db.dialects.sqlite import SQLite
+from notifications.db.dialects.verbs import Dialect as Dialect
 
 _DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (PostgreSQL(), SQLite())}
 

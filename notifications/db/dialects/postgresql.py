@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from notifications.db.dialects.base import Dialect, Statement
+from notifications.db.dialects.verbs import Dialect, Statement
 
 
 class PostgreSQL(Dialect):

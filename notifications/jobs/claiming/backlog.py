@@ -14,6 +14,7 @@ from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, jobs_of_name, values_of_executors
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import (
+    WAITS_FOR_LIMIT,
     WAITS_SINCE,
     Query,
     Source,
@@ -205,7 +206,7 @@ def _depths_query(
     """
     if not has_limited:
         return sql, [*params, *[now_param] * 3]
-    limited = f"{limited_jobs()} AND backend = alias AND queue_name = name AND due_at IS NOT NULL"
+    limited = f"{limited_jobs()} AND backend = alias AND queue_name = name AND {WAITS_FOR_LIMIT}"
     counted = f"(SELECT count(*) FROM (SELECT 1 {limited} LIMIT {MAX_COUNTED_PER_QUEUE} + 1) AS counted)"
     sql += f"""
         UNION ALL SELECT alias, name, {paused.format("names.name")}, {MAX_COUNTED_PER_QUEUE}, 0, 0, 0, {counted},

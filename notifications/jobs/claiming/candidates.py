@@ -105,14 +105,15 @@ def lock_jobs(
     among: Q,
     executors: Capacities,
     limits: RunningLimits,
-    expired: list[Job],
 ) -> list[Job]:
     """Lock, in a transaction, the jobs that may be claimed, at most ``limit``, and return them by priority and turn.
 
     ``executors`` has how many jobs of each executor may be claimed, none of one that is left out. ``among`` is a
     condition that the jobs must meet. ``limits`` is new, and knows afterwards which jobs another claim kept from being
-    taken. The expired jobs that it meets are added to ``expired``.
+    taken.
     """
+    #: That it has met.
+    expired: list[Job] = []
 
     def find(limits: RunningLimits) -> list[Job]:
         open_queues = [queue for queue in queues if ("queue", queue[1]) not in limits.closed]

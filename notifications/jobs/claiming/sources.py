@@ -86,6 +86,10 @@ def queued_jobs(index: str = "queued") -> str:
     return dialect().rows_like("notifications_job", f"notifications_job_{index}", "state", _IS_QUEUED[index])
 
 
+#: That a job of ``limited_jobs()`` waits. With IS NOT NULL PostgreSQL may read all of the index "scheduled".
+WAITS_FOR_LIMIT = "CASE WHEN due_at IS NULL THEN 0 ELSE 1 END = 1"
+
+
 def limited_jobs() -> str:
     """Return FROM and WHERE of queued jobs that wait, or have waited, for the limit of a key."""
     by_index = dialect().by_index("notifications_job_limited")

@@ -6,7 +6,7 @@ claims, claimed_jobs    queued to running
 limiting, limit_openings  change no state: queued jobs that wait for the limits of their keys
 running                 deadlines and progress of running jobs
 recording               to an end, with signals and batches
-unrecorded_outcomes     outcomes that a hook holds up, stored with their jobs
+trial                   whether the database takes an outcome, which is not recorded
 notify_functions        calls ``notify`` functions before that transaction
 waiting                 to waiting, and back to queued
 reaping                 running jobs of lost workers

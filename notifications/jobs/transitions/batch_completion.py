@@ -12,11 +12,11 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
@@ -31,7 +31,7 @@ from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome, _language, announcement, failure
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
-from notifications.states import ACTIVE, DONE
+from notifications.states import ACTIVE, CANCELLED_AT_ONCE, DONE
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -104,6 +104,22 @@ def find_remaining_batches() -> set[UUID]:
     active = Job.objects.using(database()).filter(batch=OuterRef("id"), state__in=ACTIVE)
     complete = running_batches().filter(~Exists(active)).values_list("id", flat=True)
     return {*complete, *_with_unstored_progress}
+
+
+def jobs_to_cancel(batches: Sequence[UUID]) -> list[UUID]:
+    """Return the ids of active jobs inside batches that are cancelled, whose own cancellation is not requested."""
+    jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE)
+    # A running job whose cancellation was requested, and that its worker then released, may be of a paused queue: no
+    # worker would claim it.
+    jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state__in=CANCELLED_AT_ONCE))
+    return list(jobs.order_by("id").values_list("id", flat=True))
+
+
+def find_jobs_to_cancel() -> Iterator[UUID]:
+    """Yield the ids of jobs inside batches whose cancellation was interrupted."""
+    requested = running_batches().filter(cancel_requested_at__isnull=False)
+    for batch in list(requested.values_list("id", flat=True)):
+        yield from jobs_to_cancel([batch])
 
 
 def find_nested_batches(batches: Iterable[UUID]) -> set[UUID]:

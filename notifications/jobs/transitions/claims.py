@@ -52,8 +52,6 @@ DEADLINE_MARGIN_SECONDS = 60
 DEFAULT_TIMEOUT_SECONDS = 300
 #: What a claim in one statement reads of the jobs that it locks.
 LOCKED_COLUMNS = "id, concurrency_key, limit_key, expires_at"
-#: Ends jobs that have expired. ``expiring.py`` sets it, because it imports this module.
-end_expired_jobs: Callable[[], object] = lambda: None  # noqa: E731
 CLAIM_ASSIGNMENTS = (
     "state = 'running'",
     "fence = fence + 1",
@@ -83,8 +81,6 @@ def claim_jobs(
     executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
     """Claim at most ``limit`` jobs that are in the queue and have not expired, by priority and in turn.
-
-    Of expired jobs that it meets the first ones are ended after it, so that they are not in the way of the next claim.
 
     ``source``
         Of which backends and queues; those of the built-in worker by default.
@@ -177,13 +173,12 @@ def _claim_due(
 
     def lock(now: datetime, limit: int, executors: Capacities) -> list[Job]:
         limits = RunningLimits(queue_limits(), executors)
-        return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits, expired)
+        return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits)
 
     def have_others_wait() -> int:
         now = database_now()
         return wait_in_lines(lock(now, MAX_FOLLOWERS, dict.fromkeys(executors, MAX_FOLLOWERS)), now)
 
-    expired: list[Job] = []
     for _ in range(MAX_LIMITED_CLAIMS):
         started = time.monotonic()
         claimed, waiting = retrying_atomic(
@@ -197,8 +192,6 @@ def _claim_due(
         fair_atomic(have_others_wait)
     if waiting:
         streams.ring((), queue=True)
-    if expired:
-        call_after_write(lambda: end_expired_jobs())
     return claimed
 
 

@@ -17,7 +17,7 @@ from notifications import times
 from notifications.db.bulk import instances, lock_query, lock_sql, update_rows
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import connection, database, dialect, fair_atomic, retrying_atomic
-from notifications.jobs.claiming.sources import read_moment
+from notifications.jobs.claiming.sources import WAITS_FOR_LIMIT, read_moment
 from notifications.jobs.limit_lines import IN_TURN, LimitLine, jobs_in_line, line_of
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
 from notifications.jobs.transitions.limiting import LimitState, ask_limits, has_limit
@@ -131,13 +131,14 @@ def _update_lines(lines: Sequence[LimitedQueue]) -> None:
     db = connection()
     rows = [(times.to_db(line.opens_at, db), line.pk) for line in lines]
     update_rows(LimitedQueue, ("opens_at",), ("id",), rows)
-    in_line = jobs_in_line("line.backend", "line.queue_name", "line.key") + " AND due_at IS NOT NULL"
+    in_line = jobs_in_line("line.backend", "line.queue_name", "line.key") + f" AND {WAITS_FOR_LIMIT}"
     ids = ", ".join(["%s"] * len(lines))
     if lines:
         with db.cursor() as cursor:
+            # NOT EXISTS would be planned as a join with all jobs that wait, which takes 60 ms for 10,000.
             cursor.execute(
                 f"DELETE FROM notifications_limitedqueue AS line WHERE id IN ({ids}) "
-                f"AND NOT EXISTS (SELECT 1 {in_line})",
+                f"AND (SELECT true {in_line} LIMIT 1) IS NULL",
                 [line.pk for line in lines],
             )
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db.models import Q
 from django.utils.translation import get_language
 
 from notifications import streams, times
@@ -54,7 +53,7 @@ RETRY_COLUMNS = ("id", "user_id", "task_path", "state", "attempt", "fence", *TUR
 RETRY_ASSIGNMENTS = (
     "state = 'queued', seq = 0, version = version + 1, fence = fence + 1, run_after = NULL, expires_at = NULL",
     "due_at = NULL, limit_turn = NULL, worker = NULL, deadline = NULL, fail_if_unknown_after = NULL, result = NULL",
-    "error = NULL, unrecorded_outcome = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
+    "error = NULL, cancel_requested_at = NULL, cancelled_by_other = FALSE",
     "finished_at = NULL, retries = 0, progress_current = NULL, progress_total = NULL, progress_message = ''",
 )
 
@@ -104,11 +103,12 @@ def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID
     return _call_after_commit(lambda: _reschedule(ids, run_at), ids)
 
 
-def resume_batch_cancellations() -> None:
-    """Cancel the jobs of batches whose cancellation was interrupted. Workers call this once a second."""
-    requested = batch_completion.running_batches().filter(cancel_requested_at__isnull=False)
-    if batches := list(requested.values_list("id", flat=True)):
-        _cancel_jobs_of(batches, None)
+def resume_cancellation(ids: Collection[UUID]) -> list[UUID]:
+    """Cancel these jobs, or request it of those that run. Return the jobs of batches among these, to be cancelled."""
+    results: dict[UUID, str] = {}
+    changed = _cancel_chunk(list(ids), None, results, more_follows=True)
+    requested = [id for id, result in results.items() if result == "asked"]
+    return changed + batch_completion.jobs_to_cancel(requested)
 
 
 def _call_after_commit(change: Callable[[], T], expected: T) -> T:
@@ -132,11 +132,7 @@ def _cancel(ids: Sequence[UUID], by: Any) -> dict[UUID, str]:
 
 def _cancel_jobs_of(batches: Sequence[UUID], by: Any) -> None:
     """Cancel the jobs inside batches. Ids of other jobs have no effect."""
-    jobs = Job.objects.using(database()).filter(batch__in=batches, state__in=ACTIVE)
-    # A running job whose cancellation was requested, and that its worker then released, may be of a paused queue: no
-    # worker would claim it.
-    jobs = jobs.filter(Q(cancel_requested_at=None) | Q(state__in=CANCELLED_AT_ONCE))
-    _cancel(list(jobs.order_by("id").values_list("id", flat=True)), by)
+    _cancel(batch_completion.jobs_to_cancel(batches), by)
     finish_batches(batch_completion.running_batches().filter(id__in=batches).values_list("id", flat=True))
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.db import Error
+
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import is_unavailable
 from notifications.extension import RecordedTransaction, hooks
-from notifications.extension.calls import do_apart, mark_if_of_hook
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.end_signals import send_signals_of_ends
@@ -29,10 +30,10 @@ from notifications.jobs.notifying import (
     insert_returned,
     jobs_added,
     number,
-    prepare_hooks,
     wake_workers,
 )
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
 from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
@@ -57,7 +58,7 @@ END_COLUMNS = ("state", "result", "error", "finished_at", "seq", *PROGRESS_COLUM
 LockRows = Callable[[RecordedTransaction], tuple[Sequence[Outcome], datetime]]
 
 
-def finish_jobs(group: Sequence[Outcome], *, is_alone: bool = False) -> set[Claim]:
+def finish_jobs(group: Sequence[Outcome]) -> set[Claim]:
     """Record outcomes, send the signals, and end the batches that are complete.
 
     ``notify`` functions that were not called yet are called first, and waited for.
@@ -67,7 +68,7 @@ def finish_jobs(group: Sequence[Outcome], *, is_alone: bool = False) -> set[Clai
     """
     if any(outcome.notify for outcome in group):
         group = notify_functions.call_all(group)
-    stored, void_outcomes = record_outcomes(group, is_alone=is_alone)
+    stored, void_outcomes = record_outcomes(group)
     _follow_ends(stored)
     for outcome in void_outcomes:
         # A batch has no worker: another process has ended it.
@@ -99,33 +100,15 @@ def finish_batches(batches: Iterable[UUID]) -> None:
     Errors are logged, not raised: what this follows is committed already.
     """
     try:
-        if ended := batch_completion.collect_outcomes(batches):
-            _finish_collected(notify_functions.record_apart(ended, _finish_collected))
+        end_batches(batches)
     except Exception:
         logger.exception("Could not end batches, which a worker tries again.")
 
 
-def try_to_record(group: Sequence[Outcome], *, is_alone: bool = True) -> None:
-    """Raise what the database, or a hook, says of these outcomes. They are not recorded."""
-
-    def write_and_undo(write: Callable[[], bool]) -> bool:
-        def undone() -> bool:
-            write()
-            raise _Undone
-
-        return retrying_atomic(undone)
-
-    with suppress(_Undone):
-        record(lambda tx: _lock_claims(group, []), run=write_and_undo, is_alone=is_alone)
-
-
-class _Undone(Exception):
-    """Rolls a transaction back that was made to see whether it succeeds."""
-
-
-def finish_apart(group: Sequence[Outcome]) -> set[Claim]:
-    """Record outcomes as ``finish_jobs``. One at which a hook of an extension fails holds up no other."""
-    return set().union(*do_apart(finish_jobs, group, "record the end of a job"))
+def end_batches(batches: Iterable[UUID]) -> None:
+    """Do what ``finish_batches`` does, and raise errors."""
+    if ended := batch_completion.collect_outcomes(batches):
+        _finish_collected(notify_functions.record_apart(ended, _finish_collected))
 
 
 def _finish_collected(ended: Sequence[Outcome]) -> None:
@@ -133,15 +116,10 @@ def _finish_collected(ended: Sequence[Outcome]) -> None:
     for _ in range(BATCH_TRIES):
         if not ended:
             break
-        finished = finish_apart(ended)
+        finished = finish_jobs(ended)
         # A process that stores the progress of a batch holds its row for a moment.
-        if ended := [outcome for outcome in ended if claim_of(outcome.job) not in finished]:
+        if ended := [each for each in ended if claim_of(each.job) not in finished]:
             time.sleep(BATCH_RETRY_SECONDS)
-
-
-def finish_remaining_batches() -> None:
-    """End the batches whose last job was finished by a process that then failed. Workers call this once a second."""
-    finish_batches(batch_completion.find_remaining_batches())
 
 
 def run_recording(write: Callable[[RecordedTransaction], T]) -> T:
@@ -155,8 +133,7 @@ def run_recording(write: Callable[[RecordedTransaction], T]) -> T:
         call_last(tx)
         return result
 
-    prepare_hooks()
-    result = retrying_atomic(run)
+    result = run_owing(retrying_atomic, run)
     hooks.call_after_commit(tx)
     return result
 
@@ -192,20 +169,18 @@ def call_last(tx: RecordedTransaction) -> None:
         hook(tx)
 
 
-def record_outcomes(
-    group: Sequence[Outcome], *, is_alone: bool = False
-) -> tuple[list[Outcome], list[Outcome]]:
+def record_outcomes(group: Sequence[Outcome], **options: Any) -> tuple[list[Outcome], list[Outcome]]:
     """Record outcomes of running jobs as ``record`` does.
 
     Returns the stored outcomes and the void ones, whose jobs were claimed by another worker meanwhile. An outcome in
     neither list has a row that another transaction holds locked: try it again with the next group. Raises
-    ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group, and what a hook raises.
+    ``django.db.DataError`` or ``IntegrityError`` when the database refuses the group.
 
-    ``is_alone``
-        See ``Recording``: an error that is marked (``hook_of``) is that of a hook or of its rows.
+    ``options``
+        Those of ``record``.
     """
     void_outcomes: list[Outcome] = []
-    return record(lambda tx: _lock_claims(group, void_outcomes), is_alone=is_alone), void_outcomes
+    return record(lambda tx: _lock_claims(group, void_outcomes), **options), void_outcomes
 
 
 def record(
@@ -216,6 +191,8 @@ def record(
 ) -> list[Outcome]:
     """Record outcomes with their attempts, notifications, rows of extensions and numbers in one transaction.
 
+    What extensions add whose hooks fail is owed: see ``run_owing()``.
+
     ``run``
         Runs a function in a transaction of the app's own.
     ``options``
@@ -223,13 +200,15 @@ def record(
 
     Returns the outcomes that ``lock_rows`` returned.
     """
-    prepare_hooks()
     recording = Recording(lock_rows=lock_rows, **options)
     try:
-        has_more_to_number = run(recording.write)
-    except Exception as exc:
-        mark_if_of_hook(exc, is_at_commit=recording.is_written)
-        raise
+        has_more_to_number = run_owing(run, recording.write)
+    except Error as exc:
+        if is_unavailable(exc):
+            raise
+        # It may be about rows of a hook that were sent together with others.
+        recording.is_one_by_one = True
+        has_more_to_number = run_owing(run, recording.write)
     hooks.call_after_commit(recording.tx)
     if has_more_to_number:
         streams.number_committed(owners_of(recording.outcomes) | recording.asked)
@@ -244,7 +223,7 @@ class Recording:
         Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
     ``columns``
         Columns of the jobs that are stored with their ends, besides those of every end.
-    ``is_alone``
+    ``is_one_by_one``
         Statements are sent one by one, so that an error is raised by the one that it is about.
     ``asked``
         The keys of the users whose notifications of waits have changed.
@@ -253,8 +232,7 @@ class Recording:
     lock_rows: LockRows
     states: States = (Job.State.RUNNING,)
     columns: Sequence[str] = ()
-    is_alone: bool = False
-    is_written: bool = False
+    is_one_by_one: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
     numbered: Numbered = NOTHING_NUMBERED
     outcomes: list[Outcome] = field(default_factory=list)
@@ -262,7 +240,7 @@ class Recording:
 
     def write(self) -> bool:
         """Write all of it, perhaps once more. Returns whether there is more to number than this transaction did."""
-        self.is_written, self.numbered = False, NOTHING_NUMBERED
+        self.numbered = NOTHING_NUMBERED
         self.tx, self.asked = RecordedTransaction(has_run=Job.State.RUNNING in self.states), set()
         outcomes, self.tx.now = self.lock_rows(self.tx)
         self.outcomes = list(outcomes)
@@ -275,7 +253,6 @@ class Recording:
             call_last(self.tx)
         # Jobs that have not run were read before they were locked.
         streams.ring(self.numbered.users, changes=self.numbered.changes() if self.tx.has_run else {})
-        self.is_written = True
         return has_more_to_number
 
     def _write_attempts(self, now: datetime) -> None:
@@ -296,7 +273,7 @@ class Recording:
         self.tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
         building.prepare(notifications, read=outcomes.find_own(ended, now))
         columns = (*END_COLUMNS, *self.columns)
-        with bulk.one_round_trip(is_used=not self.is_alone):
+        with bulk.one_round_trip(is_used=not self.is_one_by_one):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
                 rows = [*(job for job in jobs if job.user_id is not None), *notifications]

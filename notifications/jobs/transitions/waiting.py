@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -20,20 +20,21 @@ from uuid import UUID
 
 from notifications import streams, times
 from notifications.db import bulk
-from notifications.db.bulk import lock_query, lock_sql
+from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
-from notifications.db.transactions import chunks, connection, database, dialect, fair_atomic, on_commit
+from notifications.db.keyset import read_ids
+from notifications.db.transactions import chunks, database, fair_atomic, on_commit
 from notifications.extension import RecordedTransaction, WaitKind, hooks
-from notifications.extension.calls import hook_of, left_to_later
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
+from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued, store_own_act
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
-from notifications.states import DONE, sql_list
+from notifications.states import DONE
 from notifications.streams import building, marking
 
 logger = logging.getLogger("notifications.jobs")
@@ -42,10 +43,6 @@ logger = logging.getLogger("notifications.jobs")
 MAX_WAITS_PER_TRANSACTION = 100
 #: Notifications of questions that one transaction closes, if it ends more than one.
 MAX_NOTIFICATIONS_PER_TRANSACTION = 100
-#: Due waits of which those are chosen whose jobs are not locked.
-MAX_WAITS_READ = 10_000
-#: Due waits of a kind that are ended one by one, because a hook fails at one of them.
-MAX_WAITS_APART = 1_000
 #: Waiting jobs that one chunk of the search for jobs without an open wait reads.
 MAX_JOBS_PER_CHECK = 1_000
 
@@ -119,31 +116,40 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
     return {row.user_id for row in rows}
 
 
+def open_notifications(wait: Wait, job: Job) -> set[Any]:
+    """Insert the notifications of an open wait that has none yet, inside a transaction that holds the job locked.
+
+    Returns the keys of their users, whose rows it then numbers.
+    """
+    details = wait.details
+    users = insert_notifications_of([wait], [job], database_now())
+    if wait.details != details:
+        wait.save(using=database(), update_fields=["details"])
+    return users
+
+
 def due_condition() -> tuple[str, Sequence[Any]]:
-    """Return SQL that is true if ``end_due_waits`` may find something, and its parameters."""
+    """Return SQL that is true if ``find_due_waits`` finds something, and its parameters."""
     now, param = database_now_sql()
     kinds, params = _of_known_kinds()
     due = f"SELECT 1 FROM notifications_wait WHERE ended_at IS NULL AND due_at <= {now} AND {kinds}"
     return f"EXISTS ({due})", (param, *params)
 
 
-def end_due_waits() -> bool:
-    """End waits whose time has come, and queue their jobs. Returns whether there may be more.
+def find_due_waits() -> Iterator[UUID]:
+    """Yield the ids of waits whose time has come, those first whose time was first."""
+    now, param = database_now_sql()
+    kinds, params = _of_known_kinds()
+    where = f"ended_at IS NULL AND due_at <= {now} AND {kinds}"
+    yield from read_ids(Wait, where, [param, *params], "due_at")
 
-    Those whose jobs other transactions hold locked are left to a later call, and hold up no others.
+
+def end_due_waits(ids: Collection[UUID]) -> list[UUID]:
+    """End these waits whose time has come, and queue their jobs. Return those that are left to another transaction.
+
+    Those whose jobs other transactions hold locked are left to a later search.
     """
-    try:
-        return fair_atomic(_end_due_waits)
-    except Exception as exc:
-        if hook_of(exc) is None:
-            raise
-    # One at which a hook of an extension fails holds up no other.
-    for kind in hooks.wait_kinds:
-        due = Wait.objects.using(database()).filter(ended_at=None, due_at__lte=database_now(), kind=kind)
-        for id in list(due.order_by("due_at").values_list("id", flat=True)[:MAX_WAITS_APART]):
-            with left_to_later("end a wait"):
-                fair_atomic(partial(_end_due_waits, id))
-    return False
+    return run_owing(fair_atomic, partial(_end_due_waits, ids))
 
 
 def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = False) -> None:
@@ -171,7 +177,7 @@ def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = F
     for wait in ended:
         store_own_act([wait.job], wait.ended_by_id, now)
     update_waiting_jobs({wait.job for wait in ended}, now)
-    (streams.number if defer_numbering else number)(_close(ended, now))
+    (streams.number if defer_numbering else number)(close_notifications(ended, now))
 
 
 def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
@@ -184,7 +190,7 @@ def cancel_waits(jobs: Collection[UUID], now: datetime) -> set[Any]:
     rows.update(ended_at=now, how=Wait.How.CANCELLED)
     for wait in waits:
         wait.ended_at, wait.how = now, Wait.How.CANCELLED
-    return _close(waits, now)
+    return close_notifications(waits, now)
 
 
 def delete_waits(jobs: Collection[UUID], *, from_start: bool) -> None:
@@ -198,47 +204,40 @@ def delete_waits(jobs: Collection[UUID], *, from_start: bool) -> None:
     rows.delete()
 
 
-def queue_jobs_without_wait(after: UUID | None = None) -> UUID | None:
-    """Queue waiting jobs that have no open wait, which a defect has left, and log each.
-
-    Reads a bounded number of waiting jobs in the order of their ids, after this one. Returns the last of them, None if
-    there are no more.
-    """
-    key = Job._meta.pk.get_db_prep_value(after, connection())
-    position, params = ("AND id > %s ", [key]) if after else ("", [])
-    waiting = bulk.select_rows(
-        Job, f"WHERE state = 'waiting' {position}ORDER BY id LIMIT {MAX_JOBS_PER_CHECK}", params
-    )
-    ids = [job.id for job in waiting]
-    if lost := sorted(set(ids) - _awaiting(ids))[:MAX_WAITS_PER_TRANSACTION]:
-        for id in fair_atomic(lambda: _queue_without_wait(lost)):
-            logger.error("Queued a waiting job that had nothing to wait for, which is a defect: job %s", id)
-    return ids[-1] if len(ids) == MAX_JOBS_PER_CHECK else None
+def find_jobs_without_wait() -> Iterator[UUID]:
+    """Yield the ids of waiting jobs that have no open wait, which a defect has left."""
+    for ids in chunks(read_ids(Job, "state = 'waiting'", (), "id"), MAX_JOBS_PER_CHECK):
+        yield from sorted(set(ids) - _awaiting(ids))
 
 
-def cancel_left_waits() -> bool:
-    """Cancel the waits that are still open of jobs that have ended. Return whether there may be more.
+def queue_jobs_without_wait(ids: Collection[UUID]) -> None:
+    """Queue those of these waiting jobs that have no open wait, and log each."""
+    for id in fair_atomic(lambda: _queue_without_wait(ids), more_follows=True):
+        logger.error("Queued a waiting job that had nothing to wait for, which is a defect: job %s", id)
+
+
+def find_left_jobs() -> Iterator[UUID]:
+    """Yield the ids of jobs that have ended and have open waits.
 
     They are of kinds whose extension was not installed when the jobs ended, and is again.
     """
-    jobs: list[Any] = []
+    open_waits = Wait.objects.using(database()).filter(ended_at=None)
     for kind in hooks.wait_kinds:
-        with connection().cursor() as cursor:
-            cursor.execute(
-                "SELECT DISTINCT w.job FROM (SELECT job FROM notifications_wait WHERE kind = %s AND ended_at IS NULL "
-                f"ORDER BY created_at LIMIT {MAX_WAITS_READ}) w JOIN notifications_job j ON j.id = w.job "
-                f"WHERE j.state IN ({sql_list(DONE)}) LIMIT {MAX_WAITS_PER_TRANSACTION}",
-                [kind],
-            )
-            jobs += [id for (id,) in cursor.fetchall()]
+        for ids in chunks(
+            read_ids(Wait, "ended_at IS NULL AND kind = %s", [kind], "created_at"), MAX_JOBS_PER_CHECK
+        ):
+            jobs = Job.objects.using(database()).filter(id__in=open_waits.filter(id__in=ids).values("job"))
+            yield from jobs.filter(state__in=DONE).values_list("id", flat=True)
 
-    def cancel() -> bool:
+
+def cancel_left_waits(jobs: Collection[UUID]) -> None:
+    """Cancel the open waits of those of these jobs that have ended."""
+
+    def cancel() -> None:
         rows = Job.objects.using(database()).filter(id__in=jobs, state__in=DONE).order_by("id")
-        ids = [job.id for job in lock_query(rows.only("id"))[:MAX_WAITS_PER_TRANSACTION]]
-        number(cancel_waits(ids, database_now()))
-        return bool(ids)
+        number(cancel_waits([job.id for job in lock_query(rows.only("id"))], database_now()))
 
-    return bool(jobs) and fair_atomic(cancel)
+    run_owing(partial(fair_atomic, more_follows=True), cancel)
 
 
 def _of_known_kinds() -> tuple[str, Sequence[Any]]:
@@ -246,29 +245,17 @@ def _of_known_kinds() -> tuple[str, Sequence[Any]]:
     return f"kind IN ({', '.join(['%s'] * len(kinds))})", kinds
 
 
-def _end_due_waits(only: UUID | None = None) -> bool:
-    now, param = database_now_sql()
-    kinds, params = _of_known_kinds()
-    if only:
-        params = [*params, Wait._meta.pk.get_db_prep_value(only, connection())]
-    # Each job is looked up by itself: for a join PostgreSQL may read all jobs.
-    lookup = dialect().join_each("id", f"FROM notifications_job WHERE id = w.job{lock_sql()}", "j")
-    with connection().cursor() as cursor:
-        # With LIMIT beyond the locks, so that locked jobs do not count. None is waited for, so their order is free.
-        cursor.execute(
-            "SELECT w.id FROM (SELECT id, job FROM notifications_wait "
-            f"WHERE ended_at IS NULL AND due_at <= {now} AND {kinds} {'AND id = %s ' if only else ''}"
-            f"ORDER BY due_at LIMIT {MAX_WAITS_READ}) w {lookup} LIMIT {MAX_WAITS_PER_TRANSACTION}",
-            [param, *params],
-        )
-        ids = [row[0] for row in cursor.fetchall()]
+def _end_due_waits(ids: Collection[UUID]) -> list[UUID]:
+    rows = Wait.objects.using(database()).filter(id__in=ids, ended_at=None, due_at__lte=database_now())
+    jobs = Job.objects.using(database()).filter(id__in=rows.values("job")).order_by("id")
+    locked = [job.id for job in lock_query(jobs.only("id"))]
     # Read after the lock: others may have ended some meanwhile.
-    waits = list(Wait.objects.using(database()).filter(id__in=ids, ended_at=None))
+    waits = list(rows.filter(job__in=locked).order_by("due_at"))
     for wait in waits:
         wait.how = _kind_of(wait).ends_by_time
     ending, remaining = _bounded(waits)
     end_waits(ending, database_now())
-    return bool(remaining) or len(ids) == MAX_WAITS_PER_TRANSACTION
+    return [wait.id for wait in remaining]
 
 
 def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:
@@ -281,7 +268,7 @@ def _bounded(waits: Sequence[Wait]) -> tuple[Sequence[Wait], Sequence[Wait]]:
     return waits, ()
 
 
-def _queue_without_wait(ids: Sequence[UUID]) -> list[UUID]:
+def _queue_without_wait(ids: Collection[UUID]) -> list[UUID]:
     rows = Job.objects.using(database()).filter(id__in=ids).order_by("id")
     return update_waiting_jobs([job.id for job in lock_query(rows.only("id"))], database_now())
 
@@ -330,7 +317,7 @@ def _describe(waits: Iterable[Wait], owner: Any) -> str | None:
     return None
 
 
-def _close(waits: Sequence[Wait], now: datetime) -> set[Any]:
+def close_notifications(waits: Sequence[Wait], now: datetime) -> set[Any]:
     """Close the notifications of waits, whose kinds may change others. Returns the keys of the users of these."""
     if not waits:
         return set()

@@ -14,9 +14,10 @@ from django.db.models import Count
 from django.utils.translation import gettext_lazy, ngettext
 
 from notifications.compat import task_backends
-from notifications.db.clock import database_now, is_lease_over, is_lease_valid
+from notifications.db.clock import database_now, is_lease_over
 from notifications.db.transactions import connection, database
 from notifications.extension import Finding, hooks
+from notifications.jobs import calling_owed
 from notifications.jobs.claiming.backlog import QueueDepth, queue_depths
 from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
 from notifications.jobs.claiming.queues import paused_queues
@@ -91,26 +92,23 @@ def check_lost_jobs(examination: Examination) -> Iterator[CheckMessage]:
 
 
 class FailingHooks(CoreCheck):
-    """Outcomes of jobs wait for a hook of an extension that fails."""
+    """Calls of hooks of extensions are owed that have failed again, or whose app is not installed."""
 
     id, label = "hook", gettext_lazy("Extension fails")
-    ok = "No outcome waits for a hook of an extension."
+    ok = "No call of a hook of an extension is owed."
     remedy = (
-        "Read the log of the workers, after 'Hook failed', and repair or remove that app. Do not stop the workers "
-        "before: what they cannot record is run again."
+        "Read the log after 'Hook failed', and repair the app, or install it again: then they are called. To drop "
+        "these calls, delete the rows of that extension from notifications_owedcall."
     )
 
     def find(self, examination: Examination) -> Iterator[Finding]:
-        rows = Worker.objects.using(database())
-        workers = rows.filter(is_lease_valid(examination.now), outbound__contains="failing_hooks")
-        counts = sum((Counter(worker.failing_hooks) for worker in workers), Counter())
-        for hook, count in sorted(counts.items()):
+        for hook, count in sorted(calling_owed.count_owed_calls().items()):
             yield Finding(hook, {"count": count})
 
     def describe(self, facts: dict[str, Any]) -> str:
         text = ngettext(
-            "%(count)d job is done, and cannot be recorded until the hook works.",
-            "%(count)d jobs are done, and cannot be recorded until the hook works.",
+            "%(count)d call fails, and is tried again until the hook works.",
+            "%(count)d calls fail, and are tried again until the hook works.",
             facts["count"],
         )
         return text % {"count": facts["count"]}

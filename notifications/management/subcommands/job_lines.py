@@ -77,7 +77,7 @@ def reason_text(job: Job, reason: WaitReason | None) -> str:
         return f"waiting for {runner_of(job)}"
     if reason is WaitReason.SCHEDULED:
         return f"not before {times.format_time(job.due_at)}"
-    return "waiting for the limit of its key" if reason is WaitReason.LIMITED else ""
+    return f"waiting for the limit of {job.limit_key}" if reason is WaitReason.LIMITED else ""
 
 
 def error_detail(job: Job) -> str:

@@ -7,7 +7,6 @@ import threading
 import time
 from argparse import ArgumentParser
 from collections import OrderedDict
-from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -80,12 +79,14 @@ class TailCommand(ManagementCommand):
         jobs = [job for job in jobs if queue in (None, job.queue_name) and user in (None, job.user_id)]
         errors, usernames, reasons = {job.id: error_detail(job) for job in jobs}, {}, {}
         # Without them, what was read is printed all the same: it is not read again.
-        with suppress(*UNAVAILABLE):
+        try:
             reasons = why_jobs_wait(jobs)
             if options["json"]:
                 usernames = read_usernames(jobs)
             else:
                 errors = error_texts(jobs)
+        except UNAVAILABLE as exc:
+            self.stderr.write(f"Could not read why jobs wait: {exc}")
         for job in jobs:
             if options["json"]:
                 text = json.dumps(item(job, usernames, reasons))

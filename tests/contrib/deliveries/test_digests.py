@@ -71,10 +71,10 @@ def test_window_that_ends_while_deliveries_are_added(user, configure, monkeypatc
     notify(user, "Export 2", category="export")
     Delivery.objects.filter(state="pending").update(due_at=timezone.now())
     monkeypatch.setattr(digests, "insert", insert_after_the_end)
-    run_duty("enqueue deliveries")
+    run_duty("enqueue deliveries by email")
     second = Delivery.objects.latest("id")
     assert second.state == "pending"
-    run_duty("enqueue deliveries")
+    run_duty("enqueue deliveries by email")
     second.refresh_from_db()
     next_one = Digest.objects.get(job=second.job)
     assert next_one.due_at > timezone.now()

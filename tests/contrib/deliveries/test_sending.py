@@ -24,6 +24,7 @@ from notifications.streams import marking_seen, retention
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due
 from tests.contrib.deliveries.test_rules import mute
+from tests.support.duties import run_duty
 from tests.support.push_service import vapid_key
 from tests.support.statements import refused
 from tests.support.threads import run_in_threads
@@ -180,7 +181,7 @@ def test_user_whose_row_raises_holds_up_nobody(notified, make_user, monkeypatch)
     monkeypatch.setattr(type(bad), "from_db", classmethod(raise_for_bob))
     send_due()
     assert Delivery.objects.get(id=neighbor.id).state == "sent"
-    sending.fail_orphaned()
+    run_duty("fail abandoned deliveries")
     assert Delivery.objects.get(user=bad.pk).state == "failed"
     assert Job.objects.filter(state="failed").count() == 1
 
@@ -205,13 +206,13 @@ def test_job_that_ends_without_sending(notified, end):
     delivery = notified()
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     sending.enqueue_due()
-    sending.fail_orphaned()
+    run_duty("fail abandoned deliveries")
     assert Delivery.objects.get().state == "queued"
     if end == "deleted":
         Job.objects.all().delete()
     else:
         Job.objects.update(state=end, finished_at=timezone.now())
-    sending.fail_orphaned()
+    run_duty("fail abandoned deliveries")
     delivery.refresh_from_db()
     assert delivery.state == "failed" and "before it was recorded" in delivery.error
 

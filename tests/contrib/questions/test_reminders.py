@@ -21,6 +21,7 @@ from tests.support.duties import run_duty
 from tests.support.statements import preceded, refused
 from tests.support.threads import run_in_threads
 
+UPDATE = "update who is asked open questions"
 pytestmark = [
     pytest.mark.database_law,
     pytest.mark.django_db(transaction=True),
@@ -142,7 +143,7 @@ def test_who_loses_the_right_after_reminders(user, other_user):
     job = ask(user, to=[user.pk, other_user.pk])
     advance(2 * HOUR)
     type(other_user).objects.filter(pk=other_user.pk).update(is_active=False)
-    reminders.update_addressees()
+    run_duty(UPDATE)
     answer_question("yes", by=user)
     ends = [json.loads(note.data)["question"]["ended"]["how"] for note in notes_of(other_user)]
     assert ends == ["withdrawn", "withdrawn"]
@@ -216,14 +217,8 @@ class TestAddresseesWhoLeave:
         staff.user_permissions.add(Permission.objects.get(codename="answer_question"))
         return staff
 
-    @pytest.fixture(autouse=True)
-    def one_at_a_time(self, monkeypatch):
-        monkeypatch.setattr(reminders, "MAX_QUESTIONS_PER_CHECK", 1)
-
     def search(self):
-        after = reminders.update_addressees()
-        while after is not None:
-            after = reminders.update_addressees(after)
+        run_duty(UPDATE)
 
     @pytest.mark.parametrize("is_deleted", [True, False])
     def test_staff_are_asked_once(self, user, other_user, make_user, staff, is_deleted):
@@ -287,10 +282,9 @@ def test_it_is_delivered_like_the_first(user, settings):
     assert Delivery.objects.filter(notification=later.id).count() == 1
 
 
-def test_a_question_whose_job_is_locked_holds_up_no_other(user, other_user, monkeypatch):
+def test_a_question_whose_job_is_locked_holds_up_no_other(user, other_user):
     if not lock_query(Job.objects.all()).query.select_for_update:
         pytest.skip("SQLite locks no rows.")
-    monkeypatch.setattr(reminders, "MAX_QUESTIONS", 1)  # of which a locked one is none
     locked, free = ask(user), ask(other_user)
     clock.advance(2 * HOUR)
     is_locked, may_end = threading.Event(), threading.Event()

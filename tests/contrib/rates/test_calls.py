@@ -5,11 +5,13 @@ import re
 import time
 
 import pytest
+from django.db import transaction
 
 from notifications import outbound
 from notifications.api import notify
 from notifications.contrib.rates import RateExceeded, calls, charge
 from notifications.contrib.rates.models import Limit
+from notifications.db import database_now
 from notifications.outbound import gates
 from notifications.testing import run_jobs
 from tests.outbound.conftest import allow, reset_circuits, upstream  # noqa: F401 (fixtures)
@@ -195,6 +197,22 @@ def test_charges(partner):
         charge("other", 1)
     with pytest.raises(TypeError, match="must be an integer"):
         charge("partner", 1.5)
+
+
+def test_a_charge_counts_after_the_commit_of_its_caller(partner):
+    """Inside of it, it would hold the row of the limit until then."""
+    partner("60/m", burst=10)
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        charge("partner", 5)
+        raise ZeroDivisionError
+    assert not Limit.objects.exists()
+    with transaction.atomic():
+        charge("partner", 5)
+        assert not Limit.objects.exists()
+    charge("partner", 10**9)
+    limit = Limit.objects.get()
+    ahead = limit.busy_until / 1e6 - database_now().timestamp()
+    assert limit.used == 10**9 + 5 and 3_600 < ahead < 3_700
 
 
 def test_without_a_database(partner, upstream):  # noqa: F811

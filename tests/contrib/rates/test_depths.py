@@ -62,7 +62,7 @@ def test_the_list_says_why_each_job_waits(jobs, capsys):
     }
     call_command("notifications", "jobs", "list")
     text = capsys.readouterr().out
-    assert text.count("waiting for the limit of its key") == 4 and text.count("not before") == 2
+    assert text.count("waiting for the limit of partner") == 4 and text.count("not before") == 2
 
 
 @pytest.mark.django_db(transaction=True)

@@ -21,6 +21,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
@@ -257,6 +258,17 @@ def test_scheduled_ones(declare):
     with moved(minutes=2):
         run_duty("queue jobs that are due", Where.SERVER)
         assert ids(claim_all()) == [result.id]
+
+
+def test_a_limit_that_cannot_be_read_stops_no_other_job(declare, caplog):
+    declare(partner="60/m")
+    rated_tasks.fetch.enqueue()
+    plain = rated_tasks.plain.enqueue()
+    with refused("notifications_rates_limit", error=ZeroDivisionError):
+        assert ids(claim_all()) == [plain.id]
+    assert "Could not read the limits of keys, whose jobs wait: partner" in caplog.text
+    with moved(seconds=6):
+        assert len(claim_all()) == 1
 
 
 class TestLimitsThatAreGone:

@@ -8,9 +8,10 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.api import batch, get_job, join
+from notifications.db import keyset
 from notifications.exceptions import JobFailed
 from notifications.jobs import retry
-from notifications.jobs.transitions import claimed_jobs, claims, expiring, manual, queueing, reaping, running
+from notifications.jobs.transitions import claimed_jobs, expiring, manual, queueing, reaping, running
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -53,18 +54,23 @@ def test_an_expired_job_fails_without_an_attempt(user):
     assert notification.seq and job.seq
 
 
-def test_a_claim_takes_no_expired_job_and_ends_it(live_worker):
+def test_a_claim_takes_no_expired_job(live_worker):
     expired = [enqueue() for _ in range(3)]
     plain = enqueue(expires=None)
     later = enqueue(expires=3600)
     clock.advance(61)
     assert {str(job.id) for job in claim_rows(live_worker(), 2)} == {plain.id, later.id}
+    assert {row(result).state for result in expired} == {"queued"}
+    run_duty(DUTY)
     assert {row(result).state for result in expired} == {"failed"}
 
 
-def test_expired_jobs_in_front_hold_up_no_others(live_worker, monkeypatch):
-    """More of them than a claim reads, which nothing can end: the claim passes over them."""
-    monkeypatch.setattr(claims, "end_expired_jobs", lambda: None)
+def end_expired():
+    run_duty(DUTY)
+
+
+def test_expired_jobs_in_front_hold_up_no_others(live_worker):
+    """More of them than a claim reads: the claim passes over them."""
     for _ in range(5):
         enqueue(priority=10)
         enqueue(priority=10, run_after=1)
@@ -155,20 +161,18 @@ def test_a_job_that_changes_meanwhile_is_not_ended():
 
     expiring.policy_at = replace
     try:
-        expiring.end_expired_jobs()
+        run_duty(DUTY)
     finally:
         expiring.policy_at = policy_at
     assert row(result).state == "queued"
 
 
 def test_jobs_are_ended_in_chunks(monkeypatch):
-    monkeypatch.setattr(expiring, "MAX_JOBS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(keyset, "MAX_IDS_PER_PAGE", 2)
     for _ in range(3):
         enqueue()
     clock.advance(61)
-    assert expiring.end_expired_jobs() is True
-    assert Job.objects.filter(state="failed").count() == 2
-    assert expiring.end_expired_jobs() is False
+    run_duty(DUTY)
     assert Job.objects.filter(state="failed").count() == 3
 
 
@@ -179,9 +183,9 @@ def test_locked_jobs_hold_up_no_others():
     clock.advance(61)
     with transaction.atomic():
         list(Job.objects.select_for_update().filter(id=results[0].id))
-        run_in_threads(expiring.end_expired_jobs)
+        run_in_threads(end_expired)
         assert [row(result).state for result in results] == ["queued", "failed"]
-    expiring.end_expired_jobs()
+    run_duty(DUTY)
     assert row(results[0]).state == "failed"
 
 
@@ -189,7 +193,7 @@ def test_several_processes_end_each_job_once(user):
     for _ in range(30):
         enqueue(owner=user)
     clock.advance(61)
-    run_in_threads(*[expiring.end_expired_jobs] * 4)
+    run_in_threads(*[end_expired] * 4)
     run_duty(DUTY)
     assert Job.objects.filter(state="failed", version=2).count() == 30
     assert Notification.objects.count() == 30

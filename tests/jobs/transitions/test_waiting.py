@@ -12,6 +12,7 @@ from tests.jobs.test_waits import DAY, row, suspended
 from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 
+SEARCH = "queue jobs that wait for nothing"
 pytestmark = [
     pytest.mark.database_law,
     pytest.mark.django_db(transaction=True),
@@ -28,7 +29,7 @@ def test_locked_jobs_hold_up_no_others():
     clock.advance(DAY)
 
     def end():
-        waiting.end_due_waits()
+        run_duty("end waits that are due")
 
     limit = waiting.MAX_WAITS_PER_TRANSACTION
     waiting.MAX_WAITS_PER_TRANSACTION = 2
@@ -40,7 +41,7 @@ def test_locked_jobs_hold_up_no_others():
             assert {row(id).state for id in locked} == {"waiting"}
     finally:
         waiting.MAX_WAITS_PER_TRANSACTION = limit
-    assert waiting.end_due_waits() is False
+    run_duty("end waits that are due")
     assert {row(id).state for id in locked} == {"queued"}
 
 
@@ -56,7 +57,7 @@ def test_a_job_without_a_wait_is_queued_and_logged(caplog):
     job, other = suspended(), suspended()
     Wait.objects.filter(job=job.id).delete()
     with caplog.at_level(logging.ERROR, "notifications.jobs"):
-        assert waiting.queue_jobs_without_wait() is None
+        run_duty(SEARCH)
     assert [record.getMessage() for record in caplog.records] == [
         f"Queued a waiting job that had nothing to wait for, which is a defect: job {job.id}"
     ]
@@ -67,8 +68,7 @@ def test_the_search_goes_on_after_its_last_job(monkeypatch):
     monkeypatch.setattr(waiting, "MAX_JOBS_PER_CHECK", 2)
     ids = sorted(suspended().id for _ in range(3))
     Wait.objects.filter(job=ids[2]).delete()
-    assert waiting.queue_jobs_without_wait() == ids[1]
-    assert waiting.queue_jobs_without_wait(ids[1]) is None
+    run_duty(SEARCH)
     assert row(ids[2]).state == "queued"
 
 
@@ -84,5 +84,5 @@ def test_the_condition():
     assert not is_needed()
     clock.advance(DAY)
     assert is_needed()
-    waiting.end_due_waits()
+    run_duty("end waits that are due")
     assert not is_needed()

@@ -37,7 +37,7 @@ MAX_ALERTS_NAMED = 5
 PERMISSION = "notifications_operations.receive_alerts"
 MAX_RECIPIENTS = 1_000
 #: The parameters of the list of jobs for alerts of the core, which are about no queue.
-JOBS_OF_HOOKS = {"state__exact": "running"}
+JOBS_OF_HOOKS: dict[str, str] = {}
 
 
 def open_alerts() -> list[Alert]:

@@ -1,11 +1,11 @@
 """Each alert begins when something is broken, notifies once, and is over when it works again."""
 
-import json
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
+from notifications import times
 from notifications.contrib import webhooks
 from notifications.contrib.operations.alerts import conditions, texts
 from notifications.contrib.operations.models import Alert
@@ -13,7 +13,7 @@ from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.jobs import task_backends
 from notifications.jobs.transitions import reaping
 from notifications.management import pause_queue
-from notifications.models import Job, Wait, Worker, uuid7
+from notifications.models import Job, OwedCall, Wait, Worker, uuid7
 from notifications.testing import run_jobs
 from notifications.worker import DEADLINE_MARGIN_SECONDS
 from tests.jobs import tasks
@@ -233,15 +233,18 @@ def test_worker_lost(alerts, operator, monkeypatch):
 
 
 def test_a_hook_of_an_extension_fails(alerts, operator):
-    """As long as outcomes wait for it in a live worker."""
-    worker = add_worker(seconds=60)
-    Worker.objects.update(outbound=json.dumps({"origins": [], "failing_hooks": {"sms.on_ends": 2}}))
+    """As long as calls are owed that have failed again."""
+    fields = {"extension": "sms", "hook": "on_ends", "due_at": times.now()}
+    for tries in (0, 1, 2):
+        OwedCall.objects.create(subject=uuid7(), tries=tries, **fields)
+    OwedCall.objects.filter(tries=0).update(
+        extension="notifications_operations"
+    )  # the duty is about to make it
     assert alerts.evaluate() == [("hook", "sms.on_ends")]
     alert = Alert.objects.get()
-    assert alert.detail.startswith("2 jobs are done")
-    assert "state__exact=running" in texts.subject_url(alert, lambda model: "/jobs/")
+    assert alert.detail.startswith("2 calls fail")
     assert "sms" not in texts.subject_url(alert, lambda model: "/jobs/")
-    Worker.objects.filter(id=worker.id).update(outbound="")
+    OwedCall.objects.all().delete()
     assert alerts.evaluate() == []
     assert [title.partition(":")[0] for title in alerts.notified(operator)] == ["Extension fails", "Over"]
 
