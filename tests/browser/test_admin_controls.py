@@ -11,13 +11,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 #: Widths of the window, and whether Django's sidebar is open, which it hides on a phone.
 WINDOWS = ((360, "true"), (768, "true"), (1280, "true"), (1280, "false"))
 
-#: A task whose failures have a long name and message, and two owners.
+#: Failures of two owners, of a task with a long name, and with a long message.
 FAIL = """
 from django.contrib.auth import get_user_model
 from tests.jobs import tasks
 for owner in get_user_model().objects.filter(username__in=["demo", "admin"]):
-    for task in (tasks.fail, tasks.fail_for_another_reason_than_all_the_others_in_this_module):
-        task.using(owner=owner).enqueue("GET https://partner.example/v1/orders?since=2026-11-30 timed out")
+    tasks.fail_with_what_is_no_json.using(owner=owner).enqueue()
+    tasks.fail_sync.using(owner=owner).enqueue("GET https://partner.example/v1/orders?since=2026-11-30 timed out")
 """
 
 #: Controls that are drawn, but not to be seen without scrolling sideways. What has no size or is clipped on purpose,

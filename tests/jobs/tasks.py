@@ -49,11 +49,6 @@ async def fail(message="It is broken"):
 
 
 @task
-async def fail_for_another_reason_than_all_the_others_in_this_module(message):
-    raise ConnectionRefusedError(message)
-
-
-@task
 def fail_sync(message="It is broken"):
     raise ValueError(message)
 

@@ -50,10 +50,14 @@ def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, di
         f"FROM notifications_job WHERE {condition}{lock_sql() if lock else ''}"
     )
     rows, now = execute_with_now(query, params)
-    db = connection()
-    return now, {
-        ids[id]: ClaimRow(*values, acted_at and times.from_db(acted_at, db)) for id, *values, acted_at in rows
-    }
+    return now, {ids[id]: _read_row(*values) for id, *values in rows}
+
+
+def _read_row(*values: Any) -> ClaimRow:
+    row = ClaimRow(*values)
+    if row.owner_acted_at is None:
+        return row
+    return row._replace(owner_acted_at=times.from_db(row.owner_acted_at, connection()))
 
 
 class LockedClaims(NamedTuple):
