@@ -77,7 +77,7 @@ class JobActionsMixin(ModelAdminBase):
     def retry_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         before = list(applicable("retry", queryset).values_list("pk", "fence"))
         try:
-            queued = manual.retry([id for id, fence in before])
+            queued = manual.retry([id for id, fence in before], by=request.user.pk)
         except TooManyJobs as exc:
             queued = list(_queued_since(before))
             self.message_user(request, str(exc), messages.ERROR)

@@ -154,7 +154,7 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     job = _get_numbered_job(request.user.pk, id)
     try:
         was_queued = job.state in RETRYABLE and limits.retry_within_rate(
-            request.user.pk, id, lambda: manual.retry([id])
+            request.user.pk, id, lambda: manual.retry([id], by=request.user.pk)
         )
     except TooManyJobs as exc:
         raise Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}) from exc

@@ -223,7 +223,7 @@ def job_retry(request: HttpRequest, id: UUID) -> HttpResponse:
     """Queue a failed or cancelled job of the user again and redirect to its page."""
     job = get_job(request, id)
     try:
-        limits.retry_within_rate(request.user.pk, id, lambda: manual.retry([id]))
+        limits.retry_within_rate(request.user.pk, id, lambda: manual.retry([id], by=request.user.pk))
     except JobRateExceeded as exc:
         text = gettext("You have started too many jobs within a minute. Go back, and try again later.")
         raise Problem(429, text, headers={"Retry-After": str(exc.retry_after)}) from exc

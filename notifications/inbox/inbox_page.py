@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
+from notifications import times
 from notifications.db.adapters import user_to_db
 from notifications.db.transactions import dialect
 from notifications.extension import hooks
@@ -73,8 +74,8 @@ class InboxPage:
     ``user``
         An instance of the model.
     ``counts``
-        Of the views, of which at most ``MAX_COUNT`` are shown. What is done is not counted: nothing is left to do
-        there.
+        Of the views, of which at most ``MAX_COUNT`` are counted, but for what is unread. What is done is not: nothing
+        is left to do there.
     ``listed_categories``
         Those of the newest notifications of the list.
     ``pending``
@@ -152,7 +153,9 @@ class InboxPage:
         for name, label in labels.items():
             count = self.counts[name]
             if count or name == self.query.view or name not in ("questions", "snoozed"):
-                shown = f"{MAX_COUNT}+" if count > MAX_COUNT else str(count or "")
+                # Of the others no more are counted.
+                is_cut = count > MAX_COUNT and name != "unread"
+                shown = f"{MAX_COUNT}+" if is_cut else times.format_number(count) if count else ""
                 views.append((name, label, InboxQuery(view=name).url(), shown))
         return views
 

@@ -54,7 +54,7 @@ def change_jobs(
     if change == "cancel":
         changed = manual.cancel(ids, by=by)
     elif change == "retry":
-        queued = manual.retry(ids, passes_over_full=passes_over_full, from_start=from_start)
+        queued = manual.retry(ids, by=by, passes_over_full=passes_over_full, from_start=from_start)
         changed = dict.fromkeys(queued, "queued")
     else:
         changed = dict.fromkeys(manual.reschedule(ids, run_at), change)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -38,6 +39,9 @@ from notifications.streams.building import build_end_notification
 logger = logging.getLogger("notifications.jobs")
 #: Maximum seconds before another attempt: by exponential backoff, and by ``retry_after`` of the exception.
 MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS = 3600.0, 24 * 3600.0
+
+#: How soon a job succeeds after an act of its owner if it follows from that, and the levels of what is expected then.
+OWN_END_WITHIN, QUIET_LEVELS = timedelta(minutes=1), ("info", "success")
 
 #: What the owner reads of a failure, by its type: with the id of the job, its timeout in seconds, and its attempts.
 DETAILS: dict[str, Any] = {
@@ -283,6 +287,21 @@ def announcement(
         return {"notification": notification}
     end = FinishedJob(id=job.id, title=job.title, url=job.url, state=state, result=result, error=error)
     return {"notification": notification, "notify": partial(policy.notify, end)}
+
+
+def find_own(ended: Sequence[Outcome], now: datetime) -> set[UUID]:
+    """Return the ids of the notifications of successes that their readers have just caused themselves.
+
+    One that warns, as a ``notify`` function can say, is not among them.
+    """
+    found = set()
+    for outcome in ended:
+        row, acted_at = outcome.notification, outcome.job.owner_acted_at
+        if not row or not acted_at or outcome.state != Job.State.SUCCEEDED or row.level not in QUIET_LEVELS:
+            continue
+        if acted_at <= now <= acted_at + OWN_END_WITHIN:
+            found.add(row.id)
+    return found
 
 
 def end_key(job: UUID) -> str:

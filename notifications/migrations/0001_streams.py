@@ -294,6 +294,7 @@ class Migration(migrations.Migration):
                 ("event_source", models.UUIDField(blank=True, editable=False, null=True)),
                 ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
                 ("cancelled_by_other", models.BooleanField(default=False)),
+                ("owner_acted_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("created_at", models.DateTimeField(editable=False, verbose_name="created")),
                 ("queued_at", models.DateTimeField(editable=False, verbose_name="queued")),
                 (

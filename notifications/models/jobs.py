@@ -102,6 +102,8 @@ class Job(models.Model):
     cancel_requested_at = MomentField(null=True, blank=True)
     #: Whether a user other than the owner requested the cancellation, of which the owner is notified then.
     cancelled_by_other = models.BooleanField(default=False)
+    #: When its owner last answered a question of it, or retried it: see ``outcomes.find_own()``.
+    owner_acted_at = MomentField(null=True, blank=True, editable=False)
     created_at = MomentField(_("created"), editable=False)
     queued_at = MomentField(_("queued"), editable=False)
     started_at = MomentField(_("started"), null=True, blank=True, editable=False)

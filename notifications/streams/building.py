@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Collection, Sequence
+from datetime import date, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -25,6 +25,9 @@ logger = logging.getLogger("notifications")
 LEVELS = tuple(Notification.Level.values)
 #: What the keys of groups begin with that the project names, and of those that it does not.
 NAMED, UNNAMED = "n:", "d:"
+
+#: When a notification is read that is so when it is made: one read at its creation is muted.
+AFTER_CREATION = timedelta(microseconds=1)
 
 
 def build_notification(
@@ -164,12 +167,18 @@ def _fill(title: Any, parties: dict[str, Any]) -> str:
     return re.sub(r"\{(actor|target)\}", lambda place: parties.get(place[1], {}).get("name", place[0]), title)
 
 
-def prepare(rows: Sequence[Notification]) -> None:
+def prepare(rows: Sequence[Notification], *, read: Collection[uuid.UUID] = ()) -> None:
     """Prepare notifications for a transaction that inserts them, also again after one that was rolled back.
 
     Then they have no numbers, and extensions have changed them. A chunk in a call, before streams are locked.
+
+    ``read``
+        The ids of those that are read when they are made.
     """
     for row in rows:
-        row.seq, row.raised, row.counted = None, None, False
+        row.seq, row.raised, row.counted, row.read_at = None, None, False, None
     for hook in hooks.before_created:
         hook(rows)
+    for row in rows:
+        if row.id in read and row.read_at is None:
+            row.read_at = row.created_at + AFTER_CREATION

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.parts import sign_in_over_http, visit, wait_until_live
-from tests.browser.test_touch import PHONE
+from tests.browser.test_touch import FIND_SMALL, PHONE
 from tests.support.axe import find_violations
 
 pytestmark = pytest.mark.browser
@@ -38,6 +38,7 @@ def test_quiet_hours_on_a_phone(site_server, new_page):
     expect(page.get_by_role("button", name="Save", exact=True)).to_have_count(0)
     below = page.get_by_role("heading", name="Daily and weekly messages")
     before = below.evaluate(TOP)
+    assert page.evaluate(FIND_SMALL, ".notifications-week") == []
     page.get_by_role("button", name="Every night, 10 p.m. to 7 a.m.").tap()
     monday = page.get_by_role("checkbox", name="Monday")
     expect(monday).to_be_checked()

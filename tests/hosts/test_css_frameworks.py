@@ -368,6 +368,17 @@ def test_a_bell_that_cannot_be_seen(show, host, new_page):
     assert len(warnings) == 1
 
 
+def test_a_bell_in_a_list_that_is_in_no_element_of_a_bar(show, host, new_page):
+    """It has the color of the links of the list, not that of its item."""
+    page = new_page()
+    sign_in(page, host, "person8")
+    links = "".join(f'<li><a href="/{name}">{name}</a></li>' for name in ("Home", "Orders"))
+    rules = ".menu { display: flex; background: #333; list-style: none } .menu a { color: white }"
+    show(page, None, f'<ul class="menu">{links}<li>{{% notifications %}}</li></ul>', rules)
+    wait_until_live(page)
+    assert measure_contrast(page) > 10
+
+
 def test_a_switch_between_light_and_dark(show, host, new_page):
     """The links fade from one color to the other, and so does not the bell, which gets the last one."""
     page = new_page()

@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 
 from notifications.api import notify
-from notifications.models import Notification
+from notifications.models import Notification, Stream
 from notifications.streams import marking, positions
 from tests.data.rows import unnumbered
 
@@ -113,6 +113,10 @@ class TestViews:
             ]
         set_lists(MAX_COUNT=1)
         assert '<span class="notifications-total">1+</span>' in read_page(user_client)
+
+    def test_the_count_of_what_is_unread_is_exact(self, user_client, user, three):
+        Stream.objects.filter(user=user).update(unread=1_300)
+        assert '<span class="notifications-total">1,300</span>' in read_page(user_client)
 
     def test_what_is_committed_without_a_number(self, user_client, user):
         """It is numbered first, then listed and counted."""

@@ -50,6 +50,7 @@ NIGHTLY = {
         "browser/test_admin.py::test_filter_and_change_with_the_keyboard",
         "browser/test_admin.py::test_list_of_jobs_fits_beside_sidebar_and_filters",
         "browser/test_admin.py::test_page_of_a_job_is_live_until_its_end",
+        "browser/test_admin_controls.py::test_on_all_pages[*",
         "browser/test_background_requests.py::test_an_open_bell_after_an_outage",
         "browser/test_background_requests.py::test_an_open_inbox",
         "browser/test_background_requests.py::test_an_open_job",

@@ -198,7 +198,6 @@ def _may_join(facts: Facts) -> bool:
         not facts.delivery.is_explicit
         and (row is None or row.open_question is None)
         and facts.category.key != ALERTS
-        and not facts.category.is_required
     )
 
 

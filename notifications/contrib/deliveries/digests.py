@@ -140,7 +140,11 @@ def _key(digest: Digest) -> tuple[str, str, datetime]:
 
 
 def throttle(
-    deliveries: Sequence[Delivery], own_jobs: Mapping[UUID, Job], message_jobs: Mapping[Any, Job]
+    deliveries: Sequence[Delivery],
+    own_jobs: Mapping[UUID, Job],
+    message_jobs: Mapping[Any, Job],
+    *,
+    is_required: bool,
 ) -> list[Job]:
     """Queue deliveries by one channel, which this transaction has locked, each by itself or in a message.
 
@@ -150,6 +154,8 @@ def throttle(
         The job of each delivery (id) that is sent by itself.
     ``message_jobs``
         The job of a new message for each user (key).
+    ``is_required``
+        Whether they are of required categories, whose messages have no others.
     """
     if not deliveries:
         return []
@@ -157,7 +163,7 @@ def throttle(
     for delivery in deliveries:
         by_user[delivery.user_id].append(delivery.id)
     alias = database()
-    throttles = _lock_throttles(deliveries[0].channel, by_user)
+    throttles = _lock_throttles(deliveries[0].channel, by_user, is_required)
     gathering = [row.job for row in throttles if row.joined_since is not None]
     active = set(
         Job.objects.using(alias).filter(id__in=gathering, state__in=ACTIVE).values_list("id", flat=True)
@@ -194,13 +200,14 @@ def throttle(
     return jobs
 
 
-def _lock_throttles(channel: str, users: Iterable[Any]) -> list[Throttle]:
+def _lock_throttles(channel: str, users: Iterable[Any], is_required: bool) -> list[Throttle]:
     """Return the throttles of users (keys), which are inserted unless they exist."""
-    rows = Throttle.objects.using(database()).filter(user__in=list(users), channel=channel)
+    kind = {"channel": channel, "is_required": is_required}
+    rows = Throttle.objects.using(database()).filter(user__in=list(users), **kind)
     missing = set(users).difference(rows.values_list("user", flat=True))
     if missing:
         now = database_now()
-        new = [Throttle(user_id=user, channel=channel, ends_at=now) for user in sorted(missing, key=str)]
+        new = [Throttle(user_id=user, ends_at=now, **kind) for user in sorted(missing, key=str)]
         insert_rows(new, ignore_conflicts=True)  # another process may insert one now, which is waited for
     return list(lock_query(rows.order_by("user"), skip_locked=False))
 

@@ -243,6 +243,8 @@ class Throttle(models.Model):
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = user_key(verbose_name=None)
     channel = models.CharField(max_length=MAX_CHANNEL_LENGTH)
+    #: What is required waits for no other message, so it has a window of its own.
+    is_required = models.BooleanField(default=False, db_default=False)
     #: What is due until then joins; the message is sent then, if any has joined.
     ends_at = MomentField()
     #: The delivery before it, which is sent by itself.
@@ -253,7 +255,11 @@ class Throttle(models.Model):
 
     class Meta:
         default_permissions = ()
-        constraints = [models.UniqueConstraint(fields=["user", "channel"], name="notifications_throttle_key")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "channel", "is_required"], name="notifications_throttle_key"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.user_id}, {self.channel}: {self.ends_at:%Y-%m-%d %H:%M}"

@@ -142,9 +142,10 @@ def enqueue_by(name: str, ids: Sequence[UUID]) -> None:
     reaches = _read_reaches(channel, set(users.values()))
     jobs = {id: _prepare_job(channel, id, user) for id, user in users.items()}
     run_after = database_now() + digests.THROTTLE
+    readers = set(users.values()) if channel.has_digests else ()
     messages = {
-        user: _prepare_digest_job(channel, user, run_after, is_joined=True)
-        for user in (set(users.values()) if channel.has_digests else ())
+        is_required: {user: _prepare_digest_job(channel, user, run_after, is_joined=True) for user in readers}
+        for is_required in (False, True)
     }
 
     def reach_of(row: Delivery) -> Reach:
@@ -161,9 +162,10 @@ def enqueue_by(name: str, ids: Sequence[UUID]) -> None:
             )
         _insert_jobs([jobs[id] for id in inserted])
         digests.queue_deliveries({id: jobs[id].id for id in inserted})
-        _insert_jobs(
-            digests.throttle([facts.delivery for facts in decided[DeliveryOutcome.JOIN]], jobs, messages)
-        )
+        joining = decided[DeliveryOutcome.JOIN]
+        for is_required, new in messages.items():
+            rows = [facts.delivery for facts in joining if facts.category.is_required == is_required]
+            _insert_jobs(digests.throttle(rows, jobs, new, is_required=is_required))
         return decided[DeliveryOutcome.COLLECT]
 
     if members := fair_atomic(enqueue, more_follows=True):

@@ -16,7 +16,7 @@ from notifications.db import bulk
 from notifications.db.adapters import adapter
 from notifications.db.bulk import lock_sql
 from notifications.db.clock import execute_with_now
-from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, dialect
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, database, dialect
 from notifications.extension import hooks
 from notifications.models import Job
 from notifications.states import States, sql_list
@@ -34,6 +34,7 @@ class ClaimRow(NamedTuple):
     cancel_requested_at: Any
     cancelled_by_other: bool
     version: int
+    owner_acted_at: datetime | None
 
 
 def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, dict[UUID, ClaimRow]]:
@@ -45,11 +46,18 @@ def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, di
     ids = {prepare(job.id): job.id for job in jobs}
     condition, params = bulk.where_in(Job, "id", list(ids))
     query = (
-        "SELECT id, fence, state, worker, cancel_requested_at, cancelled_by_other, version FROM notifications_job "
-        f"WHERE {condition}{lock_sql() if lock else ''}"
+        "SELECT id, fence, state, worker, cancel_requested_at, cancelled_by_other, version, owner_acted_at "
+        f"FROM notifications_job WHERE {condition}{lock_sql() if lock else ''}"
     )
     rows, now = execute_with_now(query, params)
-    return now, {ids[id]: ClaimRow(*values) for id, *values in rows}
+    return now, {ids[id]: _read_row(*values) for id, *values in rows}
+
+
+def _read_row(*values: Any) -> ClaimRow:
+    row = ClaimRow(*values)
+    if row.owner_acted_at is None:
+        return row
+    return row._replace(owner_acted_at=times.from_db(row.owner_acted_at, connection()))
 
 
 class LockedClaims(NamedTuple):
@@ -146,6 +154,12 @@ def update_locked_rows(
         assignments=assignments,
         condition=f"{state} IN ({sql_list(states)})",
     )
+
+
+def store_own_act(ids: Collection[UUID], user: Any, now: datetime) -> None:
+    """Store that a user (key) has answered or retried jobs, if that is the owner. Their rows are locked."""
+    if user is not None and ids:
+        Job.objects.using(database()).filter(id__in=ids, user=user).update(owner_acted_at=now)
 
 
 def prepare_id() -> Callable[[UUID], Any]:

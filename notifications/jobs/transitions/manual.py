@@ -38,8 +38,10 @@ from notifications.jobs.transitions.conditional_updates import (
     limit_lock_wait,
     prepare_id,
     ring_queued,
+    store_own_act,
     update_locked_rows,
 )
+from notifications.jobs.transitions.queueing import RetryOptions
 from notifications.jobs.transitions.recording import end_jobs, finish_batches
 from notifications.jobs.transitions.waiting import delete_waits
 from notifications.jobs.turns import TURN_COLUMNS, next_places
@@ -72,9 +74,13 @@ def cancel(ids: Iterable[UUID], *, by: Any = None) -> dict[UUID, str]:
     return _call_after_commit(lambda: _cancel(ids, by), dict.fromkeys(ids, "asked"))
 
 
-def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bool = False) -> list[UUID]:
+def retry(
+    ids: Iterable[UUID], *, by: Any = None, passes_over_full: bool = False, from_start: bool = False
+) -> list[UUID]:
     """Queue failed and cancelled jobs again, with as many more attempts as the policies of their tasks allow.
 
+    ``by``
+        The key of the user who retries, or None. The owner of a job knows of what follows within a minute.
     ``passes_over_full``
         Leaves out jobs whose owners have too many active jobs, instead of raising.
     ``from_start``
@@ -84,7 +90,7 @@ def retry(ids: Iterable[UUID], *, passes_over_full: bool = False, from_start: bo
     ``TooManyJobs``, and ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
-    return _call_after_commit(lambda: _retry(ids, passes_over_full, from_start), ids)
+    return _call_after_commit(lambda: _retry(ids, RetryOptions(by, passes_over_full, from_start)), ids)
 
 
 def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID]:
@@ -204,42 +210,34 @@ def _is_by_other(job: Job, by: Any) -> bool:
     return job.user_id is not None and job.user_id != by
 
 
-def _retry(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -> list[UUID]:
-    queued = _retry_jobs(ids, passes_over_full, from_start)
+def _retry(ids: Sequence[UUID], options: RetryOptions) -> list[UUID]:
+    queued = _retry_jobs(ids, options)
     # The batches of these jobs run again too, at any depth.
-    for chunk in chunks_of(queued):
-        jobs = chunk
+    for jobs in chunks_of(queued):
         while jobs := batch_completion.batches_of(jobs):
             for batch in jobs:
-                _reopen_batch(batch)
+                _reopen_batch(batch, options.by)
     return queued
 
 
-def _retry_jobs(ids: Sequence[UUID], passes_over_full: bool, from_start: bool) -> list[UUID]:
+def _retry_jobs(ids: Sequence[UUID], options: RetryOptions) -> list[UUID]:
     queued: list[UUID] = []
     for chunk in chunks_of(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
         jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
         if batches := [job for job in jobs if batch_completion.is_batch(job)]:
             rows = rows.exclude(id__in=[job.id for job in batches])
-            queued += [job.id for job in batches if _retry_batch(job, passes_over_full, from_start)]
+            queued += [job.id for job in batches if _retry_batch(job, options)]
         # Reading a policy may import the task's module, so it is done before the transaction.
         others = [job for job in jobs if job not in batches]
         attempts = {path: policy_at(path).max_attempts for path in {job.task_path for job in others}}
         executors = {job.id: executor_at(job.task_path) for job in others}
-        queued += fair_atomic(
-            partial(_queue_again, rows, attempts, executors, passes_over_full, from_start=from_start)
-        )
+        queued += fair_atomic(partial(_queue_again, rows, attempts, executors, options))
     return queued
 
 
 def _queue_again(
-    rows: Any,
-    attempts: Mapping[str, int],
-    executors: Mapping[UUID, str],
-    passes_over_full: bool,
-    *,
-    from_start: bool,
+    rows: Any, attempts: Mapping[str, int], executors: Mapping[UUID, str], options: RetryOptions
 ) -> list[UUID]:
     """Queue those of these jobs again that have an executor, with ``attempts`` by task path more than they have had."""
     limit_lock_wait()
@@ -248,7 +246,7 @@ def _queue_again(
     locked = lock_query(rows, skip_locked=False).values_list(*RETRY_COLUMNS, named=True)
     jobs = [job for job in locked if job.id in executors]
     owned = Counter(job.user_id for job in jobs if job.user_id is not None)
-    if passes_over_full:
+    if options.passes_over_full:
         left = limits.read_places(owned)
         jobs = [job for job in jobs if job.user_id is None or _take_place(left, job.user_id)]
     else:
@@ -265,8 +263,9 @@ def _queue_again(
             assignments=RETRY_ASSIGNMENTS,
             states=(state,),
         )
-    delete_waits(ids := [job.id for job in jobs], from_start=from_start)
-    record_change("restarted" if from_start else "retried", ids)
+    store_own_act([job.id for job in jobs], options.by, database_now())
+    delete_waits(ids := [job.id for job in jobs], from_start=options.from_start)
+    record_change("restarted" if options.from_start else "retried", ids)
     ring_queued(jobs)
     return ids
 
@@ -277,23 +276,23 @@ def _take_place(left: dict[Any, int], user: Any) -> bool:
     return left[user] >= 0
 
 
-def _retry_batch(batch: Job, passes_over_full: bool, from_start: bool) -> bool:
+def _retry_batch(batch: Job, options: RetryOptions) -> bool:
     """Retry the failed and cancelled jobs of a batch, and have it run again. Returns whether it does."""
     if batch.user_id is not None:
         # Before a job of the batch is queued.
-        if not passes_over_full:
+        if not options.passes_over_full:
             limits.raise_if_exceeded(batch.user_id)
         elif not limits.read_places([batch.user_id])[batch.user_id]:
             return False
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE)
     # The jobs first: a running batch without an active job is ended by any worker.
     ids = list(jobs.order_by("id").values_list("id", flat=True))
-    if ids and not _retry_jobs(ids, passes_over_full, from_start):
+    if ids and not _retry_jobs(ids, options):
         return False  # all were passed over, so it would end again as it is
-    return _reopen_batch(batch.id)
+    return _reopen_batch(batch.id, options.by)
 
 
-def _reopen_batch(batch: UUID) -> bool:
+def _reopen_batch(batch: UUID, by: Any) -> bool:
     """Have a failed or cancelled batch run again, and end it if its jobs are done. Returns whether it ran again."""
     now = times.now()
 
@@ -312,6 +311,7 @@ def _reopen_batch(batch: UUID) -> bool:
                 [((now, now), job)],
                 state=job.state,
             )
+            store_own_act([batch], by, database_now())
             streams.ring([job.user_id])
         return job is not None and job.state != Job.State.RUNNING
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from notifications import streams, times
 from notifications.db.bulk import lock_query
@@ -53,6 +53,14 @@ _next_read_at = 0.0
 #: What takes turns with others: a share in one queue, executor and priority.
 _SHARE = "backend, queue_name, executor, priority, share_name"
 _SCHEDULED = "FROM notifications_job WHERE state = 'queued' AND due_at IS NOT NULL"
+
+
+class RetryOptions(NamedTuple):
+    """The options of ``retry()``."""
+
+    by: Any
+    passes_over_full: bool
+    from_start: bool
 
 
 def requeue(

@@ -271,7 +271,7 @@ class Recording:
             job.finished_at, job.seq = now, 0 if job.user_id is None else None
         notifications = [outcome.notification for outcome in ended if outcome.notification]
         self.tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
-        building.prepare(notifications)
+        building.prepare(notifications, read=outcomes.find_own(ended, now))
         columns = (*END_COLUMNS, *self.columns)
         with bulk.one_round_trip(is_used=not self.is_one_by_one):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
@@ -317,8 +317,8 @@ def _lock_claims(group: Sequence[Outcome], void_outcomes: list[Outcome]) -> tupl
         if claims.is_void(job):
             void_outcomes.append(outcome)
         elif row := claims.rows.get(job.id):
-            # Progress and requests of a cancellation raise the version of a job that runs.
-            job.version, job.state = row.version, Job.State.RUNNING  # also after a try that was rolled back
+            # Progress and requests of a cancellation raise the version of a job that runs. Also after a rollback:
+            job.version, job.state, job.owner_acted_at = row.version, Job.State.RUNNING, row.owner_acted_at
             if row.cancel_requested_at and not outcome.is_end:
                 # Requested while the outcome was on its way here. No notify function is called in a transaction.
                 job.cancelled_by_other = row.cancelled_by_other

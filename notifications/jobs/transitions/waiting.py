@@ -31,7 +31,7 @@ from notifications.jobs.notifying import insert_notifications, number, wake_work
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, progress_of
-from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued
+from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued, store_own_act
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
 from notifications.states import DONE
@@ -174,6 +174,8 @@ def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = F
         )
         if changed:
             ended.append(wait)
+    for wait in ended:
+        store_own_act([wait.job], wait.ended_by_id, now)
     update_waiting_jobs({wait.job for wait in ended}, now)
     (streams.number if defer_numbering else number)(close_notifications(ended, now))
 

@@ -3,6 +3,9 @@
 /** A link is around the bell if both are in the same one of these. */
 const BARS = "nav, header, [role='navigation'], [role='banner']";
 
+/** Or in the same list, if they are in none of them. */
+const LISTS = "ul, ol, menu, [role='menubar'], [role='list']";
+
 /**
  * Give the bell the color of the links around it, and again when the theme of the page or the bar changes. Its number has
  * the colors of dark pages beside light links: the bar is dark then, whatever the page is.
@@ -10,7 +13,7 @@ const BARS = "nav, header, [role='navigation'], [role='banner']";
  * @param {AbortSignal} signal aborted when the element is removed
  */
 export function followLinks(element, signal) {
-  const bar = element.closest(BARS) ?? element.parentElement ?? element;
+  const bar = element.closest(BARS) ?? element.closest(LISTS) ?? element.parentElement ?? element;
   const { style } = element;
   const update = async () => {
     const link = findLink(element, bar);

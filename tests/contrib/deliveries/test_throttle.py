@@ -147,10 +147,6 @@ def test_statements_do_not_grow_with_users(make_user):
     assert count_statements(12) == count_statements(2)
 
 
-def as_required(user):
-    notify(user, "Exempt", category="security")
-
-
 def as_question(user):
     (id,) = notify(user, "Exempt")
     Notification.objects.filter(id=id).update(open_question=id)
@@ -164,9 +160,9 @@ def with_steps(user):
     notify(user, "Exempt", deliver=[{"email": 0}])
 
 
-@pytest.mark.parametrize("make", [as_required, as_question, as_alert, with_steps])
+@pytest.mark.parametrize("make", [as_question, as_alert, with_steps])
 def test_what_is_sent_by_itself(user, configure, make):
-    configure([{"email": 600}], CATEGORIES={"security": {"required": True}})
+    configure([{"email": 600}])
     notify(user, "First")
     for _ in range(2):
         make(user)
@@ -272,3 +268,37 @@ def test_it_is_unsubscribed_from_all_of_its_categories(user, categories):
     assert found == dict.fromkeys(categories, "off")
     Client().post(link, {"action": "undo"})
     assert preferences.read_choices([user.pk]) == {}
+
+
+class TestRequired:
+    """Mails of required categories are joined with one another, and wait for none of the others."""
+
+    @pytest.fixture(autouse=True)
+    def required(self, configure, set_throttle):
+        configure([{"email": 600}], CATEGORIES={"security": {"name": "Security", "required": True}})
+        set_throttle(10)
+
+    def test_many_with_one_subject_are_two_emails(self, user):
+        for _ in range(33):
+            notify(user, "A new sign-in", category="security")
+            send_due()
+        assert subjects() == ["A new sign-in"] and minutes_left() == 10
+        pass_time(minutes=11)
+        assert subjects() == ["A new sign-in", "A new sign-in and 31 more"]
+
+    def test_one_soon_after_others_is_sent_at_once(self, user):
+        for title in ("By itself", "Joins"):
+            notify(user, title)
+        send_due()
+        notify(user, "A new sign-in", category="security")
+        send_due()
+        assert subjects() == ["By itself", "A new sign-in"]
+
+    def test_both_join_messages_of_their_own(self, user):
+        for _ in range(2):
+            for category in ("security", "note"):
+                notify(user, category, category=category)
+        send_due()
+        assert sorted(subjects()) == ["note", "security"]
+        pass_time(minutes=11)
+        assert sorted(subjects()) == ["note", "note", "security", "security"]

@@ -336,3 +336,30 @@ class TestOpenQuestions:
             run_jobs()
             with django_assert_max_num_queries(3):
                 assert open_questions(user)
+
+
+class TestOwnEnd:
+    """The end of a job that follows from the answer of its owner."""
+
+    def read_unread(self, user):
+        rows = Notification.objects.filter(user=user, read_at=None, archived_at=None)
+        assert (Stream.objects.get(user=user).unread if rows else 0) == len(rows)
+        return list(rows.values_list("category", flat=True))
+
+    def test_it_is_read(self, user):
+        for _ in range(2):
+            answer(ask(user), "ship", "yes", user=user)
+        run_jobs()
+        assert Notification.objects.filter(user=user, category="job", archived_at=None).count() == 2
+        assert self.read_unread(user) == [] and Stream.objects.get(user=user).unread == 0
+
+    def test_that_of_the_answer_of_another_is_unread(self, user, other_user):
+        answer(ask(user, to=other_user.pk), "ship", "yes", user=other_user)
+        run_jobs()
+        assert self.read_unread(user) == ["job"]
+
+    def test_a_later_one_is_unread(self, user, jobs_clock):
+        answer(ask(user), "ship", "yes", user=user)
+        jobs_clock.advance(61)
+        run_jobs()
+        assert self.read_unread(user) == ["job"]

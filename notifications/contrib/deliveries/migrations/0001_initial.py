@@ -313,6 +313,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("channel", models.CharField(max_length=30)),
+                ("is_required", models.BooleanField(db_default=False, default=False)),
                 ("ends_at", models.DateTimeField()),
                 ("opened_by", models.UUIDField(null=True)),
                 ("joined_since", models.DateTimeField(null=True)),
@@ -331,7 +332,9 @@ class Migration(migrations.Migration):
             options={
                 "default_permissions": (),
                 "constraints": [
-                    models.UniqueConstraint(fields=("user", "channel"), name="notifications_throttle_key")
+                    models.UniqueConstraint(
+                        fields=("user", "channel", "is_required"), name="notifications_throttle_key"
+                    )
                 ],
             },
         ),
