@@ -1,7 +1,6 @@
 """Jobs of tasks with a rate: a claim takes from their limit, and those that it does not allow wait in turn."""
 
 from collections import Counter
-from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,7 +15,16 @@ from notifications.jobs.transitions import reaping
 from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import check_limits, claim_all, open_limits
+from tests.contrib.rates.conftest import (
+    ONE_AN_HOUR,
+    claim_all,
+    enqueue,
+    ids,
+    in_queue,
+    moved,
+    open_limits,
+    waiting,
+)
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
@@ -25,41 +33,12 @@ from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
-ONE_AN_HOUR = {"rate": "1/h", "burst": 1}
-
-
-@contextmanager
-def moved(**ahead):
-    """The clock of the database is ahead in the block."""
-    before = clock.ahead
-    clock.advance(timedelta(**ahead))
-    try:
-        yield
-    finally:
-        clock.ahead = before
 
 
 @pytest.fixture(autouse=True)
 def ran():
     rated_tasks.ran.clear()
     return rated_tasks.ran
-
-
-def ids(rows):
-    return [str(row.id) for row in rows]
-
-
-def waiting():
-    """Return the jobs that wait for a limit."""
-    return Job.objects.filter(state="queued", due_at__isnull=False, limit_turn__isnull=False).order_by("id")
-
-
-def in_queue():
-    return Job.objects.filter(state="queued", due_at=None).order_by("turn", "id")
-
-
-def enqueue(count, task=rated_tasks.fetch, **options):
-    return [task.using(**options).enqueue() for _ in range(count)]
 
 
 def test_a_claim_takes_what_the_limit_allows(declare, user):
@@ -269,49 +248,6 @@ def test_a_limit_that_cannot_be_read_stops_no_other_job(declare, caplog):
     assert "Could not read the limits of keys, whose jobs wait: partner" in caplog.text
     with moved(seconds=6):
         assert len(claim_all()) == 1
-
-
-class TestLimitsThatAreGone:
-    """Their jobs run, whatever has ended the limit while 50 waited."""
-
-    @pytest.fixture(autouse=True)
-    def fifty(self, declare):
-        declare(partner=ONE_AN_HOUR)
-        enqueue(51)
-        claim_all()
-        assert waiting().count() == 50
-
-    def test_a_rate_that_is_not_declared(self, declare):
-        declare()
-        check_limits()
-        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
-
-    def test_a_task_without_its_decorator(self, monkeypatch):
-        monkeypatch.delattr(rated_tasks.fetch.func, "_notifications_limit_key")
-        check_limits()
-        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
-
-    def test_the_app_that_is_taken_out(self, settings):
-        settings.INSTALLED_APPS = [
-            name for name in settings.INSTALLED_APPS if name != "notifications.contrib.rates"
-        ]
-        check_limits()
-        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
-
-    def test_a_version_that_knows_no_limits(self):
-        """It has scheduled jobs only."""
-        LimitedQueue.objects.all().delete()
-        with moved(hours=1.1):
-            run_duty("queue jobs that are due", Where.SERVER)
-            assert in_queue().count() == 50
-
-    def test_a_rate_that_is_changed(self, declare):
-        declare(partner={"rate": "60/m", "burst": 1})
-        check_limits()
-        with moved(seconds=3):
-            assert len(claim_all()) == 1
-        with moved(seconds=6):
-            assert len(claim_all()) == 1
 
 
 @pytest.mark.django_db(transaction=True)

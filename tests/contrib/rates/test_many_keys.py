@@ -1,0 +1,52 @@
+"""Jobs of one user with very many keys: jobs of others begin in the next claim."""
+
+from datetime import timedelta
+
+import pytest
+
+from notifications.contrib.rates.models import Limit
+from notifications.contrib.rates.tokens import to_microseconds
+from notifications.db import database_now
+from notifications.jobs.transitions.limit_openings import MAX_OPENED, open_limits
+from notifications.models import Job, LimitedQueue
+from tests.contrib.rates import rated_tasks
+from tests.contrib.rates.conftest import ONE_AN_HOUR, ids, moved
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+
+pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
+KEYS = 2_000
+
+
+@pytest.fixture
+def accounts(declare, settings, user):
+    """A job of one user for each of 2,000 accounts, whose partner takes nothing for an hour."""
+    declare(partner=ONE_AN_HOUR)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": KEYS}
+    closed_until = to_microseconds(database_now() + timedelta(hours=1))
+    Limit.objects.bulk_create(
+        Limit(key=f"partner:{account}", name="partner", closed_until=closed_until, used_at=database_now())
+        for account in range(KEYS)
+    )
+    for account in range(KEYS):
+        rated_tasks.fetch_of.using(owner=user).enqueue(account)
+
+
+def test_2000_keys_of_one_user(accounts, other_user):
+    first = tasks.noop.using(owner=other_user).enqueue()
+    assert ids(claim_rows(None, 2)) == [first.id]
+    while Job.objects.filter(state="queued", due_at=None).exists():
+        assert not claim_rows(None, 500)
+    assert LimitedQueue.objects.count() == KEYS
+    second = tasks.noop.using(owner=other_user).enqueue()
+    assert ids(claim_rows(None, 1)) == [second.id]
+    with moved(hours=1.1):
+        # All of them are open. One chunk is between two claims, whatever is left.
+        assert open_limits() == 0
+        assert LimitedQueue.objects.count() == KEYS - MAX_OPENED
+        third = tasks.noop.using(owner=other_user).enqueue()
+        assert third.id in ids(claim_rows(None, 3))
+        while open_limits() == 0:
+            pass
+        fourth = tasks.noop.using(owner=other_user).enqueue()
+        assert fourth.id in ids(claim_rows(None, 3))
