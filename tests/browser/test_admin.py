@@ -287,9 +287,9 @@ from django.utils import timezone
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
 closed = int(database_now().timestamp() + 3_600) * 1_000_000
-for number, key in enumerate(("partner", "accounts:4711-with-a-name-that-is-long")):
+for key in ("partner", "accounts:4711-with-a-name-that-is-long"):
     times = {"used_at": timezone.now(), "corrected_at": timezone.now(), "closed_until": closed}
-    Limit.objects.create(key=key, name="partner", bucket=str(number), corrected_by="Retry-After: 3600", **times)
+    Limit.objects.create(key=key, name="partner", corrected_by="Retry-After: 3600", **times)
 """
 
 #: The pages by their names; ``{job}`` is a failed job, ``{schedule}`` a schedule.
