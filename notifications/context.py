@@ -110,7 +110,7 @@ class CurrentExecution:
     """What code below a task may know of its execution.
 
     ``may_give_back_slot``
-        Returns whether other jobs may need the slot of this one, and it is tried again if its task raises the exception;
+        Returns whether others may need the slot of this job, and it is tried again if its task raises the exception;
         from any thread.
     ``parts``
         What extensions have in its worker (``extension.WorkerPart``), by their labels.

@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 from notifications.admin import ReadOnlyMixin
 from notifications.contrib.rates.models import Limit
 from notifications.contrib.rates.uses import (
-    MAX_COUNTED,
     LimitUse,
     moment_after,
     read_uses,
@@ -75,7 +74,7 @@ class LimitAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def waiting(self, limit: Limit) -> str:
         """Return how many jobs wait for the limit."""
         use = _use_of(limit)
-        return f"{MAX_COUNTED:,}+" if use.is_capped else f"{use.waiting:,}"
+        return f"{use.waiting - 1:,}+" if use.is_capped else f"{use.waiting:,}"
 
     @admin.display(description=_("begun by"))
     def begun(self, limit: Limit) -> str:

@@ -23,11 +23,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications import outbound
-from notifications.context import current_execution
 from notifications.contrib.rates import corrections, tokens
 from notifications.contrib.rates.declarations import TOKEN_VALID_SECONDS, Rate, read_rates
 from notifications.db import UNAVAILABLE
-from notifications.worker import DaemonExecutor, NoThread
+from notifications.worker import DaemonExecutor, NoThread, current_execution
 
 logger = logging.getLogger("notifications.outbound")
 

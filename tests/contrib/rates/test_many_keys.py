@@ -5,12 +5,10 @@ from datetime import timedelta
 import pytest
 
 from notifications.contrib.rates.models import Limit
-from notifications.contrib.rates.tokens import to_microseconds
 from notifications.db import database_now
-from notifications.jobs.transitions.limit_openings import MAX_OPENED, open_limits
 from notifications.models import Job, LimitedQueue
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import ONE_AN_HOUR, ids, moved
+from tests.contrib.rates.conftest import ONE_AN_HOUR, ids, moved, open_limits
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
@@ -23,7 +21,7 @@ def accounts(declare, settings, user):
     """A job of one user for each of 2,000 accounts, whose partner takes nothing for an hour."""
     declare(partner=ONE_AN_HOUR)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": KEYS}
-    closed_until = to_microseconds(database_now() + timedelta(hours=1))
+    closed_until = int((database_now() + timedelta(hours=1)).timestamp() * 1e6)
     Limit.objects.bulk_create(
         Limit(key=f"partner:{account}", name="partner", closed_until=closed_until, used_at=database_now())
         for account in range(KEYS)
@@ -41,12 +39,6 @@ def test_2000_keys_of_one_user(accounts, other_user):
     second = tasks.noop.using(owner=other_user).enqueue()
     assert ids(claim_rows(None, 1)) == [second.id]
     with moved(hours=1.1):
-        # All of them are open. One chunk is between two claims, whatever is left.
-        assert open_limits() == 0
-        assert LimitedQueue.objects.count() == KEYS - MAX_OPENED
+        open_limits()  # of all of them at once
         third = tasks.noop.using(owner=other_user).enqueue()
         assert third.id in ids(claim_rows(None, 3))
-        while open_limits() == 0:
-            pass
-        fourth = tasks.noop.using(owner=other_user).enqueue()
-        assert fourth.id in ids(claim_rows(None, 3))

@@ -11,7 +11,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from notifications.contrib.rates import admin as limits_admin
 from notifications.contrib.rates import pages, uses
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
@@ -98,7 +97,6 @@ def test_the_admin_lists_limits(waiting, admin_client):
 def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, admin_client, monkeypatch):
     """And no more of a limit than it shows."""
     monkeypatch.setattr(uses, "MAX_COUNTED", 2)
-    monkeypatch.setattr(limits_admin, "MAX_COUNTED", 2)
     declare(partner={"rate": "1/m", "burst": 1})
 
     def read():
