@@ -1,6 +1,7 @@
 """Jobs of tasks with a rate: a claim takes from their limit, and those that it does not allow wait in turn."""
 
 from collections import Counter
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,16 +16,7 @@ from notifications.jobs.transitions import reaping
 from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import (
-    ONE_AN_HOUR,
-    claim_all,
-    enqueue,
-    ids,
-    in_queue,
-    moved,
-    open_limits,
-    waiting,
-)
+from tests.contrib.rates.conftest import claim_all, open_limits
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
@@ -35,10 +27,41 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
 
 
+ONE_AN_HOUR = {"rate": "1/h", "burst": 1}
+
+
+@contextmanager
+def moved(**ahead):
+    """The clock of the database is ahead in the block."""
+    before = clock.ahead
+    clock.advance(timedelta(**ahead))
+    try:
+        yield
+    finally:
+        clock.ahead = before
+
+
 @pytest.fixture(autouse=True)
 def ran():
     rated_tasks.ran.clear()
     return rated_tasks.ran
+
+
+def ids(rows):
+    return [str(row.id) for row in rows]
+
+
+def waiting():
+    """Return the jobs that wait for a limit."""
+    return Job.objects.filter(state="queued", due_at__isnull=False, limit_turn__isnull=False).order_by("id")
+
+
+def in_queue():
+    return Job.objects.filter(state="queued", due_at=None).order_by("turn", "id")
+
+
+def enqueue(count, task=rated_tasks.fetch, **options):
+    return [task.using(**options).enqueue() for _ in range(count)]
 
 
 def test_a_claim_takes_what_the_limit_allows(declare, user):

@@ -9,16 +9,8 @@ from notifications.contrib.rates.models import Limit
 from notifications.extension import Where
 from notifications.models import Job, LimitedQueue
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import (
-    ONE_AN_HOUR,
-    check_limits,
-    claim_all,
-    enqueue,
-    ids,
-    in_queue,
-    moved,
-    waiting,
-)
+from tests.contrib.rates.conftest import check_limits, claim_all
+from tests.contrib.rates.test_jobs import ONE_AN_HOUR, enqueue, ids, in_queue, moved, waiting
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows

@@ -8,7 +8,8 @@ from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
 from notifications.models import Job, LimitedQueue
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import ONE_AN_HOUR, ids, moved, open_limits
+from tests.contrib.rates.conftest import open_limits
+from tests.contrib.rates.test_jobs import ONE_AN_HOUR, ids, moved
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 

@@ -15,7 +15,8 @@ from notifications.contrib.rates import pages, uses
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import claim_all, moved
+from tests.contrib.rates.conftest import claim_all
+from tests.contrib.rates.test_jobs import moved
 from tests.support.checks import doctor
 
 pytestmark = pytest.mark.django_db
