@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import django
@@ -97,16 +97,32 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            return view(request, *args, **kwargs)
+            response = view(request, *args, **kwargs)
         except Exception as exc:
-            if not is_own_outage(exc):
-                raise
-            log_database_error(exc)
-            if connection().in_atomic_block:  # with ATOMIC_REQUESTS
-                transaction.set_rollback(True, using=database())
-            return database_unavailable_page()
+            return _answer_outage(exc)
+        if not getattr(response, "is_rendered", True):
+            # Django renders it later, with the columns of the list.
+            response.render = partial(_render, response.render)  # type: ignore[attr-defined]
+        return response
 
     return wrapped
+
+
+def _render(render: Callable[[], HttpResponse]) -> HttpResponse:
+    try:
+        return render()
+    except Exception as exc:
+        return _answer_outage(exc)
+
+
+def _answer_outage(exc: Exception) -> HttpResponse:
+    """Return the page for an outage of the app's database. Raises any other error."""
+    if not is_own_outage(exc):
+        raise exc
+    log_database_error(exc)
+    if connection().in_atomic_block:  # with ATOMIC_REQUESTS
+        transaction.set_rollback(True, using=database())
+    return database_unavailable_page()
 
 
 def extend(model_admin: type[Any]) -> Callable[[type[Mixin]], type[Mixin]]:
