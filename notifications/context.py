@@ -109,6 +109,9 @@ class ExecutionSteps:
 class CurrentExecution:
     """What code below a task may know of its execution.
 
+    ``may_give_back_slot``
+        Returns whether others may need the slot of this job, and it is tried again if its task raises the exception;
+        from any thread.
     ``parts``
         What extensions have in its worker (``extension.WorkerPart``), by their labels.
     ``steps``
@@ -129,6 +132,7 @@ class CurrentExecution:
     waits: Sequence[Wait]
     run_inline: Callable[[Any], None] | None
     job_threads: Any
+    may_give_back_slot: Callable[[Exception], bool]
 
 
 _execution: ContextVar[CurrentExecution | None] = ContextVar("notifications_execution", default=None)

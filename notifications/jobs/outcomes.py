@@ -77,6 +77,16 @@ class RetryRequested(Exception):
         self.delay = max(delay, 0.0)
 
 
+def find_slot_given_back(exc: BaseException) -> BaseException | None:
+    """Return the exception, also in a group, by which an attempt has given back its slot: ``gives_back_slot`` is true.
+
+    ``max_attempts`` does not count that attempt.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return next(filter(None, map(find_slot_given_back, exc.exceptions)), None)
+    return exc if getattr(exc, "gives_back_slot", False) is True else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """The end of a job, or of an attempt that another one follows, if need be after its ``waits``.
@@ -138,7 +148,9 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     """
     if isinstance(exc, RetryRequested):
         return replace(retried(job, exc.__cause__ or exc, exc.delay), is_requested=True)
-    if _is_retried(job, policy, exc):
+    if (given_back := find_slot_given_back(exc)) and is_retried(job, policy, given_back):
+        return replace(_retry(job, policy, given_back, Attempt.Outcome.FAILED), is_requested=True)
+    if is_retried(job, policy, exc):
         return _retry(job, policy, exc, Attempt.Outcome.FAILED)
     with _language(job):  # the message may be a lazy translation
         text = _call_host("tell_owner", job, lambda: _text_for_owner(exc))
@@ -153,7 +165,7 @@ def _text_for_owner(exc: BaseException) -> str:
 def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
     exc = TimeoutError(f"The task took longer than {policy.timeout or 0:g} s.")
-    if _is_retried(job, policy, exc):
+    if is_retried(job, policy, exc):
         return _retry(job, policy, exc, Attempt.Outcome.TIMED_OUT)
     return failure(job, policy, "timed-out", exc)
 
@@ -235,7 +247,8 @@ def encode(value: Any) -> str:
         return validators.json_text("The result", normalize_json(value), validators.MAX_RESULT_BYTES)
 
 
-def _is_retried(job: Job, policy: Policy, exc: BaseException) -> bool:
+def is_retried(job: Job, policy: Policy, exc: BaseException) -> bool:
+    """Return whether another attempt follows one that raises this, by the policy of the task."""
     if job.attempt >= job.max_attempts or not policy.retry_on:
         return False
     # One of the database matches by its class, and by what its code says.

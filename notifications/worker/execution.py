@@ -90,7 +90,7 @@ class Execution(CurrentExecution):
         Called when the task reports progress, from any thread.
     ``on_join``
         Called when the task begins to wait for another job, which frees its slot until then; from any thread.
-    ``parts``
+    ``parts``, ``may_give_back_slot``
         See ``CurrentExecution``.
     ``run_inline``
         Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
@@ -108,6 +108,7 @@ class Execution(CurrentExecution):
         "job",
         "job_threads",
         "joined_jobs",
+        "may_give_back_slot",
         "on_join",
         "on_progress",
         "parts",
@@ -126,6 +127,7 @@ class Execution(CurrentExecution):
         on_join: Callable[[Execution], None] = lambda execution: None,
         parts: Mapping[str, Any] | None = None,
         run_inline: Callable[[Any], None] | None = None,
+        may_give_back_slot: Callable[[Exception], bool] = lambda exc: False,
     ) -> None:
         self.claimed, self.job = claimed, claimed.row
         self.on_progress = on_progress
@@ -133,7 +135,7 @@ class Execution(CurrentExecution):
         self.parts = parts or {}
         self.steps: ExecutionSteps | None = None
         self.waits: Sequence[Wait] = ()
-        self.run_inline = run_inline
+        self.run_inline, self.may_give_back_slot = run_inline, may_give_back_slot
         #: The jobs for whose ends the task waits, by the futures that it waits for.
         self.joined_jobs: dict[Future[Any], UUID] = {}
         self.running_attempt: RunningAttempt | None = None

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
@@ -22,7 +23,8 @@ from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
 from notifications.jobs.transitions.claimed_jobs import Claim, ClaimedJob, StartTooLate, claim_of
-from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT
+from notifications.models import Job
+from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT, Capacity
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
 from notifications.worker.subtasks import name_for
@@ -66,6 +68,7 @@ class JobRunner:
             if type(part).before_outcome is not WorkerPart.before_outcome
         ]
         self._remove = remove
+        self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
         self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync", renews_sessions=True)
         self.email_threads = DaemonExecutor(
             MAX_EMAIL_THREADS, "notifications-email", idle_seconds=EMAIL_IDLE_SECONDS
@@ -98,7 +101,13 @@ class JobRunner:
                 job.attempt,
                 job.max_attempts,
             )
-        execution = Execution(claimed, self._on_progress, self._on_join, self._parts)
+        execution = Execution(
+            claimed,
+            self._on_progress,
+            self._on_join,
+            self._parts,
+            may_give_back_slot=partial(self._may_give_back_slot, job),
+        )
         self._state.executions.add(execution)
         # In a context of its own, so that nothing leaks into it from another job.
         executor = executor_at(job.task_path)
@@ -109,6 +118,12 @@ class JobRunner:
             context=self._contexts[job_threads].copy(),
             name=name_for(job),
         )
+
+    def _may_give_back_slot(self, job: Job, exc: Exception) -> bool:
+        """See ``CurrentExecution``."""
+        if executor_at(job.task_path) in self._capacity.free():
+            return False
+        return outcomes.is_retried(job, results.policy_at(job.task_path), exc)
 
     async def stop_all(self, seconds: float) -> None:
         """Cancel all executions, and wait at most this many seconds until they have ended."""

@@ -8,6 +8,7 @@ starts         what the claims of jobs take: see ``notifications/jobs/transition
 calls, gates   what outbound calls to the hosts of a rate wait for, and what the responses say of it
 corrections    reads ``Retry-After`` and ``RateLimit``
 pages          what the page of a job and ``jobs show`` say
+uses           what people read of limits: ``admin``, ``findings`` (of ``doctor``) and ``metrics``
 admin, checks, findings, metrics, operations
 """
 

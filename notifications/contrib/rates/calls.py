@@ -26,12 +26,14 @@ from notifications import outbound
 from notifications.contrib.rates import corrections, tokens
 from notifications.contrib.rates.declarations import TOKEN_VALID_SECONDS, Rate, read_rates
 from notifications.db import UNAVAILABLE
-from notifications.worker import DaemonExecutor, NoThread
+from notifications.worker import DaemonExecutor, NoThread, current_execution
 
 logger = logging.getLogger("notifications.outbound")
 
 #: Ends the key of the limit of calls to URLs that users choose: after the name of the rate, as an argument of a task.
 USER_URLS = "(URLs of users)"
+#: Seconds for which a call in a job waits although the worker has no free slot.
+MAX_WAIT_IN_SLOT_SECONDS = 2.0
 #: Threads that take tokens.
 MAX_THREADS = 4
 #: Seconds after which a call that has found the database away asks again.
@@ -47,6 +49,8 @@ class RateExceeded(outbound.Unavailable):
     """
 
     message = _("The limit of calls to this server is reached.")
+    #: The call would have waited in a job, whose slot others need. The job is tried again, which is no failure of it.
+    gives_back_slot = False
 
 
 class _Waiter:
@@ -82,6 +86,8 @@ class _Budget:
     #: What takes tokens now.
     taking: Future[float] | None = None
     corrected_at: float = -math.inf
+    #: When (monotonic) the last of the jobs is tried again that have given back their slots.
+    retry_at: float = -math.inf
 
     def take(self, waiter: _Waiter) -> bool:
         """Take a token if there is one and this call is the first."""
@@ -114,6 +120,13 @@ class _Budget:
                 return 0.0
             before = self.waiting.index(waiter) if waiter else len(self.waiting)
             return closed + before * self.rate.interval / 1e6
+
+    def postpone(self, seconds: float) -> float:
+        """Return in how many seconds a call of a job comes again that gives back its slot: one after the other."""
+        with self.lock:
+            now = monotonic()
+            self.retry_at = max(self.retry_at + self.rate.interval / 1e6, now + seconds)
+            return self.retry_at - now
 
     def start_taking(self) -> Future[float]:
         """Return the future of the call that takes tokens now."""
@@ -155,6 +168,8 @@ class RateGate(outbound.Gate):
             while not budget.take(waiter):
                 seconds = budget.seconds_until(waiter)
                 _refuse(target, seconds, stop_at - monotonic())
+                if seconds > MAX_WAIT_IN_SLOT_SECONDS:
+                    _give_back_slot(budget, target, seconds)
                 if budget.waiting[0] is not waiter:
                     await waiter.woken.wait()
                 elif seconds:
@@ -232,11 +247,25 @@ def _correct(rate: Rate, found: corrections.Correction) -> None:
 
 def _refuse(target: Any, seconds: float, seconds_left: float) -> None:
     if seconds > seconds_left:
-        text = gettext(
-            "{host} was not called: the limit of calls to it is reached. Try again in {seconds} s."
-        )
-        message = text.format(host=target.host, seconds=max(1, math.ceil(seconds)))
-        raise RateExceeded(message, status=429, retry_after=seconds)
+        raise _make_error(target, seconds)
+
+
+def _give_back_slot(budget: _Budget, target: Any, seconds: float) -> None:
+    """Refuse a call if it waits in a job that may be tried again, and other jobs may need its slot meanwhile."""
+    execution = current_execution()
+    if execution is None or execution.is_over:
+        return
+    if not execution.may_give_back_slot(_make_error(target, seconds)):
+        return
+    error = _make_error(target, budget.postpone(seconds))
+    error.gives_back_slot = True
+    raise error
+
+
+def _make_error(target: Any, seconds: float) -> RateExceeded:
+    text = gettext("{host} was not called: the limit of calls to it is reached. Try again in {seconds} s.")
+    message = text.format(host=target.host, seconds=max(1, math.ceil(seconds)))
+    return RateExceeded(message, status=429, retry_after=seconds)
 
 
 def _forget() -> None:

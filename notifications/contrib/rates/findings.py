@@ -1,4 +1,4 @@
-"""What ``doctor`` examines: limits that partners have closed."""
+"""What ``doctor`` examines: limits that partners have closed, and for which jobs wait."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Info, Warning
 
-from notifications.contrib.rates.declarations import rate_of, read_rates
+from notifications.contrib.rates.declarations import read_rates
 from notifications.contrib.rates.models import Limit
-from notifications.contrib.rates.tokens import MAX_CLOSED_SECONDS, SECOND, to_microseconds
+from notifications.contrib.rates.uses import MAX_COUNTED, LimitUse, read_uses
 from notifications.db import database
 from notifications.extension import Check
 
@@ -23,13 +23,11 @@ class RatesCheck(Check):
     id = "rates"
 
     def find(self, examination: Any) -> Iterator[CheckMessage]:
-        now = to_microseconds(examination.now)
-        rows = Limit.objects.using(database()).filter(
-            closed_until__gt=now, closed_until__lte=now + MAX_CLOSED_SECONDS * SECOND
-        )
-        closed = [limit for limit in rows.order_by("key")[:MAX_LIMITS] if rate_of(limit.key)]
+        limits = list(Limit.objects.using(database()).order_by("key")[:MAX_LIMITS])
+        uses = read_uses(limits, examination.now)
+        closed = [limit for limit in limits if uses[limit.key].rate and uses[limit.key].closed_seconds]
         named = ", ".join(
-            f"{limit.key} for {(limit.closed_until - now) / SECOND:.0f} s ({limit.corrected_by})"
+            f"{limit.key} for {uses[limit.key].closed_seconds:.0f} s ({limit.corrected_by})"
             for limit in closed[:MAX_LIMITS_NAMED]
         )
         if closed:
@@ -41,7 +39,21 @@ class RatesCheck(Check):
             )
             return
         count = len(read_rates().by_name)
-        yield Info(f"Declared: {count}." if count else "None is declared.")
+        text = f"Declared: {count}." if count else "None is declared."
+        waiting = sorted((key for key in uses if uses[key].waiting), key=lambda key: -uses[key].waiting)
+        named_waiting = [_describe(key, uses[key]) for key in waiting[:MAX_LIMITS_NAMED]]
+        yield Info(
+            " ".join([text, *named_waiting]),
+            obj={"waiting": {key: uses[key].waiting for key in waiting[:MAX_LIMITS_NAMED]}},
+        )
+
+
+def _describe(key: str, use: LimitUse) -> str:
+    least = "over " if use.is_capped else ""
+    jobs = f"{key}: {least}{min(use.waiting, MAX_COUNTED):,} jobs waiting"
+    if use.rate is None:
+        return f"{jobs}, its rate is not declared."
+    return f"{jobs}, all begun in {least}{use.seconds:,.0f} s; {use.used:,} of {use.rate.text} used."
 
 
 def make_checks() -> list[Check]:

@@ -21,6 +21,11 @@ class Limit(models.Model):
         Microseconds for each token in ``busy_until``, by the rate that was declared then.
     ``closed_until``
         Microseconds: until when the partner has asked to be left alone. 0: it has not.
+    ``used``
+        Since the row was inserted.
+    ``window_at``, ``window_used``
+        Microseconds: when the minute, hour or day of the rate has begun in which it was last used, and what was used in
+        it. Windows do not overlap, and begin with a use. Only people read them.
     """
 
     key = models.CharField(_("key"), max_length=200, primary_key=True)
@@ -29,6 +34,8 @@ class Limit(models.Model):
     token_interval = models.BigIntegerField(default=0)
     closed_until = models.BigIntegerField(default=0)
     used = models.BigIntegerField(_("used"), default=0)
+    window_at = models.BigIntegerField(default=0)
+    window_used = models.BigIntegerField(default=0)
     #: When it was last used. A row that was not for as long as ``RETENTION`` is deleted.
     used_at = MomentField(_("last used"), db_index=True)
     #: The header of a response that has corrected it last, and when.

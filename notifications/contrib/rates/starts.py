@@ -10,7 +10,14 @@ from typing import Any
 
 from notifications.contrib.rates.declarations import Rate, rate_of
 from notifications.contrib.rates.models import Limit
-from notifications.contrib.rates.tokens import count_free, pay, read_state, seconds_until, to_microseconds
+from notifications.contrib.rates.tokens import (
+    TOKEN_COLUMNS,
+    count_free,
+    pay,
+    read_state,
+    seconds_until,
+    to_microseconds,
+)
 from notifications.db import chunks, database, insert_rows, lock_query, update_rows_by_id
 
 #: How many jobs may start now, and when some more may.
@@ -29,13 +36,15 @@ class _Row:
     """The columns of ``Limit`` that a claim reads: a time that is damaged would fail the query of all rows."""
 
     key: str
-    busy_until: int
-    token_interval: int
-    closed_until: int
-    used: int
+    busy_until: int = 0
+    token_interval: int = 0
+    closed_until: int = 0
+    used: int = 0
+    window_at: int = 0
+    window_used: int = 0
 
 
-_COLUMNS = ("key", "busy_until", "token_interval", "closed_until", "used")
+_COLUMNS = ("key", "closed_until", *TOKEN_COLUMNS)
 
 
 def allow(wanted: Mapping[str, int], now: datetime, *, counts: bool) -> Mapping[str, State]:
@@ -71,7 +80,7 @@ def _read(wanted: Mapping[str, int], now: datetime) -> Mapping[str, State]:
         _save(locked.values(), rates, {}, now)
         rows |= locked
     return {
-        key: _state_of(rows.get(key, _Row(key, 0, 0, 0, 0)), rate, now, moment, wanted[key])
+        key: _state_of(rows.get(key, _Row(key)), rate, now, moment, wanted[key])
         for key, rate in rates.items()
     }
 
@@ -85,7 +94,7 @@ def _read_rows(keys: Collection[str], *, lock: bool = False) -> dict[str, _Row]:
     for chunk in chunks(sorted(keys)):
         rows = Limit.objects.using(database()).filter(key__in=chunk).order_by("key")
         for values in (lock_query(rows) if lock else rows).values_list(*_COLUMNS):
-            found[values[0]] = _Row(*values)
+            found[values[0]] = _Row(**dict(zip(_COLUMNS, values, strict=True)))
     return found
 
 
@@ -108,10 +117,10 @@ def _save(rows: Iterable[_Row], rates: Mapping[str, Rate], used: Mapping[str, in
         count = used.get(row.key, 0)
         try:
             pay(row, rates[row.key], to_microseconds(now), count)
-            changed[row.key] = (row.busy_until, row.token_interval, row.used + count, now)
+            changed[row.key] = (*(getattr(row, column) for column in TOKEN_COLUMNS), now)
         except TypeError:
             continue  # it is damaged, as the log says
-    update_rows_by_id(Limit, ("busy_until", "token_interval", "used", "used_at"), changed)
+    update_rows_by_id(Limit, (*TOKEN_COLUMNS, "used_at"), changed)
 
 
 def _state_of(row: _Row, rate: Rate, now: datetime, moment: int, most: int) -> State:

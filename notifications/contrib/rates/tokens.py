@@ -32,6 +32,10 @@ SECOND = 1_000_000
 MAX_CLOSED_SECONDS = 3_600
 
 
+#: What ``pay()`` changes of a row.
+TOKEN_COLUMNS = ("busy_until", "token_interval", "used", "window_at", "window_used")
+
+
 def to_microseconds(moment: datetime) -> int:
     """Return a time as limits store it."""
     return round(moment.timestamp() * SECOND)
@@ -43,6 +47,9 @@ class StoredTimes(Protocol):
     busy_until: int
     token_interval: int
     closed_until: int
+    used: int
+    window_at: int
+    window_used: int
 
 
 class TokenState(NamedTuple):
@@ -114,9 +121,12 @@ def _take(rate: Rate, key: str, count: int) -> bool:
         f"CASE WHEN {ahead} > {full + longest} THEN moment + {full} WHEN busy_until > moment THEN moment + {ahead} "
         "ELSE moment END"
     )
+    is_same_window = f"moment - window_at BETWEEN 0 AND {rate.seconds * SECOND - 1}"
     sql = f"""
         UPDATE notifications_rates_limit SET busy_until = {busy} + {cost}, token_interval = {rate.interval},
-            used = used + {count}, used_at = {now}
+            used = used + {count}, used_at = {now},
+            window_used = CASE WHEN {is_same_window} THEN window_used ELSE 0 END + {count},
+            window_at = CASE WHEN {is_same_window} THEN window_at ELSE moment END
         FROM (SELECT {moment} AS moment) AS clock
         WHERE key = %s AND (closed_until <= moment OR closed_until > moment + {longest})
             AND {busy} + {cost} <= moment + {full}
@@ -129,6 +139,19 @@ def pay(limit: StoredTimes, rate: Rate, moment: int, count: int = 1) -> None:
     """Count tokens that are taken at a moment, on a row that is locked and not saved yet."""
     limit.busy_until = moment + read_state(limit, rate, moment).busy + count * rate.interval
     limit.token_interval = rate.interval
+    limit.window_used = max(0, used_in_window(limit, rate, moment) + count)
+    if not _is_in_window(limit, rate, moment):
+        limit.window_at = moment
+    limit.used = max(0, limit.used + count)
+
+
+def used_in_window(limit: StoredTimes, rate: Rate, moment: int) -> int:
+    """Return what is used of a limit in the minute, hour or day of its rate, which begins with the first use."""
+    return limit.window_used if _is_in_window(limit, rate, moment) else 0
+
+
+def _is_in_window(limit: StoredTimes, rate: Rate, moment: int) -> bool:
+    return 0 <= moment - limit.window_at < rate.seconds * SECOND
 
 
 def charge(rate: Rate, key: str, cost: int) -> None:
@@ -141,8 +164,7 @@ def charge(rate: Rate, key: str, cost: int) -> None:
         most = now + rate.burst_at_once * rate.interval + MAX_CLOSED_SECONDS * SECOND
         pay(limit, rate, now, cost)
         limit.busy_until = min(limit.busy_until, most)
-        limit.used = max(0, limit.used + cost)
-        limit.save(using=database(), update_fields=["busy_until", "token_interval", "used", "used_at"])
+        limit.save(using=database(), update_fields=[*TOKEN_COLUMNS, "used_at"])
 
     transaction.on_commit(lambda: retrying_atomic(write), using=database())
 
@@ -164,7 +186,7 @@ def correct(rate: Rate, key: str, header: str, *, left: int | None, seconds: flo
             pay(limit, rate, moment, 0)
             limit.busy_until = max(limit.busy_until, moment + (rate.burst_at_once - left) * rate.interval)
         limit.corrected_by, limit.corrected_at = header[:200], now
-        columns = ["busy_until", "token_interval", "closed_until", "corrected_by", "corrected_at"]
+        columns = [*TOKEN_COLUMNS, "closed_until", "corrected_by", "corrected_at"]
         limit.save(using=database(), update_fields=columns)
 
     retrying_atomic(write)

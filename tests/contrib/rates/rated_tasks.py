@@ -2,6 +2,7 @@
 
 import time
 
+from notifications import outbound
 from notifications.api import policy, task
 from notifications.contrib.rates import api, rate
 
@@ -40,6 +41,13 @@ def fail():
 @rate("partner")
 def one_at_a_time():
     ran.append("one")
+
+
+@task
+@policy(max_attempts=2, retry_on=outbound.TEMPORARY, backoff=0)
+async def call(url):
+    await outbound.get(url, deadline=60)
+    ran.append("call")
 
 
 @task

@@ -12,8 +12,11 @@ from notifications.api import notify
 from notifications.contrib.rates import RateExceeded, calls, charge
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
+from notifications.models import Job
 from notifications.outbound import gates
 from notifications.testing import run_jobs
+from tests.contrib.rates import rated_tasks
+from tests.jobs.conftest import until_done
 from tests.outbound.conftest import allow, reset_circuits, upstream  # noqa: F401 (fixtures)
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
@@ -213,6 +216,23 @@ def test_a_charge_counts_after_the_commit_of_its_caller(partner):
     limit = Limit.objects.get()
     ahead = limit.busy_until / 1e6 - database_now().timestamp()
     assert limit.used == 10**9 + 5 and 3_600 < ahead < 3_700
+
+
+def test_a_job_whose_call_would_wait_long_gives_back_its_slot(partner, start_worker):
+    """If no other slot is free. It is tried again when its turn has come, which takes none of its attempts."""
+    url = partner("20/m", burst=1)
+    rated_tasks.ran.clear()
+    start_worker(concurrency=2)
+    jobs = [rated_tasks.call.enqueue(url) for _ in range(4)]
+    wait_until(lambda: len(rated_tasks.ran) == 1, what="the first call")
+    neighbor = rated_tasks.plain.enqueue()
+    until_done(neighbor)
+    assert rated_tasks.ran == ["call", "plain"]
+    wait_until(lambda: len(rated_tasks.ran) == 3, what="a call that was refused")
+    rows = [Job.objects.get(id=job.id) for job in jobs]
+    assert "failed" not in {row.state for row in rows}
+    given_back = [row.max_attempts - row.retries for row in rows if row.retries]
+    assert given_back and set(given_back) == {2}
 
 
 def test_without_a_database(partner, upstream):  # noqa: F811

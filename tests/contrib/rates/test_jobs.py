@@ -16,7 +16,7 @@ from notifications.jobs.transitions import reaping
 from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
-from tests.contrib.rates.conftest import check_limits, claim_all, open_limits
+from tests.contrib.rates.conftest import claim_all, open_limits
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
@@ -272,50 +272,6 @@ def test_a_limit_that_cannot_be_read_stops_no_other_job(declare, caplog):
         assert len(claim_all()) == 1
 
 
-class TestLimitsThatAreGone:
-    """Their jobs run, whatever has ended the limit while 50 waited."""
-
-    @pytest.fixture(autouse=True)
-    def fifty(self, declare):
-        declare(partner=ONE_AN_HOUR)
-        enqueue(51)
-        claim_all()
-        assert waiting().count() == 50
-
-    def test_a_rate_that_is_not_declared(self, declare):
-        declare()
-        check_limits()
-        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
-
-    def test_a_task_without_its_decorator(self, monkeypatch):
-        monkeypatch.delattr(rated_tasks.fetch.func, "_notifications_limit_key")
-        check_limits()
-        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
-
-    def test_the_app_that_is_taken_out(self, settings):
-        settings.INSTALLED_APPS = [
-            name for name in settings.INSTALLED_APPS if name != "notifications.contrib.rates"
-        ]
-        check_limits()
-        assert len(claim_rows(None, 100)) == 50 and not LimitedQueue.objects.exists()
-
-    def test_a_version_that_knows_no_limits(self):
-        """It has scheduled jobs only."""
-        LimitedQueue.objects.all().delete()
-        with moved(hours=1.1):
-            run_duty("queue jobs that are due", Where.SERVER)
-            assert in_queue().count() == 50
-
-    def test_a_rate_that_is_changed(self, declare):
-        declare(partner={"rate": "60/m", "burst": 1})
-        check_limits()
-        with moved(seconds=3):
-            assert len(claim_all()) == 1
-        with moved(seconds=6):
-            assert len(claim_all()) == 1
-
-
-@pytest.mark.django_db(transaction=True)
 def test_jobs_that_something_else_holds_back_keep_no_place(declare):
     """Those with a busy concurrency key join the queue, and do not begin: the others of the rate do."""
     declare(partner={"rate": "60/m", "burst": 4})
@@ -336,6 +292,7 @@ def test_jobs_that_something_else_holds_back_keep_no_place(declare):
     assert set(waiting) == {rated_tasks.one_at_a_time.module_path}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_worker_runs_them(declare, worker, ran):
     declare(partner={"rate": "120/m", "burst": 4})
     jobs = [rated_tasks.fetch.enqueue(index) for index in range(12)]

@@ -1,5 +1,7 @@
 """The metrics of rates for Prometheus."""
 
+import re
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -12,7 +14,8 @@ pytestmark = pytest.mark.django_db
 
 
 def test_what_a_limit_has_allowed_and_whether_it_is_closed(declare):
-    declare(partner="1/m")
+    declare(partner="1/m", other="100/m")
+    rated_tasks.fetch.enqueue()
     rated_tasks.fetch.enqueue()
     claim_all()
     close()
@@ -21,3 +24,8 @@ def test_what_a_limit_has_allowed_and_whether_it_is_closed(declare):
     text = generate_latest(registry).decode()
     assert 'notifications_rate_closed{key="partner"} 1.0' in text
     assert 'notifications_rate_used_total{key="partner"} 1.0' in text
+    assert 'notifications_rate_window_used{key="partner"} 1.0' in text
+    assert 'notifications_rate_window_limit{key="partner"} 1.0' in text
+    assert 'notifications_rate_waiting{key="partner"} 1.0' in text
+    assert re.search(r'notifications_rate_waiting_seconds\{key="partner"\} (119|120|12[0-9])', text)
+    assert 'notifications_rate_window_limit{key="other"} 100.0' in text

@@ -11,12 +11,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from notifications.contrib.rates import admin as limits_admin
-from notifications.contrib.rates import pages
+from notifications.contrib.rates import pages, uses
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
 from tests.contrib.rates import rated_tasks
 from tests.contrib.rates.conftest import claim_all
+from tests.contrib.rates.test_jobs import moved
 from tests.support.checks import doctor
 
 pytestmark = pytest.mark.django_db
@@ -97,7 +97,7 @@ def test_the_admin_lists_limits(waiting, admin_client):
 
 def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, admin_client, monkeypatch):
     """And no more of a limit than it shows."""
-    monkeypatch.setattr(limits_admin, "MAX_COUNTED", 2)
+    monkeypatch.setattr(uses, "MAX_COUNTED", 2)
     declare(partner={"rate": "1/m", "burst": 1})
 
     def read():
@@ -118,9 +118,33 @@ def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, 
     assert count_of_several == count
 
 
+def test_the_admin_says_what_is_used_of_each_declared_limit_and_when_the_waiting_will_be_over(
+    declare, admin_client
+):
+    declare(partner={"rate": "60/m", "burst": 4}, hourly="1000/h")
+    for _ in range(10):
+        rated_tasks.fetch.enqueue()
+    claim_all()
+
+    def read():
+        page = admin_client.get(reverse("admin:notifications_rates_limit_changelist")).text
+        return [re.findall(rf"field-{name}[^>]*>([^<]+)<", page) for name in ("used_now", "begun")]
+
+    (unused, used), (none, begun) = read()
+    assert (unused, used, none) == ("0 of 1,000 this hour", "3 of 60 this minute", "-")
+    assert re.search(r"\d\d", begun)
+    page = admin_client.get(reverse("admin:notifications_rates_limit_change", args=["hourly"])).text
+    assert "0 of 1,000 this hour" in page
+    with moved(seconds=61):  # a minute of which nothing was used yet
+        assert read()[0] == ["0 of 1,000 this hour", "0 of 60 this minute"]
+
+
 def test_doctor_names_closed_limits(waiting):
     [finding] = doctor("rates")
-    assert (finding["state"], finding["message"]) == ("ok", "Declared: 1.")
+    assert finding["state"] == "ok"
+    assert re.fullmatch(
+        r"Declared: 1\. partner: 1 jobs waiting, all begun in \d\d s; 1 of 1/m used\.", finding["message"]
+    )
     close()
     [finding] = doctor("rates")
     assert finding["state"] == "warning"

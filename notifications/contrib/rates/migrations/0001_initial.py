@@ -19,6 +19,8 @@ class Migration(migrations.Migration):
                 ("token_interval", models.BigIntegerField(default=0)),
                 ("closed_until", models.BigIntegerField(default=0)),
                 ("used", models.BigIntegerField(default=0, verbose_name="used")),
+                ("window_at", models.BigIntegerField(default=0)),
+                ("window_used", models.BigIntegerField(default=0)),
                 ("used_at", models.DateTimeField(db_index=True, verbose_name="last used")),
                 (
                     "corrected_by",
