@@ -20,6 +20,7 @@ from django.utils.html import format_html
 
 from notifications.db.outages import is_own_outage
 from notifications.db.transactions import connection, database
+from notifications.db.unavailable import OUTAGES
 from notifications.http.access import database_unavailable_page
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
@@ -98,7 +99,7 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
-        except Exception as exc:
+        except OUTAGES as exc:
             if not is_own_outage(exc):
                 raise
             log_database_error(exc)

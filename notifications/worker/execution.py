@@ -15,6 +15,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
 from django.utils import translation
 
 from notifications.compat import should_send, task_backends, task_started
@@ -314,7 +315,7 @@ class Execution(CurrentExecution):
                 return function(*args, **kwargs), None
             except BaseException as exc:  # returned: a future cannot hold StopIteration
                 # A transaction that the task left open is closed here, so that its own exception is the job's error.
-                with suppress(Exception):
+                with suppress(Error):  # the end of the call tries it again, and logs it
                     check_connections()
                 return None, exc
 

@@ -65,7 +65,8 @@ class CeleryEngine(Engine):
 
     def wake(self, queue: str, count: int, *, expires: float) -> None:
         app = celery_app()
-        try:
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self._disconnect)
             for _ in range(count):
                 app.send_task(
                     TASK_NAME,
@@ -76,9 +77,7 @@ class CeleryEngine(Engine):
                     ignore_result=True,
                     retry_policy=RETRY_POLICY,
                 )
-        except BaseException:
-            self._disconnect()
-            raise
+            on_error.pop_all()
 
     def check(self) -> list[Any]:
         try:

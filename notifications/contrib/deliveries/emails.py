@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -163,11 +163,10 @@ def send_email(email: EmailMultiAlternatives) -> None:
     backend = _connection.open()
     if header := IDEMPOTENCY_HEADERS.get(getattr(backend, "host", None) or ""):
         email.extra_headers[header] = email.extra_headers["Message-ID"].strip("<>")
-    try:
+    with ExitStack() as on_error:
+        on_error.callback(_connection.close)
         count = backend.send_messages([email])
-    except BaseException:
-        _connection.close()
-        raise
+        on_error.pop_all()
     if count == 0:
         raise ConnectionError("The backend of e-mail has sent nothing, and has not said why.")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from notifications.compat import InvalidTask
+from notifications.compat import InvalidTask
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
@@ -65,7 +67,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         return task
     try:
         return task.using(queue_name=declaration.queue)
-    except Exception as exc:  # InvalidTask, whose class depends on the version of Django
+    except InvalidTask as exc:
         raise ScheduledTaskError(
             "notifications.W025",
             f"queue is {declaration.queue!r}: {exc}",
