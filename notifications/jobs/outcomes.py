@@ -22,7 +22,6 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from notifications import validators
 from notifications.compat import normalize_json
 from notifications.db import project_code
-from notifications.db import project_code
 from notifications.db.unavailable import classify
 from notifications.exceptions import JobCancelled
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy

@@ -9,7 +9,6 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from contextlib import ExitStack
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 

@@ -128,10 +128,12 @@ def public_key(private_key: str) -> str:
 
 @lru_cache(maxsize=MAX_SIGNATURES)
 def _sign(private_key: str, subject: str, origin: str, expires: int) -> str:
+    from py_vapid import VapidException
+
     vapid = _load(private_key)
     try:
         header = vapid.sign({"sub": subject, "aud": origin, "exp": expires})["Authorization"]
-    except Exception as exc:
+    except (VapidException, TypeError) as exc:
         if "'aud'" in str(exc):
             raise ValueError(f"The push service {origin} cannot be named in a signature.") from exc
         raise ImproperlyConfigured(

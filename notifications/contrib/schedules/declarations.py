@@ -188,7 +188,7 @@ def _cron_problems(cron: Any, zone: Any) -> Problems:
         return
     try:
         first = timing.Timing(cron=cron, zone="UTC").next_tick(datetime.now(UTC))
-    except Exception as exc:  # cronsim's own errors, and an AssertionError
+    except (timing.CronSimError, AssertionError) as exc:
         yield "notifications.W022", f"cron is {cron!r}: {exc or 'it cannot be read'}.", hint
     else:
         if first is None:

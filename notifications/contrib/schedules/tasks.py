@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from notifications.compat import InvalidTask
-from notifications.compat import InvalidTask
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
