@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from notifications.db.clock import database_now as database_now
     from notifications.db.clock import database_now_sql as database_now_sql
     from notifications.db.clock import is_lease_valid as is_lease_valid
-    from notifications.db.imports import import_path as import_path
     from notifications.db.job_sessions import app_sync_to_async as app_sync_to_async
     from notifications.db.keyset import read_ids as read_ids
     from notifications.db.project_code import catching as catching
@@ -57,7 +56,6 @@ else:
             "notifications.db.bulk": "insert_rows lock_name lock_query new_row where_in",
             "notifications.db.clock": "database_now database_now_sql is_lease_valid",
             "notifications.db.keyset": "read_ids",
-            "notifications.db.imports": "import_path",
             "notifications.db.job_sessions": "app_sync_to_async",
             "notifications.db.project_code": "catching",
             "notifications.db.transactions": (

@@ -76,14 +76,6 @@ def _read_verdict(value: Any) -> Any:
     return value
 
 
-def _read_verdict(value: Any) -> Any:
-    from notifications.extension.channels import Verdict
-
-    if not isinstance(value, Verdict):
-        raise TypeError(f"{value!r} is no Verdict.")
-    return value
-
-
 #: Of each hook that is owed: what reads its result. None is nothing, for all of them.
 OWED: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("before_created", "last"), _none),
@@ -126,9 +118,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
     **dict.fromkeys(("lines", "find", "topics", "find_wrong"), (list, list)),
     # Methods of Channel.
-    # Methods of Channel.
     "describe_addresses": (dict, dict),
-    "judge": (_none, _read_verdict),
     "judge": (_none, _read_verdict),
 }
 

@@ -134,12 +134,6 @@ class Exchange:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.end(error)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.end(error)
-
     def end(self, error: BaseException | None = None) -> None:
         """Record the outcome and release slot and connection; do nothing the second time.
 

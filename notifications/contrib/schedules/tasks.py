@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from notifications.compat import InvalidTask
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
@@ -66,7 +65,7 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         return task
     try:
         return task.using(queue_name=declaration.queue)
-    except InvalidTask as exc:
+    except Exception as exc:  # InvalidTask, whose class depends on the version of Django
         raise ScheduledTaskError(
             "notifications.W025",
             f"queue is {declaration.queue!r}: {exc}",

@@ -21,7 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications import times
 
 try:
-    from cronsim import CronSim, CronSimError
+    from cronsim import CronSim, CronSimError  # noqa: F401
 except ImportError as exc:
     raise ImproperlyConfigured(
         'cronsim is not installed. Install it: pip install "asyncsite-notifications[schedules]".'

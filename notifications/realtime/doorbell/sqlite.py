@@ -111,7 +111,6 @@ class SqliteListener(ListenerThread):
         self._last_job = execute(f"SELECT rowid, id {NEWEST_JOBS} LIMIT 1", [0]).fetchone() or (0, "")
         self.file_id = _file_id(path)
         on_connected()
-        on_connected()
         with _open_inotify(path, self._stop_reader.fileno()) as inotify:
             check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
             while not self._stopping.is_set():
