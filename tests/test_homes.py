@@ -165,7 +165,7 @@ DATABASE_AWAY = listed(
     jobs/end_signals: the outcome is committed, and the next signals are sent
     jobs/calling_owed: what a hook raises in a call that is owed has it called again later
     jobs/transitions/limiting: a hook that fails has its jobs wait, not all of them
-    jobs/transitions/recording: any other error of the database is logged, as what was recorded is refused
+    jobs/transitions/recording: rows of hooks that are refused together are sent one by one
     realtime/reader: rows that another program has damaged are read user by user
     streams: what it follows is committed, and would be written again
     templatetags/notifications: a page of the project is shown without the bell's count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import Any
 
@@ -20,6 +21,8 @@ from notifications.contrib.engines.interface import Engine
 from notifications.db import database, database_now, is_lease_valid
 from notifications.jobs import Policy
 from notifications.models import Worker
+
+logger = logging.getLogger("notifications")
 
 #: Seconds that giving up a connection may take.
 CLOSE_SECONDS = 1.0
@@ -125,8 +128,10 @@ class CeleryEngine(Engine):
         connection, self._connection, self._producer = self._connection, None, None
         if connection:
             # AMQP would say goodbye, and the errors of a broken connection can be of any kind.
-            with contextlib.suppress(Exception):
+            try:
                 connection.collect(socket_timeout=CLOSE_SECONDS)
+            except Exception as exc:
+                logger.debug("Could not close a broken connection to the broker: %r", exc)
 
 
 def _main_processes() -> Any:
