@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from notifications.db.transactions import execute_one as execute_one
     from notifications.db.transactions import fair_atomic as fair_atomic
     from notifications.db.transactions import retrying_atomic as retrying_atomic
-    from notifications.db.unavailable import OUTAGES as OUTAGES
     from notifications.db.unavailable import RETRIED_ERRORS as RETRIED_ERRORS
     from notifications.db.unavailable import UNAVAILABLE as UNAVAILABLE
     from notifications.db.unavailable import is_unavailable as is_unavailable
@@ -62,7 +61,7 @@ else:
                 "chunks connection database dialect execute_one fair_atomic retrying_atomic"
             ),
             "notifications.db.unavailable": (
-                "OUTAGES RETRIED_ERRORS UNAVAILABLE is_unavailable retry_while_unavailable"
+                "RETRIED_ERRORS UNAVAILABLE is_unavailable retry_while_unavailable"
             ),
             "notifications.db.updates": "update_rows_by_id",
         },

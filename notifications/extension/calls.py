@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
+from notifications.extension.channels import Verdict
 from notifications.extension.findings import Check
 from notifications.extension.pages import read_steps, read_zone
 
@@ -69,8 +70,6 @@ def _none(*result: Any) -> None:
 
 
 def _read_verdict(value: Any) -> Any:
-    from notifications.extension.channels import Verdict
-
     if not isinstance(value, Verdict):
         raise TypeError(f"{value!r} is no Verdict.")
     return value

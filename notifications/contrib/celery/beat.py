@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from celery import signals
 
-from notifications.db import OUTAGES, is_unavailable
+from notifications.db import is_unavailable
 from notifications.worker import check_connections
 
 logger = logging.getLogger("notifications.jobs")
@@ -37,7 +37,7 @@ def retry_in_beat(enqueue: Callable[[], T]) -> T:
         check_connections()
         try:
             return enqueue()
-        except OUTAGES as exc:
+        except Exception as exc:
             if not is_unavailable(exc) or service._is_shutdown.is_set():
                 raise
             if not is_logged:

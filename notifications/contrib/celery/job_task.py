@@ -16,7 +16,7 @@ from notifications.contrib.celery import beat
 from notifications.contrib.celery.job_calls import FOLLOWING, enqueue, refuse_options
 from notifications.contrib.celery.job_declarations import make_job_task
 from notifications.contrib.celery.job_results import JobResult
-from notifications.contrib.celery.task_messages import TEMPORARY_ERRORS, is_temporary, make_strategy, register
+from notifications.contrib.celery.task_messages import is_temporary, make_strategy, register
 from notifications.exceptions import JobCancelled
 from notifications.worker import current_execution
 
@@ -137,7 +137,7 @@ class JobTask(Task):  # type: ignore[misc]
             args, kwargs = dump(args, kwargs)
         try:
             return beat.retry_in_beat(lambda: self.enqueue_job(args, kwargs, task_id, options))
-        except TEMPORARY_ERRORS as exc:
+        except Exception as exc:
             if not is_called_by_worker or not is_temporary(exc):
                 raise
             return super().apply_async(args, kwargs, task_id, producer, shadow=shadow, **options)

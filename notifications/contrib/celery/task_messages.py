@@ -16,11 +16,8 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
-from notifications.db import OUTAGES, is_unavailable
+from notifications.db import is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
-
-#: The classes of all errors of which ``is_temporary()`` may be true.
-TEMPORARY_ERRORS = (TooManyJobs, *OUTAGES)
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -76,7 +73,7 @@ def enqueue_message(self: Any, *args: Any, **kwargs: Any) -> None:
         task.enqueue_job(args, kwargs, self.request.id, options)
     except IdempotencyKeyConflict as exc:
         logger.error("Dropped a message of task %s: %s", task.name, exc)
-    except TEMPORARY_ERRORS as exc:
+    except Exception as exc:
         if not is_temporary(exc):
             raise
         logger.warning("Put back a message of task %s, which cannot be a job now: %s", task.name, exc)

@@ -21,7 +21,8 @@ from django.core.exceptions import ImproperlyConfigured
 from notifications import times
 
 try:
-    from cronsim import CronSim, CronSimError  # noqa: F401
+    from cronsim import CronSim
+    from cronsim import CronSimError as CronSimError
 except ImportError as exc:
     raise ImproperlyConfigured(
         'cronsim is not installed. Install it: pip install "asyncsite-notifications[schedules]".'
