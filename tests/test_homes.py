@@ -257,7 +257,8 @@ BROAD = listed(
         realtime/doorbell/channel_layer realtime/servers/daphne realtime/servers/uvicorn
         realtime/transports/websocket
     it asks more than whether the database is away, and raises the others
-        http/idempotency jobs/durable_calls realtime/servers/overload
+        contrib/celery/beat contrib/celery/job_task contrib/celery/task_messages http/idempotency
+        jobs/durable_calls realtime/servers/overload
     db/job_sessions: a session that cannot be renewed is closed, and receivers of the project open the next one
     db/deadlines: it raises what the server said, or that it has not answered
     tracing/spans: samplers and processors of the project must not fail what they observe
@@ -272,7 +273,7 @@ BROAD = listed(
         pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 15, id="the database is away"),
         pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 29, id="a thread"),
         pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 67, id="the clock"),
-        pytest.param(catches_broadly, ("nowhere",), BROAD, 115, id="a broad catch"),
+        pytest.param(catches_broadly, ("nowhere",), BROAD, 119, id="a broad catch"),
     ],
 )
 def test_a_worry_stays_at_home(is_place, homes, others, limit):

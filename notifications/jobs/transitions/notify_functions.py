@@ -84,7 +84,10 @@ async def acall(outcome: Outcome) -> Outcome:
     """Return an outcome with its notification. If the task is cancelled meanwhile, it is the default one."""
     if outcome.notify is None:
         return outcome
-    return await _Call(outcome).await_()
+    try:
+        return await _Call(outcome).await_()
+    except Exception as exc:  # a defect of the app: without the outcome the finished task would run again
+        return _with_default(outcome, exc)
 
 
 def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome]], object]) -> list[Outcome]:
