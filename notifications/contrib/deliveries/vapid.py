@@ -128,9 +128,9 @@ def public_key(private_key: str) -> str:
 
 @lru_cache(maxsize=MAX_SIGNATURES)
 def _sign(private_key: str, subject: str, origin: str, expires: int) -> str:
-    from py_vapid import VapidException
-
     vapid = _load(private_key)
+    from py_vapid import VapidException  # now that it is known to be installed
+
     try:
         header = vapid.sign({"sub": subject, "aud": origin, "exp": expires})["Authorization"]
     except (VapidException, TypeError) as exc:
