@@ -182,16 +182,16 @@ class _ReapingDuty:
     def __init__(self, process: Upkeep) -> None:
         self._process = process
         self._dead_workers: list[UUID] = []
-        self._may_reap = False
 
     def find(self) -> Iterator[UUID]:
-        self._dead_workers, self._may_reap = find_dead_neighbors(), self._process.may_reap()
-        yield from reaping.find_lost_jobs(self._dead_workers, expired=self._may_reap)
-        while reaping.delete_lost_workers(self._dead_workers, expired=self._may_reap):
+        self._dead_workers = find_dead_neighbors()
+        yield from reaping.find_lost_jobs(self._dead_workers, expired=self._process.may_reap())
+        while reaping.delete_lost_workers(self._dead_workers, expired=self._process.may_reap()):
             pass
 
     def run(self, ids: Sequence[UUID]) -> None:
-        if reaping.reap(ids, self._dead_workers, expired=self._may_reap):
+        # Asked for each group: since the search began this process may have missed a renewal of its own lease.
+        if reaping.reap(ids, self._dead_workers, expired=self._process.may_reap()):
             self._process.on_requeued()
 
 

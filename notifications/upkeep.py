@@ -126,6 +126,8 @@ class Upkeep:
         for duty in idle:
             duty.due_at, duty._has_more = time.monotonic() + (duty.interval or 0), False
             duty.claimed = None
+            if duty.subjects:
+                duty.subjects.forget()
         return [duty for duty in duties if duty not in idle]
 
     def run(self, duty: Duty) -> bool:

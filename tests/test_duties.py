@@ -170,3 +170,42 @@ def test_a_batch_that_cannot_be_ended(user, poison):
     with poison(ids[0]):
         run_duty("finish batches")
     assert Job.objects.get(state="running").id == ids[0]
+
+
+def test_what_a_duty_adds_is_done_in_groups():
+    """A nested batch of 250 jobs is not cancelled in one transaction."""
+    subjects = Subjects(lambda: iter(()), 100)
+    subjects.add(range(250))
+    sizes = []
+    while group := subjects.take():
+        sizes.append(len(group))
+    assert sizes == [100, 100, 50]
+
+
+def test_what_follows_is_found_in_the_next_round(user):
+    """A search that has ended is not what the next one goes on with."""
+    process = Upkeep(Where.WORKER, seconds=0)
+    [numbering] = [each for each in process.duties if each.name == "number pending changes"]
+    for _ in range(3):
+        (id,) = api.notify(user, "Hello")
+        Notification.objects.filter(id=id).update(seq=None)
+        unfinished = [numbering]
+        while unfinished:
+            unfinished = process.run_first(unfinished)
+        assert not Notification.objects.filter(seq=None).exists()
+
+
+def test_reaping_ends_when_this_worker_may_not():
+    """Its own lease was not renewed since the search began: the others may be as well as it is."""
+    may_reap = [True]
+    process = Upkeep(Where.WORKER, seconds=0, may_reap=lambda: may_reap[0])
+    [reaping] = [each for each in process.duties if each.name == "take jobs from lost workers"]
+    for _ in range(reaping.subjects.size + 1):
+        tasks.noop.enqueue()
+    lost = {"state": "running", "worker": uuid7(), "attempt": 1, "fence": 1, "started_at": times.now()}
+    Job.objects.update(**lost, max_attempts=2)
+    process.run(reaping)
+    may_reap[0] = False
+    while process.run(reaping):
+        pass
+    assert Job.objects.filter(state="running").count() == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import django
@@ -98,6 +98,7 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
+<<<<<<< HEAD
             return view(request, *args, **kwargs)
         except OUTAGES as exc:
             if not is_own_outage(exc):
@@ -106,8 +107,34 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
             if connection().in_atomic_block:  # with ATOMIC_REQUESTS
                 transaction.set_rollback(True, using=database())
             return database_unavailable_page()
+=======
+            response = view(request, *args, **kwargs)
+        except Exception as exc:
+            return _answer_outage(exc)
+        if not getattr(response, "is_rendered", True):
+            # Django renders it later, with the columns of the list.
+            response.render = partial(_render, response.render)  # type: ignore[attr-defined]
+        return response
+>>>>>>> main
 
     return wrapped
+
+
+def _render(render: Callable[[], HttpResponse]) -> HttpResponse:
+    try:
+        return render()
+    except Exception as exc:
+        return _answer_outage(exc)
+
+
+def _answer_outage(exc: Exception) -> HttpResponse:
+    """Return the page for an outage of the app's database. Raises any other error."""
+    if not is_own_outage(exc):
+        raise exc
+    log_database_error(exc)
+    if connection().in_atomic_block:  # with ATOMIC_REQUESTS
+        transaction.set_rollback(True, using=database())
+    return database_unavailable_page()
 
 
 def extend(model_admin: type[Any]) -> Callable[[type[Mixin]], type[Mixin]]:

@@ -18,6 +18,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -36,7 +37,7 @@ R = TypeVar("R")
 #: A statement that sets nothing in its session, unless it calls a function that does.
 _DATA = re.compile(
     r"\s*(/\*.*?\*/\s*)?\(*(SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE|BEGIN|START|COMMIT|ROLLBACK|SAVEPOINT|"
-    r"RELEASE|EXPLAIN|TRUNCATE|LOCK|COPY|NOTIFY)\b",
+    r"RELEASE|EXPLAIN|TRUNCATE|LOCK|COPY|NOTIFY|SET\s+(LOCAL|TRANSACTION))\b",
     re.I | re.S,
 )
 #: Functions that do.
@@ -52,6 +53,9 @@ _ATTRIBUTES = (
 )
 
 
+_is_app_call: ContextVar[bool] = ContextVar("notifications_is_app_call", default=False)
+
+
 class _Thread(threading.local):
     def __init__(self) -> None:
         #: The databases, by alias, in whose session something was set.
@@ -65,13 +69,17 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def call(function: Callable[[], R]) -> R:
-    """Return what a call of a job returns, and take note of what it does to the sessions of this thread."""
+def call(function: Callable[[], R], *, is_of_app: bool = False) -> R:
+    """Return what a call of a job returns, and take note of what it does to the sessions of this thread.
+
+    ``is_of_app``
+        See ``is_app_call()``.
+    """
     if not _thread.is_watched:
         for db in usable_connections():
             _watch(db)
         _thread.is_watched = True
-    _thread.is_app_call = False
+    _thread.is_app_call = is_of_app
     try:
         return function()
     finally:
@@ -80,13 +88,25 @@ def call(function: Callable[[], R]) -> R:
 
 def app_sync_to_async(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Do what ``sync_to_async()`` does, for a function of the app: one that leaves sessions as they are."""
+    call_on_thread = sync_to_async(function)
 
     @functools.wraps(function)
-    def call_app(*args: P.args, **kwargs: P.kwargs) -> R:
-        _thread.is_app_call = True
-        return function(*args, **kwargs)
+    async def call_app(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _is_app_call.set(True)
+        try:
+            return await call_on_thread(*args, **kwargs)
+        finally:
+            _is_app_call.reset(token)
 
-    return sync_to_async(call_app)
+    return call_app
+
+
+def is_app_call() -> bool:
+    """Return whether the call that an async job makes in this context is one of ``app_sync_to_async()``.
+
+    Asked where the call is given to a thread: one that code of the project makes on that thread changes nothing.
+    """
+    return _is_app_call.get()
 
 
 def note_project_code() -> None:
@@ -95,8 +115,8 @@ def note_project_code() -> None:
 
 
 def is_used() -> bool:
-    """Return whether code of the project has used a session of this thread since it was renewed."""
-    return _thread.is_used
+    """Return whether code of the project has used a session of this thread since it was renewed, or it has state."""
+    return _thread.is_used or has_state()
 
 
 def has_state() -> bool:
@@ -116,6 +136,7 @@ def renew() -> None:
             except Exception:  # the next query opens a connection
                 logger.exception("Could not renew a database session: %s", db.alias)
                 discard(db)
+                discard(connections[db.alias])  # the new one may have taken over the session
     _thread.aliases.clear()
     _thread.is_used = False
 
@@ -234,7 +255,8 @@ def attributes_of(raw: Any) -> tuple[Any, ...]:
 def _note_statement(
     execute: Callable[..., R], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> R:
-    if not (isinstance(sql, str) and _DATA.match(sql)) or ";" in sql.rstrip("; \n") or _SETTERS.search(sql):
+    is_data = isinstance(sql, str) and _DATA.match(sql) and ";" not in sql.rstrip("; \n")
+    if not _thread.is_app_call and not (is_data and not _SETTERS.search(sql)):
         _keep(context["connection"])
     return execute(sql, params, many, context)
 

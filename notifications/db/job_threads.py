@@ -87,7 +87,10 @@ class JobThreads(Executor):
                 raise RuntimeError(f"The executor {self._name} is shut down.")
             self._loop = asyncio.get_running_loop()
             calls = self._calls_of_context()
-            calls.queued.append((future, partial(fn, *args, **kwargs)))
+            work = partial(
+                job_sessions.call, partial(fn, *args, **kwargs), is_of_app=job_sessions.is_app_call()
+            )
+            calls.queued.append((future, work))
             if not calls.is_active:
                 calls.is_active = True
                 self._run_next_call(calls)
@@ -251,7 +254,7 @@ def _call(thread: _Thread, calls: _Calls, work: Callable[[], Any]) -> Any:
         job_sessions.renew()
     thread.last_calls = calls
     try:
-        return job_sessions.call(work)
+        return work()
     finally:
         thread.is_used, thread.is_kept = job_sessions.is_used(), job_sessions.has_state()
 

@@ -90,6 +90,7 @@ class catching:
         self.error: Exception | None = None
 
     def __enter__(self) -> Self:
+        job_sessions.note_project_code()
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> bool:

@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future, InvalidStateError
 from typing import Any
 from weakref import WeakSet
 
-from django.db import Error, transaction
+from django.db import transaction
 
 from notifications.db import job_sessions
 from notifications.db.deadlines import limit_this_thread, set_options_of_this_thread
@@ -320,7 +320,7 @@ class DaemonExecutor(Executor):
                 )
             if self._renews_sessions:
                 job_sessions.renew()
-        except Error:  # the thread has further calls to run
+        except Exception:  # the thread has further calls to run
             logger.exception("Could not close a database connection")
         # After the connections are returned, so that a waiting thread finds one in the pool.
         if error is None:

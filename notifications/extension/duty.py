@@ -75,8 +75,9 @@ class Subjects:
         return group
 
     def add(self, subjects: Iterable[Any]) -> None:
-        """Have these be done next, in one call."""
-        if group := list(subjects):
+        """Have these be done next."""
+        source = iter(subjects)
+        while group := list(islice(source, self.size)):
             self._next.append(group)
 
     def finish(self, group: Iterable[Any]) -> None:

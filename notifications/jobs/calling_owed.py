@@ -17,7 +17,7 @@ from django.db.models import Count, F
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.keyset import read_ids
-from notifications.db.transactions import database, fair_atomic, retrying_atomic
+from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fair_atomic, retrying_atomic
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.calls import HookName, hook_of, log_owed, name_of
@@ -33,6 +33,12 @@ from notifications.models import Job, Notification, OwedCall, Wait, Worker
 
 #: Seconds until a hook is called again after an error, at first and at most.
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 600.0
+#: A call that follows one of the same extension about the same subject is not due before that.
+_IS_DUE = (
+    "due_at <= {now} AND NOT EXISTS (SELECT 1 FROM notifications_owedcall AS earlier "
+    "WHERE earlier.subject = notifications_owedcall.subject AND earlier.due_at > {now} "
+    "AND earlier.extension = notifications_owedcall.extension AND earlier.id < notifications_owedcall.id)"
+)
 
 
 def due_condition() -> tuple[str, Sequence[Any]]:
@@ -43,10 +49,8 @@ def due_condition() -> tuple[str, Sequence[Any]]:
     now, param = database_now_sql()
     marks = ", ".join(["%s"] * len(labels))
     table = OwedCall._meta.db_table
-    return f"EXISTS (SELECT 1 FROM {table} WHERE extension IN ({marks}) AND due_at <= {now})", (
-        *labels,
-        param,
-    )
+    where = f"extension IN ({marks}) AND {_IS_DUE.format(now=now)}"
+    return f"EXISTS (SELECT 1 FROM {table} WHERE {where})", (*labels, param, param)
 
 
 def count_owed_calls() -> dict[str, int]:
@@ -60,8 +64,8 @@ def find_due() -> Iterator[int]:
     """Yield the ids of calls that are due, those first that have been for longest."""
     now, param = database_now_sql()
     for label in _labels():
-        where = f"extension = %s AND due_at <= {now}"
-        yield from read_ids(OwedCall, where, [label, param], "due_at")
+        where = f"extension = %s AND {_IS_DUE.format(now=now)}"
+        yield from read_ids(OwedCall, where, [label, param, param], "due_at")
 
 
 def call_due() -> None:
@@ -83,6 +87,10 @@ def make_call(id: int) -> None:
     prepare_hooks()
     try:
         fair_atomic(lambda: _make_call(rows, kept))
+    except _Held:
+        until = database_now() + timedelta(seconds=FIRST_PAUSE_SECONDS)
+        retrying_atomic(lambda: rows.update(due_at=until))
+        return
     except Exception as exc:
         if hook_of(exc) is None and is_unavailable(exc):
             raise
@@ -92,9 +100,12 @@ def make_call(id: int) -> None:
         until = database_now() + timedelta(seconds=pause)
         retrying_atomic(lambda: rows.update(tries=F("tries") + 1, due_at=until))
         return
-    if call.tries:  # the hook works again
-        others = calls.filter(extension=call.extension, hook=call.hook, tries__gt=0)
-        retrying_atomic(lambda: others.update(due_at=database_now()))
+    if kept and call.tries:  # the hook works again
+        # Some of them, each of which has some more be called.
+        now = database_now()
+        others = calls.filter(extension=call.extension, hook=call.hook, tries__gt=0, due_at__gt=now)
+        if ids := list(others.order_by("due_at").values_list("id", flat=True)[:MAX_ROWS_PER_TRANSACTION]):
+            retrying_atomic(lambda: calls.filter(id__in=ids).update(due_at=now))
     for tx in kept:
         hooks.call_after_commit(tx)
 
@@ -151,7 +162,7 @@ def _read_arguments(
 def _call_before_created(hook: Any, id: UUID) -> set[Any]:
     """Change a notification as it should have been stored, unless its user has read or archived it since."""
     found = Notification.objects.using(database()).filter(id=id, read_at=None, archived_at=None)
-    row = lock_query(found, skip_locked=False).first()
+    row = _lock_first(found)
     if row is None:
         return set()
     names = [field.attname for field in row._meta.concrete_fields]
@@ -168,7 +179,7 @@ def _call_wait_kind(call: OwedCall, facts: dict[str, Any]) -> set[Any]:
     rows = Wait.objects.using(database()).filter(id=call.subject)
     job = rows.values_list("job", flat=True).first()
     # The order of locks: jobs, then notifications.
-    locked = job and lock_query(Job.objects.using(database()).filter(id=job), skip_locked=False).first()
+    locked = job and _lock_first(Job.objects.using(database()).filter(id=job))
     wait = rows.first()
     if wait is None:
         return set()
@@ -178,6 +189,18 @@ def _call_wait_kind(call: OwedCall, facts: dict[str, Any]) -> set[Any]:
     if locked is None or wait.ended_at is not None:
         return set()
     return waiting.open_notifications(wait, locked)
+
+
+def _lock_first(rows: Any) -> Any:
+    """Lock the row of a query, without waiting, and return it. Raises ``_Held``."""
+    row = lock_query(rows).first()
+    if row is None and rows.exists():
+        raise _Held
+    return row
+
+
+class _Held(Exception):
+    """Another transaction holds the row: this thread records outcomes, and waits for nobody."""
 
 
 def _find_hook(extension: str, name: str) -> Any:

@@ -17,8 +17,6 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import IntegrityError
-
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.unavailable import is_unavailable
@@ -47,19 +45,13 @@ def run_owing(run: Callable[[Callable[[], T]], T], work: Callable[[], T]) -> T:
     """
     for prepare in hooks.prepare:
         prepare()
-    owed: _LeftOut | None = None
+    owed = _LeftOut()
     while True:
-        before, owing.take = owing.take, owed.take if owed and owed.extensions else None
         try:
-            return run(partial(owed.write, work)) if owed else run(work)
+            return run(partial(owed.write, work))
         except Exception as exc:
-            # Whether such an error comes at the commit is known of the next try.
-            is_unclear = owed is None and isinstance(exc, IntegrityError)
-            owed = owed or _LeftOut()
-            if not (owed.leave_out(exc) or is_unclear):
+            if not owed.leave_out(exc):
                 raise
-        finally:
-            owing.take = before
 
 
 def prepare_hooks() -> None:
@@ -74,12 +66,17 @@ class _LeftOut:
     def __init__(self) -> None:
         self.extensions: set[str] = set()
         self._calls: list[OwedCall] = []
-        self._suspected: HookName | None = None
+        self._suspected: set[HookName] = set()
         self._is_written = False
 
     def write(self, work: Callable[[], T]) -> T:
         self._calls, self._is_written = [], False
-        result = work()
+        # Not for what follows the commit, whose calls nobody would store.
+        before, owing.take = owing.take, self.take if self.extensions else None
+        try:
+            result = work()
+        finally:
+            owing.take = before
         if self._calls:
             now = database_now()
             for call in self._calls:
@@ -111,9 +108,9 @@ class _LeftOut:
         name = blame(exc, is_at_commit=self._is_written)
         if name is None or name.extension in self.extensions:
             return False
-        if is_unavailable(exc) and name != self._suspected:
+        if is_unavailable(exc) and name not in self._suspected:
             # A deadlock, or a database that is away, is no fault of the hook that meets it, unless it does again.
-            self._suspected = name
+            self._suspected.add(name)
             return True
         log_owed(name, exc)
         others = (each.label for each in hooks.extensions) if name == UNKNOWN_HOOK else ()

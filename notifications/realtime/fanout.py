@@ -199,6 +199,8 @@ class Fanout:
                         self._send_live(subscriber, change_range, [])
                     else:
                         are_sent = False
+                elif subscriber in self._taken[1]:  # the read that catches it up may have begun before
+                    are_sent = False
         return are_sent
 
     def _deliver(self, result: ReadResult, behind: set[Subscriber]) -> None:

@@ -21,6 +21,8 @@ from notifications.streams.numbering import StreamState
 MAX_ROWS_CARRIED = 10
 #: Bytes of the items of a change at most. NOTIFY takes 7,999, with the rest of the message.
 MAX_ITEMS_BYTES = 7_000
+#: Changes of one user that combined rings carry.
+MAX_MERGED_CHANGES = 10
 
 
 class CarriedChange(NamedTuple):
@@ -62,7 +64,9 @@ def merge(rung: dict[Any, Sequence[CarriedChange]], users: Iterable[Any], change
         if known is None:
             rung[user] = new
         else:
-            rung[user] = (*known, *new) if known and new else ()
+            # Not more of one user than a read would be for: what publishes them may wait for its connection.
+            is_carried = known and new and len(known) < MAX_MERGED_CHANGES
+            rung[user] = (*known, *new) if is_carried else ()
 
 
 class Numbered:

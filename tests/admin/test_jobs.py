@@ -10,6 +10,7 @@ from django.db import OperationalError, connections
 from django.urls import reverse
 from django.utils import timezone
 
+from notifications.admin import JobAdmin
 from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import manual, reaping
 from notifications.models import Job, Notification, uuid7
@@ -236,3 +237,15 @@ def test_a_database_that_is_away(client, sign_in_staff, user, monkeypatch, actio
     assert answer.status_code == 503
     assert "The database is not available. Go back and try again" in answer.text
     assert Job.objects.get().state == "queued"
+
+
+def test_a_database_that_is_away_while_a_list_is_rendered(client, sign_in_staff, monkeypatch):
+    """Its columns are read after the view has returned."""
+
+    def away(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    sign_in_staff("view_job")
+    tasks.noop.enqueue()
+    monkeypatch.setattr(JobAdmin, "state_text", away)
+    assert client.get("/admin/notifications/job/").status_code == 503

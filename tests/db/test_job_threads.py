@@ -4,7 +4,11 @@ import asyncio
 import threading
 
 import pytest
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from django.db import connection
 
+from notifications.context import set_current_execution
+from notifications.db import app_sync_to_async, catching
 from notifications.db.job_threads import JobThreads
 from notifications.worker import NoThread
 from tests.faults.support.scarcity import fail_thread_starts
@@ -95,3 +99,67 @@ async def test_without_a_thread(make, gate, monkeypatch):
     waiting = threads.submit(live)
     gate.set()
     assert await asyncio.wrap_future(waiting)
+
+
+class Execution:
+    """Stands for that of a job."""
+
+    is_over = False
+
+
+async def call_in_jobs(threads, *functions):
+    """Call each of these as the code of another job, one after the other; return the results."""
+
+    async def run(function):
+        execution = Execution()
+        set_current_execution(execution)
+        try:
+            return await function()
+        finally:
+            execution.is_over = True
+            threads.end_job(execution)
+
+    async with ThreadSensitiveContext(executor=threads):
+        return [await asyncio.create_task(run(function)) for function in functions]
+
+
+def read_text():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 'a'")
+        return cursor.fetchone()[0]
+
+
+def set_row_factory():
+    connection.ensure_connection()
+    connection.connection.row_factory = lambda *_: pytest.fail("It is that of another job.")
+
+
+async def app_function():
+    return await app_sync_to_async(lambda: None)()
+
+
+def call_app_in_between():
+    """Code of the project that calls an async function of the app."""
+    set_row_factory()
+    async_to_sync(app_function)()
+
+
+def call_project_code():
+    """A function of the app that calls code of the project."""
+    with catching():
+        set_row_factory()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="It sets an attribute of SQLite's connections.")
+@pytest.mark.parametrize(
+    "change",
+    [
+        sync_to_async(set_row_factory),
+        sync_to_async(call_app_in_between),
+        app_sync_to_async(call_project_code),
+    ],
+)
+async def test_what_a_call_sets_does_not_reach_the_next_job(transactional_db, make, change):
+    threads = make(1, limit=1)
+    before, _, after = await call_in_jobs(threads, sync_to_async(read_text), change, sync_to_async(read_text))
+    assert before == after == "a"

@@ -1,6 +1,8 @@
 """Who takes a change that a ring carries. Its texts are marked, so that they differ from those that are read."""
 
 import asyncio
+import threading
+import time
 from contextlib import contextmanager
 
 from django.db import transaction
@@ -8,6 +10,7 @@ from django.test import Client
 
 from notifications import streams
 from notifications.api import notify
+from notifications.db.threads import start_thread
 from notifications.signals import rung
 from tests.data.rows import job
 from tests.realtime.auth.test_sign_outs import no_rings
@@ -262,3 +265,27 @@ async def test_socket_that_lags_is_caught_up(connect, user, set_first_ack):
         socket.ack_if_requested(frame)
         assert frame["prev"] == received, frame
         received = frame["seq"]
+
+
+async def test_carried_during_the_first_read_of_another_socket(connect, user, wrap_statements, set_ticks):
+    """The socket that is caught up is not live then, and what it was sent does not have the change."""
+    set_ticks(POSITION_CHECK=10**6)
+    first = await followed(connect, user)
+    second = await connect(user)
+    reading = []
+
+    def commit_after_head(execute, sql, *args):
+        if reading == [threading.get_ident()]:
+            reading.append("done")
+            writer = start_thread(notify, "writer", user, "note 2")
+            writer.join()
+            time.sleep(0.2)
+        elif READ_MISSED in sql and not reading:
+            reading.append(threading.get_ident())
+        return execute(sql, *args)
+
+    wrap_statements(commit_after_head)
+    assert (await second.start())["seq"] == 1
+    for socket in (first, second):
+        frame = await socket.receive("change")
+        assert (frame["prev"], frame["seq"]) == (1, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from notifications.validators import printable, shortened
@@ -17,9 +16,8 @@ _OF_ANOTHER_KEY = ("vapidpkhashmismatch", "do not correspond to the credentials"
 #: What they say of a signature that they do not accept, such as Apple's BadJwtToken.
 _OF_SIGNATURE = ("jwt", "vapid", "token", "authorization")
 _SIGNATURE_STATUSES = (401, 403)
-#: What parts a URL into its names and values, and the characters from which on one can be secret.
-_PARTS = re.compile(r"[/?&=#:]+")
-MIN_SECRET_LENGTH = 10
+#: Characters in a row that a word of a reason may not have in common with the endpoint.
+SECRET_LENGTH = 10
 
 ANOTHER_KEY, SIGNATURE, OTHER = "another key", "signature", "other"
 #: What to do about each cause.
@@ -49,13 +47,17 @@ def parse_reason(body: bytes, endpoint: str) -> str:
         value = next((value[key] for key in ("reason", "message", "error") if _is_text(value.get(key))), "")
     if not _is_text(value):
         return ""
-    secrets = [part for part in _PARTS.split(endpoint) if len(part) >= MIN_SECRET_LENGTH]
     words = [
         word
         for word in printable(value).split()
-        if "/" not in word and not any(part in word for part in secrets)
+        if "/" not in word and not _shares_characters(word.lower(), endpoint.lower())
     ]
     return shortened(" ".join(words), MAX_REASON_LENGTH)
+
+
+def _shares_characters(word: str, endpoint: str) -> bool:
+    ends = range(SECRET_LENGTH, len(word) + 1)
+    return any(word[end - SECRET_LENGTH : end] in endpoint for end in ends)
 
 
 def find_cause(status: int, reason: str) -> str:

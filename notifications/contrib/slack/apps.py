@@ -37,10 +37,15 @@ class Slack(Extension):
     }
 
 
+def is_of_user() -> bool:
+    """Return whether each user has a webhook, which they may have chosen, and not the site one for all."""
+    return "://" not in settings.SLACK.get("webhook_url", "")
+
+
 def webhook_of(user: Any) -> str:
     """Return the URL of the webhook of a user, "" if there is none. Calls code of the project."""
     url = settings.SLACK.get("webhook_url", "")
-    return str(_import_function(url)(user) or "") if url and "://" not in url else str(url)
+    return str(_import_function(url)(user) or "") if url and is_of_user() else str(url)
 
 
 def find_wrong_webhook(*, is_used: bool) -> list[WrongDeclaration]:

@@ -4,11 +4,11 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from notifications.contrib.slack.apps import find_wrong_webhook, webhook_of
-from notifications.db import app_sync_to_async
+from notifications.contrib.slack.apps import find_wrong_webhook, is_of_user, webhook_of
 from notifications.extension import Channel, ChannelMessage, Verdict
 from notifications.inbox import absolute
 
@@ -27,8 +27,10 @@ class SlackChannel(Channel):
         (row,) = message.notifications
         link = absolute(row.url or reverse("notifications:inbox")).replace("|", "%7C")
         text = f"<{escape(link, False)}|{escape(row.title, False)}>\n{escape(row.body, False)}".strip()
-        url, json = await app_sync_to_async(webhook_of)(message.user), {"text": text}
-        response = await outbound.post(url, json=json, deadline=20, retries=0, follow_redirects=False)
+        url, json = await sync_to_async(webhook_of)(message.user), {"text": text}
+        response = await outbound.post(
+            url, json=json, deadline=20, retries=0, follow_redirects=False, is_user_url=is_of_user()
+        )
         if (
             response.raise_for_status().status >= 300
         ):  # A GET of a page, which has posted nothing, would follow.

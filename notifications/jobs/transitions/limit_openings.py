@@ -83,7 +83,7 @@ def _open_limits() -> int:
                 continue
             joining.append(job)
         line.opens_at = now if is_cut or state is None else state.opens_at
-    _join_queue([job for job in joining if job.due_at is not None])
+    _join_queue(joining)
     update_locked_rows(("limit_turn",), [((None,), job) for job in leaving], states=(Job.State.QUEUED,))
     _update_lines(opened)
     return len(opened)
@@ -94,12 +94,16 @@ def _line(row: LimitedQueue) -> LimitLine:
 
 
 def _lock_first_jobs(lines: Sequence[LimitedQueue], count: int) -> Mapping[LimitLine, Sequence[Job]]:
-    """Lock the first jobs of each line, also those that have joined the queue already, without waiting."""
+    """Lock the first jobs of each line that wait, without waiting.
+
+    Those that have joined the queue take no place of others: a concurrency key or a full executor may hold them back.
+    """
     found: dict[LimitLine, list[Job]] = defaultdict(list)
     if not lines:
         return found
     names = [field.column for field in Job._meta.concrete_fields]
-    first = f"{jobs_in_line('alias', 'name', 'of_key')} {IN_TURN} LIMIT {count}{lock_sql()}"
+    waiting = jobs_in_line("alias", "name", "of_key") + f" AND {WAITS_FOR_LIMIT}"
+    first = f"{waiting} {IN_TURN} LIMIT {count}{lock_sql()}"
     with connection().cursor() as cursor:
         cursor.execute(
             f"WITH lines (alias, name, of_key) AS (VALUES {', '.join(['(%s, %s, %s)'] * len(lines))}) "

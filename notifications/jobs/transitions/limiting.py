@@ -83,7 +83,8 @@ def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
     if not limited:
         return list(jobs)
     lines = read_lines({job.limit_key for job in limited})
-    opens_at = {job.id: now + MAX_WAIT for job in limited if job.limit_turn is None and line_of(job) in lines}
+    # Of those that stand behind others it is known of the line. If that is empty meanwhile, it is looked at now.
+    opens_at = {job.id: now for job in limited if job.limit_turn is None and line_of(job) in lines}
     wanted = Counter(job.limit_key for job in limited if job.id not in opens_at)
     states = ask_limits(wanted, now, counts=True)
     left = {key: state.free for key, state in states.items()}
@@ -102,7 +103,7 @@ def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
     limited = [job for job in jobs if job.limit_turn is None and is_limited(job)]
     lines = read_lines({job.limit_key for job in limited})
     behind = [job for job in limited if line_of(job) in lines]
-    _have_wait(behind, {job.id: now + MAX_WAIT for job in behind}, now)
+    _have_wait(behind, {job.id: now for job in behind}, now)
     return len(behind)
 
 
@@ -129,7 +130,8 @@ def _have_wait(jobs: Sequence[Job], opens_at: Mapping[Any, datetime], now: datet
         return
     first: dict[LimitLine, datetime] = {}
     for job in jobs:
-        first[line_of(job)] = min(opens_at[job.id], first.get(line_of(job), opens_at[job.id]))
+        at, other = opens_at[job.id], first.get(line_of(job), opens_at[job.id])
+        first[line_of(job)] = max(at, other) if now in (at, other) else min(at, other)
     db = connection()
     rows = ", ".join(["(%s, %s, %s, %s)"] * len(first))
     with db.cursor() as cursor:
@@ -137,8 +139,12 @@ def _have_wait(jobs: Sequence[Job], opens_at: Mapping[Any, datetime], now: datet
         cursor.execute(
             f"INSERT INTO notifications_limitedqueue (backend, queue_name, key, opens_at) VALUES {rows} "
             "ON CONFLICT (key, backend, queue_name) DO UPDATE SET "
-            "opens_at = excluded.opens_at WHERE excluded.opens_at < notifications_limitedqueue.opens_at",
-            [value for line, at in sorted(first.items()) for value in (*line, times.to_db(at, db))],
+            "opens_at = excluded.opens_at WHERE excluded.opens_at < notifications_limitedqueue.opens_at "
+            "AND excluded.opens_at > %s",
+            [
+                *(value for line, at in sorted(first.items()) for value in (*line, times.to_db(at, db))),
+                times.to_db(now, db),
+            ],
         )
     new = [job for job in jobs if job.limit_turn is None]
     for job, turn in zip(new, next_turns(new), strict=True):

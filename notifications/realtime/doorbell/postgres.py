@@ -226,7 +226,7 @@ class PostgresListener(ListenerThread):
     def _handle(self, payload: bytes) -> None:
         try:
             message = json.loads(payload)
-        except ValueError:  # any user of the database can send anything on the channel
+        except (ValueError, RecursionError):  # any user of the database can send anything on the channel
             return
         if ring := parse_message(message, self._origin):
             rung, queue = ring

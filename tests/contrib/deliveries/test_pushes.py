@@ -506,7 +506,8 @@ def test_of_a_long_reason_little_is_read(user, service):
 
 
 @pytest.mark.parametrize(
-    "answer", ["{endpoint}", "{endpoint} is unknown", "No s3cr3tOfTheBrowser, sorry", "/0?s3cr3t"]
+    "answer",
+    ["{endpoint}", "{endpoint} is unknown", "No s3cr3tOfTheBrowser, sorry", "/0?s3cr3t", "S3CR3TOFTHEB"],
 )
 def test_a_reason_has_nothing_of_the_endpoint(user, service, caplog, answer):
     """Who knows the endpoint may send to the browser."""

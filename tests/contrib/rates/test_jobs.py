@@ -25,6 +25,7 @@ from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
+WORKER = UUID(int=1)
 ONE_AN_HOUR = {"rate": "1/h", "burst": 1}
 
 
@@ -120,11 +121,11 @@ def test_who_comes_later_does_not_pass_those_that_wait(declare, user, other_user
     claim_all()
     with moved(seconds=2):
         (late,) = enqueue(1, owner=other_user)
-        assert not claim_rows(None, 10)  # it waits, although the limit is open
+        assert not claim_rows(WORKER, 10)  # it waits, although the limit is open
         open_limits()
         assert ids(in_queue()) == [jobs[1].id]
         Limit.objects.update(busy_until=Limit.objects.get().busy_until + 3_600_000_000)
-        assert not claim_rows(None, 10)
+        assert not claim_rows(WORKER, 10)
     with moved(hours=2):
         assert ids(claim_all()) == [jobs[1].id]
     with moved(hours=2, seconds=2):
@@ -315,6 +316,26 @@ class TestLimitsThatAreGone:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_jobs_that_something_else_holds_back_keep_no_place(declare):
+    """Those with a busy concurrency key join the queue, and do not begin: the others of the rate do."""
+    declare(partner={"rate": "60/m", "burst": 4})
+    for _ in range(3):
+        rated_tasks.fetch.enqueue()
+    claim_all(WORKER)
+    for _ in range(6):
+        rated_tasks.one_at_a_time.enqueue()
+    claim_rows(WORKER, 10)
+    for _ in range(10):
+        rated_tasks.fetch.enqueue()
+    claim_rows(WORKER, 10)
+    for minute in range(1, 8):
+        with moved(minutes=minute):
+            for _ in range(3):
+                claim_all(WORKER, 10)
+    waiting = Job.objects.filter(state="queued").values_list("task_path", flat=True)
+    assert set(waiting) == {rated_tasks.one_at_a_time.module_path}
+
+
 def test_a_worker_runs_them(declare, worker, ran):
     declare(partner={"rate": "120/m", "burst": 4})
     jobs = [rated_tasks.fetch.enqueue(index) for index in range(12)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.db import database, retrying_atomic
 from notifications.extension import Finding
+from notifications.extension.calls import log_left_out, name_of
 from notifications.management import Examination
 
 if TYPE_CHECKING:
@@ -41,13 +42,16 @@ def evaluate(previous: datetime | None = None) -> None:
     conditions.read_limits()
     examination = Examination(is_for_alerts=True)
     _update_state(examination.now, previous)
-    found = [
-        (id, finding)
-        for id, check in Examination.alert_checks().items()
-        for finding in check.find(examination)
-        if isinstance(finding, Finding)
-    ]
-    record_findings(found, examination.now)
+    found: list[tuple[str, Finding]] = []
+    failed: set[str] = set()
+    for id, check in Examination.alert_checks().items():
+        try:
+            findings = getattr(check, "of", check).find(examination)
+            found += [(id, finding) for finding in findings if isinstance(finding, Finding)]
+        except Exception as exc:
+            failed.add(id)
+            log_left_out(name_of(check.find), exc)
+    record_findings(found, examination.now, failed)
     delete_old_alerts(times.now() - settings.RETENTION)
 
 
@@ -73,8 +77,12 @@ def _update_state(now: datetime, previous: datetime | None) -> None:
         retrying_atomic(lambda: rows.filter(id=1).update(no_worker_since=since))
 
 
-def record_findings(found: Iterable[tuple[str, Finding]], now: datetime) -> None:
+def record_findings(
+    found: Iterable[tuple[str, Finding]], now: datetime, failed: Collection[str] = ()
+) -> None:
     """Open an alert for each new finding of a check (id), and close those that have been absent long enough.
+
+    Alerts of ``failed`` checks (ids) stay as they are: what these would find is not known.
 
     Any number of processes may call this at the same time. Details are stored and logged in ``LANGUAGE_CODE``.
     """
@@ -92,7 +100,8 @@ def record_findings(found: Iterable[tuple[str, Finding]], now: datetime) -> None
         for alert in new[: MAX_OPEN_ALERTS - len(open_alerts)]:
             _open(alert, findings[alert.kind, alert.subject], now)
         for key, alert in open_alerts.items():
-            if key not in findings and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
+            is_absent = key not in findings and alert.kind not in failed
+            if is_absent and now - alert.seen_at >= timedelta(seconds=CLEAR_SECONDS):
                 _close(alert, now)
 
 

@@ -46,6 +46,16 @@ def test_condition_that_comes_and_goes_is_one_episode(alerts, operator):
     assert len(alerts.notified(operator)) == 3
 
 
+def test_a_check_that_fails_ends_no_alert(alerts, operator):
+    """What it would find is not known. The alerts of others end."""
+    record(STALLED)
+    later = timezone.now() + timedelta(seconds=61)
+    evaluation.record_findings((), later, {"stalled"})
+    assert Alert.objects.get().closed_at is None
+    evaluation.record_findings((), later, {"failures"})
+    assert Alert.objects.get().closed_at is not None
+
+
 def test_log_lines(alerts, caplog):
     """One for each begin and end."""
     caplog.set_level(logging.INFO, "notifications.alerts")
