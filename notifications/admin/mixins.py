@@ -98,24 +98,13 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-<<<<<<< HEAD
-            return view(request, *args, **kwargs)
-        except OUTAGES as exc:
-            if not is_own_outage(exc):
-                raise
-            log_database_error(exc)
-            if connection().in_atomic_block:  # with ATOMIC_REQUESTS
-                transaction.set_rollback(True, using=database())
-            return database_unavailable_page()
-=======
             response = view(request, *args, **kwargs)
-        except Exception as exc:
+        except OUTAGES as exc:
             return _answer_outage(exc)
         if not getattr(response, "is_rendered", True):
             # Django renders it later, with the columns of the list.
             response.render = partial(_render, response.render)  # type: ignore[attr-defined]
         return response
->>>>>>> main
 
     return wrapped
 
@@ -123,7 +112,7 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
 def _render(render: Callable[[], HttpResponse]) -> HttpResponse:
     try:
         return render()
-    except Exception as exc:
+    except OUTAGES as exc:
         return _answer_outage(exc)
 
 
