@@ -204,7 +204,7 @@ CLOCKS = listed(
         contrib/schedules/problems contrib/schedules/ticks contrib/schedules/undeclared
         contrib/webhooks/callback_storage jobs/claiming/candidates jobs/transitions/limit_openings
         jobs/transitions/queueing jobs/transitions/reaping jobs/transitions/waiting jobs/waits
-        streams/retention testing/inline
+        jobs/calling_owed streams/retention testing/inline
     what is stored too far ahead is taken for the time of a clock that was fast
         contrib/deliveries/outages contrib/rates/findings contrib/rates/metrics readiness worker/lease
     the monotonic clock of the process, by which no other one counts
@@ -234,7 +234,7 @@ BROAD = listed(
         jobs/outcomes jobs/transitions/batch_completion jobs/transitions/notify_functions
         worker/execution worker/job_runner contrib/steps/api
     what is refused for one is logged, and the others are stored, read or called
-        contrib/output/storage contrib/schedules/ticks contrib/steps/storage jobs/transitions/limiting
+        contrib/operations/alerts/evaluation contrib/output/storage contrib/schedules/ticks contrib/steps/storage jobs/transitions/limiting
         realtime/doorbell realtime/reader serializers worker/record_loop
     it is committed already, and would be written again
         contrib/questions/views jobs/transitions/recording
@@ -272,8 +272,8 @@ BROAD = listed(
         pytest.param(names_a_vendor, ("db/",), VENDORS, 6, id="a vendor"),
         pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 15, id="the database is away"),
         pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 29, id="a thread"),
-        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 67, id="the clock"),
-        pytest.param(catches_broadly, ("nowhere",), BROAD, 120, id="a broad catch"),
+        pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 68, id="the clock"),
+        pytest.param(catches_broadly, ("nowhere",), BROAD, 121, id="a broad catch"),
     ],
 )
 def test_a_worry_stays_at_home(is_place, homes, others, limit):
