@@ -234,7 +234,8 @@ BROAD = listed(
         jobs/outcomes jobs/transitions/batch_completion jobs/transitions/notify_functions
         worker/execution worker/job_runner contrib/steps/api
     what is refused for one is logged, and the others are stored, read or called
-        contrib/operations/alerts/evaluation contrib/output/storage contrib/schedules/ticks contrib/steps/storage jobs/transitions/limiting
+        contrib/operations/alerts/evaluation contrib/output/storage contrib/schedules/ticks
+        contrib/steps/storage jobs/transitions/limiting
         realtime/doorbell realtime/reader serializers worker/record_loop
     it is committed already, and would be written again
         contrib/questions/views jobs/transitions/recording
