@@ -19,6 +19,7 @@ from django.utils.translation import get_language, get_language_bidi, gettext
 
 from notifications.db.outages import is_own_outage
 from notifications.db.unavailable import (
+    OUTAGES,
     count_for_log,
     is_log_due,
     is_no_thread,
@@ -75,6 +76,10 @@ class Problem(Exception):
         return prevent_caching(response)
 
 
+#: The classes of all errors for which ``error_response()`` may know a document.
+PROBLEMS = (Problem, SuspiciousOperation, BadRequest, *OUTAGES)
+
+
 def prevent_caching(response: R) -> R:
     """Set ``Cache-Control: no-store`` and ``Vary``: every response belongs to one user and one moment."""
     response["Cache-Control"] = "no-store"
@@ -124,7 +129,7 @@ def exceptions_as_problems(view: Callable[..., HttpResponse]) -> Callable[..., H
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
-        except Exception as exc:
+        except PROBLEMS as exc:
             return error_response(exc)
 
     return wrapped

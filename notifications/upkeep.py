@@ -79,7 +79,7 @@ class Upkeep:
         try:
             for duty in elect(self._leave_out_idle(self.find_due())):
                 self.run(duty)
-        except Exception as exc:
+        except Error as exc:
             if not log_if_not_migrated(exc):
                 raise
 

@@ -20,6 +20,7 @@ from django.utils.html import format_html
 
 from notifications.db.outages import is_own_outage
 from notifications.db.transactions import connection, database
+from notifications.db.unavailable import OUTAGES
 from notifications.http.access import database_unavailable_page
 from notifications.problems import log_database_error
 from notifications.templatetags.notifications import csp_nonce
@@ -98,7 +99,7 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             response = view(request, *args, **kwargs)
-        except Exception as exc:
+        except OUTAGES as exc:
             return _answer_outage(exc)
         if not getattr(response, "is_rendered", True):
             # Django renders it later, with the columns of the list.
@@ -111,7 +112,7 @@ def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
 def _render(render: Callable[[], HttpResponse]) -> HttpResponse:
     try:
         return render()
-    except Exception as exc:
+    except OUTAGES as exc:
         return _answer_outage(exc)
 
 

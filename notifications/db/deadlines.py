@@ -216,8 +216,10 @@ def _check_waits() -> None:
 
 
 def _shut_down(wait: _Wait) -> None:
+    from psycopg import Error
+
     # The connection may be broken already, or there is no descriptor: the next check tries again.
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Error, OSError):
         number = wait.raw.fileno()
         with socket.socket(fileno=os.dup(number)) as connection:
             # Otherwise libpq has closed it meanwhile, and what was duplicated may be a file of another thread.

@@ -11,7 +11,11 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
+
+from django.utils.module_loading import import_string
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -30,6 +34,32 @@ thread = _Thread()
 _imported_at: dict[str, float] = {}
 
 
+class CannotImport(ImportError):
+    """A module of the project, or what a dotted path names, cannot be imported, whatever the module has raised.
+
+    ``reason``
+        The error, in one line.
+    """
+
+    def __init__(self, path: str, exc: BaseException) -> None:
+        self.reason = f"{type(exc).__name__}: {exc}"
+        super().__init__(f"{path} cannot be imported: {self.reason}")
+
+
+def import_path(path: str) -> Any:
+    """Return what a dotted path of the project names. Raises ``CannotImport``."""
+    return _load(import_string, path)
+
+
+def _load(load: Callable[[str], Any], path: str) -> Any:
+    try:
+        return load(path)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # SystemExit of a script, for example, which would end a worker
+        raise CannotImport(path, exc) from exc
+
+
 class NotImported(Exception):
     """A transaction of the app's own needs a module of the project, and is repeated after ``import_now()``."""
 
@@ -45,10 +75,8 @@ class NotImported(Exception):
         if thread.may_repeat:
             raise self
         try:
-            import_module(self.module)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # the project's code may raise anything
+            _load(import_module, self.module)
+        except CannotImport:
             logger.debug("Could not import %s for a transaction.", self.module, exc_info=True)
         finally:
             _imported_at[self.module] = time.monotonic()

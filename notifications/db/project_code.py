@@ -43,7 +43,7 @@ def name_of(function: Any) -> str:
     function = getattr(function, "func", function)  # of a functools.partial
     try:
         return f"{function.__module__}.{function.__qualname__}"
-    except BaseException:
+    except AttributeError:
         kind = type(function)
         return f"an instance of {kind.__module__}.{kind.__qualname__}"
 

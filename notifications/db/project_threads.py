@@ -48,9 +48,9 @@ class _Call:
             while self.is_repeated and result is True:
                 result = self.function()
             return result
-        except Exception:
-            raise
         except BaseException as exc:
+            if isinstance(exc, Exception):
+                raise
             # SystemExit of the project's code would end the event loop that awaits this call.
             raise RuntimeError(f"Code of the project raised {exc!r}.") from exc
 

@@ -61,7 +61,8 @@ class SignalQueue:
             self._queued_jobs += jobs
         try:
             self._executor.submit(self._run, function, jobs, size)
-        except Exception:  # the outcomes are stored: the caller must not take them for failed
+        # Without a thread. The outcomes are stored: the caller must not take them for failed.
+        except RuntimeError:
             logger.exception("Dropped the signals of %d jobs", jobs)
             self._forget(jobs, size)
             return False

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Collection
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.dialects import find_dialect
 from notifications.db.unusable import discard
+
+logger = logging.getLogger("notifications")
 
 
 def check_connections(*, keep: bool = False) -> bool:
@@ -67,5 +69,7 @@ def close_connections(*, but: Collection[str] = ()) -> None:
     """Close the connections of Django on this thread, broken ones too, ``but`` those with these aliases."""
     for connection in connections.all(initialized_only=True):
         if connection.alias not in but:
-            with contextlib.suppress(Exception):  # the connection is broken
+            try:
                 connection.close()
+            except Error as exc:
+                logger.debug("Could not close a broken connection: %s: %s", connection.alias, exc)

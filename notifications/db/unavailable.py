@@ -44,6 +44,10 @@ RETRIED_ERRORS = (*DATABASE_UNAVAILABLE, NoThread, MemoryError)
 UNAVAILABLE = (*DATABASE_UNAVAILABLE, NoThread, MemoryError, OSError)
 #: The same where what the database refuses, such as a query for a table that does not exist, is caught too.
 QUERY_ERRORS = (Error, *UNAVAILABLE)
+#: The classes of all errors of which ``is_unavailable()`` may be true, for the ``except`` that asks it.
+OUTAGES = (*QUERY_ERRORS, RuntimeError)
+#: Those of ``is_damage()``.
+DAMAGE = (OperationalError, DataError, ValueError, OverflowError)
 #: No descriptor in the process, none in the system, no memory, no room on the disk.
 ERROR_NUMBERS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 #: The RuntimeError of Python where a process cannot start a thread; asgiref lets it through.
@@ -111,7 +115,7 @@ def retry_while_unavailable(function: Callable[[], T]) -> T:
     while True:
         try:
             return function()
-        except Exception as exc:
+        except OUTAGES as exc:
             if not is_unavailable(exc):
                 raise
             if not is_logged:

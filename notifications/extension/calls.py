@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
+from notifications.extension.channels import Verdict
 from notifications.extension.findings import Check
 from notifications.extension.pages import read_steps, read_zone
 
@@ -68,6 +69,12 @@ def _none(*result: Any) -> None:
     """Take what a hook has returned that returns nothing, or stand for that."""
 
 
+def _read_verdict(value: Any) -> Any:
+    if not isinstance(value, Verdict):
+        raise TypeError(f"{value!r} is no Verdict.")
+    return value
+
+
 #: Of each hook that is owed: what reads its result. None is nothing, for all of them.
 OWED: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("before_created", "last"), _none),
@@ -109,7 +116,9 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("answer_path", "remind", "message_fact", "item"), (_none, _as_it_is)),
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
     **dict.fromkeys(("lines", "find", "topics", "find_wrong"), (list, list)),
+    # Methods of Channel.
     "describe_addresses": (dict, dict),
+    "judge": (_none, _read_verdict),
 }
 
 
@@ -176,11 +185,11 @@ def _with_rows(call: Callable[..., Any], column: str) -> Callable[..., Any]:
 
 
 #: Methods of a channel that are called as hooks of reading are. Errors of the others are those of sending.
-METHODS_OF_CHANNELS = ("describe_addresses", "find_wrong")
+METHODS_OF_CHANNELS = ("describe_addresses", "find_wrong", "judge")
 
 
 def leave_out_of_pages(channel: Channel) -> Channel:
-    """Have the methods of a channel by which pages and checks read it left out when they fail. Returns it."""
+    """Have the methods of a channel left out when they fail that have a default. Returns it."""
     for method in METHODS_OF_CHANNELS:
         setattr(channel, method, call_of(getattr(channel, method), f"channel {channel.name}", method))
     return channel
@@ -222,12 +231,12 @@ def _raising(
             if iscoroutine(result):
                 raise _is_async(result, name)
             return read(result)
-        except Exception as exc:
-            mark(exc, name)
-            raise
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
+            if isinstance(exc, Exception):
+                mark(exc, name)
+                raise
             # SystemExit would end the thread, and asyncio.CancelledError the task, that records.
             error = RuntimeError(f"{name} raised {exc!r}.")
             mark(error, name)

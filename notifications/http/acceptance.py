@@ -19,7 +19,7 @@ from notifications.db.project_code import name_of
 from notifications.db.thread_connections import close_idle_connections
 from notifications.db.threads import NoThread
 from notifications.db.transactions import database
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import OUTAGES, UNAVAILABLE
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 from notifications.extension import hooks
 from notifications.extension.calls import call_of
@@ -118,7 +118,7 @@ def _enqueue_or_refuse(
         return Problem(429, str(exc), headers={"Retry-After": str(exc.retry_after)}).response()
     except IdempotencyKeyConflict as exc:
         return Problem(422, str(exc)).response()
-    except Exception as exc:
+    except OUTAGES as exc:
         if not is_own_outage(exc):
             raise
         return leave_session_unsaved(request, refuse_for_database(exc))

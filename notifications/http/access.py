@@ -21,11 +21,13 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from notifications import paths, serializers
 from notifications.db.outages import is_own_outage
+from notifications.db.unavailable import OUTAGES
 from notifications.http.authentication import authenticate, needs_csrf_token
 from notifications.http.negotiation import preferred_media_type
 from notifications.http.parsing import body_errors_as_problems, check_content_length
 from notifications.problems import (
     DATABASE_RETRY_SECONDS,
+    PROBLEMS,
     Problem,
     error_response,
     exceptions_as_problems,
@@ -123,7 +125,7 @@ def async_api_view(view: AsyncView) -> AsyncView:
     async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             return leave_session_unsaved(request, await view(request, *args, **kwargs))
-        except Exception as exc:
+        except PROBLEMS as exc:
             return leave_session_unsaved(request, error_response(exc))
 
     return exempt_from_project(wrapped)
@@ -160,7 +162,7 @@ def page_view(view: View) -> View:
             # The project's base template would query the database again.
             headers = {"Content-Type": "text/plain; charset=utf-8", **problem.headers}
             return HttpResponse(problem.detail, status=problem.status, headers=headers)
-        except Exception as exc:
+        except OUTAGES as exc:
             if not is_own_outage(exc):
                 raise
             log_database_error(exc)
@@ -183,7 +185,7 @@ def signed_view(view: View) -> Any:
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             response = view(request, *args, **kwargs)
-        except Exception as exc:
+        except OUTAGES as exc:
             if not is_own_outage(exc):
                 raise
             log_database_error(exc)

@@ -10,11 +10,11 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 from django.utils.translation import gettext
 
 from notifications.compat import signature_of
 from notifications.conf import WrongDeclaration, cached_until_changed, settings
+from notifications.db.imports import CannotImport, import_path
 from notifications.problems import Problem
 
 logger = logging.getLogger("notifications")
@@ -124,9 +124,9 @@ class _Wrong(Exception):
 
 def _make_authenticator(entry: Any) -> Authenticator:
     try:
-        found = import_string(entry) if isinstance(entry, str) else entry
-    except Exception as exc:  # a module of the project may raise anything
-        raise _Wrong(f"cannot be imported: {type(exc).__name__}: {exc}") from exc
+        found = import_path(entry) if isinstance(entry, str) else entry
+    except CannotImport as exc:
+        raise _Wrong(f"cannot be imported: {exc.reason}") from exc
     if isinstance(found, type):
         return _make_authenticator_of_class(found)
     if not callable(found):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from notifications.http.waiting_requests import get_server_task
 from notifications.jobs.job_ends import end_reader
 from notifications.models import Job
 from notifications.realtime import doorbell, hub
+
+logger = logging.getLogger("notifications")
 
 #: Seconds after which a client polls a job that is not done.
 RETRY_AFTER_SECONDS = 1
@@ -59,8 +62,10 @@ async def wait_for_job(job_id: UUID, seconds: float) -> None:
         try:
             await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if job_ends.done():
-                with contextlib.suppress(*_LOOKUP_ERRORS):
+                try:
                     job_ends.result()
+                except _LOOKUP_ERRORS as exc:  # the response says what the job is now
+                    logger.debug("Could not wait for the end of job %s: %s", job_id, exc)
         finally:
             hub_ends.cancel()
             job_ends.cancel()

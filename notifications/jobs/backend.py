@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils import translation
-from django.utils.module_loading import import_string
 
 from notifications import times, validators
 from notifications.compat import (
@@ -30,6 +29,7 @@ from notifications.compat import (
 from notifications.context import open_batch
 from notifications.db import bulk
 from notifications.db.async_twins import names_async_twin
+from notifications.db.imports import CannotImport, import_path
 from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
 from notifications.jobs.declaring.limit_keys import has_limit_key, limit_key
@@ -305,9 +305,9 @@ def find_other_backend(params: Any) -> str:
     """Return what a backend in ``TASKS`` is, "" if it is ``JobBackend`` or a subclass."""
     path = params.get("BACKEND", "") if isinstance(params, dict) else ""
     try:
-        found = import_string(path)
-    except Exception as exc:  # a module of the project may raise anything
-        return f"{path!r}, which cannot be imported: {type(exc).__name__}: {exc}"
+        found = import_path(path)
+    except CannotImport as exc:
+        return f"{path!r}, which cannot be imported: {exc.reason}"
     return "" if isinstance(found, type) and issubclass(found, JobBackend) else repr(path)
 
 

@@ -103,6 +103,6 @@ def _call_while_handling(exc: BaseException | None, function: Callable[[], None]
     trace = exc.__traceback__
     try:
         raise exc
-    except BaseException as raised:
+    except type(exc) as raised:
         raised.__traceback__ = trace  # without this frame
         function()

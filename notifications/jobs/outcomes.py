@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from notifications import validators
 from notifications.compat import normalize_json
+from notifications.db import project_code
 from notifications.db.unavailable import classify
 from notifications.exceptions import JobCancelled
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy
@@ -324,11 +325,7 @@ def end_key(job: UUID) -> str:
 
 def _call_host(name: str, job: Job, read: Callable[[], Any]) -> Any:
     """Return a value that a policy or an exception of the project computes, or None if that raises."""
-    try:
-        return read()
-    except BaseException:
-        logger.exception("Host code failed: %s of what %s raised, job %s", name, job.task_path, job.id)
-        return None
+    return project_code.call(f"{name} of what {job.task_path} raised, job {job.id}:", read)
 
 
 def _language(job: Job) -> Any:

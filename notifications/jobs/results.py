@@ -9,11 +9,10 @@ from functools import lru_cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
 from notifications import times
 from notifications.compat import InvalidTask, Task, TaskError, TaskResult
-from notifications.db.imports import require_module
+from notifications.db.imports import import_path, require_module
 from notifications.jobs.declaring.own_tasks import is_own_task
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, Policy, policy_of
 from notifications.models import Job
@@ -26,12 +25,7 @@ CANCELLED = "notifications.exceptions.JobCancelled"
 def find_task(path: str) -> Any:
     """Return the task at a dotted path. Raises ImportError, also when its module raises anything else."""
     require_module(path.rpartition(".")[0])
-    try:
-        task = import_string(path)
-    except (
-        BaseException
-    ) as exc:  # Host code, for example sys.exit() in a script. A worker must not end with it.
-        raise ImportError(f"{path} cannot be imported: {exc!r}") from exc
+    task = import_path(path)
     # What stands there may be a task of another library, which says which task it stands for.
     task = task if isinstance(task, Task) else getattr(task, "job_task", None)
     if not isinstance(task, Task):

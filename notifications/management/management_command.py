@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 
 from notifications.db import missing_tables
 from notifications.db.sqlstates import is_missing
-from notifications.db.unavailable import is_unavailable
+from notifications.db.unavailable import OUTAGES, is_unavailable
 from notifications.extension import hooks, shipped
 from notifications.management.output import EscapingOutput, OutputFailed, ProgressLine, escaping
 
@@ -196,7 +196,7 @@ class ManagementCommand(BaseCommand):
         """Run the command. Errors of the database, and lack of a resource, are errors of the command."""
         try:
             return super().execute(*args, **options)
-        except Exception as exc:
+        except OUTAGES as exc:
             if isinstance(exc, Error):
                 raise CommandError(f"Database error: {explain_error(exc)}") from exc
             if is_unavailable(exc):

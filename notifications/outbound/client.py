@@ -88,12 +88,8 @@ async def stream(method: str, url: str, **options: Unpack[RequestOptions]) -> As
     call, built = build_request(method, url, **with_defaults)
     with reported(call), call:
         exchange = await send_with_redirects(call, built, read_body=False)
-        try:
+        with exchange:
             yield ResponseStream(call, exchange)
-        except BaseException as exc:
-            exchange.end(exc)
-            raise
-        exchange.end()
 
 
 async def get(url: str, **options: Unpack[RequestOptions]) -> Response:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from contextlib import ExitStack
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from django.utils.translation import gettext
@@ -127,6 +128,12 @@ class Exchange:
         assert self._circuits
         self._probes = self._circuits.acquire_permission(self._caller)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.end(error)
+
     def end(self, error: BaseException | None = None) -> None:
         """Record the outcome and release slot and connection; do nothing the second time.
 
@@ -207,29 +214,25 @@ async def send_request(call: Call, request: Request, *, read_body: bool) -> Exch
         await _pass_gates(call, request, has_slot=not is_sender)
     exchange = Exchange(call, request, origin_circuits, caller, half, has_slot=not is_sender)
     try:
-        exchange.acquire_permission()
-        await exchange.send(is_guarded=is_guarded, read_body=read_body)
+        with ExitStack() as stack:
+            stack.enter_context(exchange)
+            exchange.acquire_permission()
+            await exchange.send(is_guarded=is_guarded, read_body=read_body)
+            if not (read_body or exchange.is_redirect):
+                stack.pop_all()  # its caller ends it
     except CallNotPermitted as exc:
-        exchange.end(exc)
         raise call.circuit_open_error(exc.seconds) from exc
     except aiohttp.ClientError as exc:
-        exchange.end(exc)
         # The text of a ClientResponseError has the whole URL. Its cause says what is wrong with the response.
         cause = exc.__cause__ if isinstance(exc, aiohttp.ClientResponseError) else exc
         raise call.translate_error(exc) from cause
-    except BaseException as exc:
-        exchange.end(exc)
-        raise
-    if read_body or exchange.is_redirect:
-        exchange.end()
     return exchange
 
 
 async def _pass_gates(call: Call, request: Request, *, has_slot: bool) -> None:
-    try:
+    with ExitStack() as on_error:
+        if has_slot:
+            on_error.callback(slots.release, request.target.origin)
         for gate in read_gates():
             await gate.wait(call, request.target)
-    except BaseException:
-        if has_slot:
-            slots.release(request.target.origin)
-        raise
+        on_error.pop_all()

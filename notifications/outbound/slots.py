@@ -8,6 +8,7 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -73,11 +74,10 @@ class Slots:
                 return
             waiter = _Waiter(origin, caller, limit, monotonic() + late_after)
             self._queues.setdefault(origin, OrderedDict()).setdefault(caller, deque()).append(waiter)
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self._withdraw, waiter)
             await waiter.future
-        except BaseException:
-            self._withdraw(waiter)
-            raise
+            on_error.pop_all()
 
     def release(self, origin: str) -> None:
         """Release a slot and give it to the next waiter."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import logging
 import tokenize
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from django.utils.module_loading import import_string
 from notifications.paths import WEBSOCKET_PATH
 from notifications.realtime.close_reasons import FORBIDDEN_CODE
 from notifications.realtime.servers import is_serving
+
+logger = logging.getLogger("notifications")
 
 #: Seconds in which the application has to answer.
 TIMEOUT_SECONDS = 5.0
@@ -61,7 +64,8 @@ def is_of_django(path: str) -> bool:
         spec = find_spec(path.rpartition(".")[0])
         with tokenize.open(spec.origin) as file:  # type: ignore[union-attr, arg-type]
             imported = set(_imported_modules(ast.parse(file.read())))
-    except Exception:  # there is none, or its package raises an error, or it is no file
+    except Exception as exc:  # there is none, or its package raises an error, or it is no file
+        logger.debug("Could not read the module of %s: %r", path, exc)
         return False
     packages = {module.partition(".")[0] for module in imported}
     return "django.core.asgi" in imported and packages.isdisjoint({"notifications", "channels"})

@@ -19,7 +19,7 @@ from uuid import UUID
 from notifications.db.adapters import converters, user_to_db
 from notifications.db.dialects import Dialect, dialect_of
 from notifications.db.transactions import chunks, connection, dialect
-from notifications.db.unavailable import is_damage
+from notifications.db.unavailable import DAMAGE, is_damage
 from notifications.models import Job, Notification
 from notifications.streams import listing
 from notifications.streams.listing import read_rows
@@ -313,7 +313,7 @@ def find_unreadable_rows(user: Any) -> list[str]:
         for id in list(rows.order_by("-seq").values_list("pk", flat=True)[:MAX_ROWS_PER_READ]):
             try:
                 rows.values_list(*columns).get(pk=id)
-            except Exception as exc:
+            except DAMAGE as exc:
                 if not is_damage(exc):
                     raise
                 found.append(f"{model._meta.verbose_name} {id}")

@@ -88,11 +88,10 @@ class Client:
     def __enter__(self) -> Client:
         self._refuse_in_transaction()
         self._thread = start_thread(self._run, "notifications-client")
-        try:
+        with contextlib.ExitStack() as on_error:
+            on_error.push(self)
             self.until(lambda client: client.seq is not None)
-        except BaseException:
-            self.__exit__()
-            raise
+            on_error.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:

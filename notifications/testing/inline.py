@@ -14,7 +14,7 @@ from django.db import DatabaseError, connections
 
 from notifications.db import clock as db_clock
 from notifications.db.transactions import connection, database
-from notifications.db.unavailable import is_unavailable
+from notifications.db.unavailable import OUTAGES, is_unavailable
 from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.jobs.declaring.own_tasks import first_backend_alias
@@ -186,7 +186,7 @@ class InlineRun:
         try:
             with savepoints():
                 outcome = async_to_sync(self._run)(jobs[0])
-        except Exception as exc:
+        except OUTAGES as exc:
             # Without a thread, a descriptor or memory for the job. As in a worker it has not begun, and stays queued.
             if is_unavailable(exc):
                 queueing.release([jobs[0].row])

@@ -29,6 +29,7 @@ from notifications.db import project_code, signal_queue
 from notifications.db.job_threads import JobThreads
 from notifications.db.thread_connections import check_connections
 from notifications.db.threads import DaemonExecutor, NoThread
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
@@ -316,7 +317,7 @@ class Execution(CurrentExecution):
                 return function(*args, **kwargs), None
             except BaseException as exc:  # returned: a future cannot hold StopIteration
                 # A transaction that the task left open is closed here, so that its own exception is the job's error.
-                with suppress(Exception):
+                with suppress(*QUERY_ERRORS):  # the end of the call tries it again, and logs it
                     check_connections()
                 return None, exc
 

@@ -70,10 +70,10 @@ class Writer:
         locked_before = lock_time.seconds
         try:
             return function(*args)
-        except Exception as exc:
-            discard_unusable(exc, [connection()])
-            raise classify(exc) from exc.__cause__
         except BaseException as exc:
+            if isinstance(exc, Exception):
+                discard_unusable(exc, [connection()])
+                raise classify(exc) from exc.__cause__
             # SystemExit of the project's code would end the event loop that awaits this call.
             raise RuntimeError(f"A call of the writer raised {exc!r}.") from exc
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import Any
 
@@ -20,6 +21,8 @@ from notifications.contrib.engines.interface import Engine
 from notifications.db import database, database_now, is_lease_valid
 from notifications.jobs import Policy
 from notifications.models import Worker
+
+logger = logging.getLogger("notifications")
 
 #: Seconds that giving up a connection may take.
 CLOSE_SECONDS = 1.0
@@ -65,7 +68,8 @@ class CeleryEngine(Engine):
 
     def wake(self, queue: str, count: int, *, expires: float) -> None:
         app = celery_app()
-        try:
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self._disconnect)
             for _ in range(count):
                 app.send_task(
                     TASK_NAME,
@@ -76,9 +80,7 @@ class CeleryEngine(Engine):
                     ignore_result=True,
                     retry_policy=RETRY_POLICY,
                 )
-        except BaseException:
-            self._disconnect()
-            raise
+            on_error.pop_all()
 
     def check(self) -> list[Any]:
         try:
@@ -126,8 +128,10 @@ class CeleryEngine(Engine):
         connection, self._connection, self._producer = self._connection, None, None
         if connection:
             # AMQP would say goodbye, and the errors of a broken connection can be of any kind.
-            with contextlib.suppress(Exception):
+            try:
                 connection.collect(socket_timeout=CLOSE_SECONDS)
+            except Exception as exc:
+                logger.debug("Could not close a broken connection to the broker: %r", exc)
 
 
 def _main_processes() -> Any:

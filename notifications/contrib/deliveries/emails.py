@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import smtplib
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -21,6 +22,8 @@ from notifications.contrib.deliveries.email_texts import build_email
 from notifications.db import catching, is_unavailable
 from notifications.db.threads import close_when_idle
 from notifications.extension import Channel, ChannelMessage, Verdict
+
+logger = logging.getLogger("notifications")
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
@@ -139,8 +142,10 @@ class _Connection(threading.local):
         """Close the connection, if one is kept."""
         backend, self.backend = self.backend, None
         if backend is not None:
-            with suppress(Exception):  # it is broken
+            try:
                 backend.close()
+            except Exception as exc:  # it is broken
+                logger.debug("Could not close a connection to the server of e-mail: %r", exc)
 
 
 _connection = _Connection()
@@ -163,11 +168,10 @@ def send_email(email: EmailMultiAlternatives) -> None:
     backend = _connection.open()
     if header := IDEMPOTENCY_HEADERS.get(getattr(backend, "host", None) or ""):
         email.extra_headers[header] = email.extra_headers["Message-ID"].strip("<>")
-    try:
+    with ExitStack() as on_error:
+        on_error.callback(_connection.close)
         count = backend.send_messages([email])
-    except BaseException:
-        _connection.close()
-        raise
+        on_error.pop_all()
     if count == 0:
         raise ConnectionError("The backend of e-mail has sent nothing, and has not said why.")
 

@@ -59,16 +59,7 @@ def is_timeout(error: Exception) -> bool:
 
 def judge(channel: Channel, error: Exception) -> Verdict:
     """Return what an error of sending by a channel says, with its text."""
-    try:
-        verdict = channel.judge(error)
-        if not isinstance(verdict, Verdict | None):
-            raise TypeError(f"{verdict!r} is no Verdict.")
-    except Exception:
-        logger.exception(
-            "judge() of the channel %s has failed, in whose place the usual is done", channel.name
-        )
-        verdict = None
-    verdict = verdict or _judge(error)
+    verdict = channel.judge(error) or _judge(error)
     return verdict._replace(text=str(verdict.text) or _describe(error))
 
 

@@ -129,9 +129,11 @@ def public_key(private_key: str) -> str:
 @lru_cache(maxsize=MAX_SIGNATURES)
 def _sign(private_key: str, subject: str, origin: str, expires: int) -> str:
     vapid = _load(private_key)
+    from py_vapid import VapidException  # now that it is known to be installed
+
     try:
         header = vapid.sign({"sub": subject, "aud": origin, "exp": expires})["Authorization"]
-    except Exception as exc:
+    except (VapidException, TypeError) as exc:
         if "'aud'" in str(exc):
             raise ValueError(f"The push service {origin} cannot be named in a signature.") from exc
         raise ImproperlyConfigured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from notifications.exceptions import JobDoesNotExist
 from notifications.extension import Event, Fact
 from notifications.jobs import can_view
 from notifications.models import Job, Notification
+
+logger = logging.getLogger("notifications")
 
 #: Bytes of the end of an output that others than its owner are shown, about.
 MAX_END_BYTES = 64 * 1024
@@ -102,7 +105,8 @@ def read_output_text(user: Any, job: Any) -> OutputText | None:
         part = read_part(user.pk, id, 0)
     except JobDoesNotExist:
         return None
-    except (Error, *UNAVAILABLE, SynchronousOnlyOperation):  # the script reads it
+    except (Error, *UNAVAILABLE, SynchronousOnlyOperation) as exc:
+        logger.debug("Could not read the output of job %s, which the script of the page reads: %s", id, exc)
         url = reverse("notifications:api-job-output", args=[id])
         return OutputText(
             job=id, url=url, offset="-1", lines=[], is_last=True, is_closed=False, is_cancelled=False

@@ -131,7 +131,7 @@ def clean(path: str, data: Mapping[str, Any]) -> str:
         else:
             try:
                 form = _validated(form_class(dict(data)))
-            except Exception:
+            except (TypeError, ValueError, AttributeError):
                 # Fields of Django fail at types that no browser sends, as a date does at a number.
                 form = _validated(form_class({name: _as_posted(value) for name, value in data.items()}))
         if not form.is_valid():

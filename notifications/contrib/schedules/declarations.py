@@ -175,7 +175,7 @@ def _timing_problems(options: Mapping[str, Any]) -> Problems:
 def _cron_problems(cron: Any, zone: Any) -> Problems:
     try:
         ZoneInfo(timezone.get_default_timezone_name() if zone is None else zone)
-    except Exception:  # KeyError for an unknown name; others for a path, a folder or another type
+    except (KeyError, ValueError, TypeError, OSError):  # an unknown name; a path, a folder or another type
         yield (
             "notifications.W022",
             f"timezone is {zone!r}, which is unknown.",
@@ -188,7 +188,7 @@ def _cron_problems(cron: Any, zone: Any) -> Problems:
         return
     try:
         first = timing.Timing(cron=cron, zone="UTC").next_tick(datetime.now(UTC))
-    except Exception as exc:  # cronsim's own errors, and an AssertionError
+    except (timing.CronSimError, AssertionError) as exc:
         yield "notifications.W022", f"cron is {cron!r}: {exc or 'it cannot be read'}.", hint
     else:
         if first is None:

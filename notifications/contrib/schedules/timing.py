@@ -22,6 +22,7 @@ from notifications import times
 
 try:
     from cronsim import CronSim
+    from cronsim import CronSimError as CronSimError
 except ImportError as exc:
     raise ImproperlyConfigured(
         'cronsim is not installed. Install it: pip install "asyncsite-notifications[schedules]".'

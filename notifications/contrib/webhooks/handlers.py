@@ -237,15 +237,8 @@ def _make_handler(task: Any) -> Handler:
             f"It is called with the event only: {exc}",
             "Write a task with one argument: def tell_crm(event).",
         ) from exc
-    try:
-        # As enqueue() validates it. The texts are made for each event.
-        job = task.get_backend().prepare_with(task, [{}], title="Title", concurrency_key="key")
-    except Exception as exc:
-        raise _Wrong(
-            UNUSABLE,
-            f"Jobs of {task.module_path} cannot be enqueued: {exc}",
-            "Correct the task, its policy or its backend.",
-        ) from exc
+    # As enqueue() validates it. The texts are made for each event.
+    job = task.get_backend().prepare_with(task, [{}], title="Title", concurrency_key="key")
     return Handler(task=task, columns={name: getattr(job, name) for name in _COLUMNS})
 
 

@@ -126,7 +126,7 @@ def _verify(webhook: Webhook, headers: Mapping[str, str], text: str) -> None:
         webhook.verify(text, values, json_parse=False)
     except WebhookVerificationError as exc:
         raise InvalidWebhook(f"The webhook is refused: {exc}.") from exc
-    except Exception as exc:  # a header that has no UTF-8
+    except ValueError as exc:  # a header that has no UTF-8
         raise InvalidWebhook("The headers cannot be read.") from exc
 
 

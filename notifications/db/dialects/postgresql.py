@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -163,8 +162,7 @@ class PostgreSQL(Dialect):
 
     def close_raw(self, db: Any) -> None:
         if db.connection is not None:
-            with contextlib.suppress(Exception):  # it may be broken
-                db.connection.close()
+            db.connection.close()
 
     def clock_query(self) -> str:
         return "SELECT clock_timestamp()"

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from django.utils.module_loading import import_string
-
 from notifications.compat import task_backends
+from notifications.db.imports import CannotImport, import_path
 from notifications.extension import hooks
 
 EXAMPLE = '{"modelsearch.tasks.*": {"retry_on": "django.db.IntegrityError", "max_attempts": 5}}'
@@ -51,6 +50,6 @@ def imported(options: Any) -> dict[str, Any]:
 
 def _imported(value: Any) -> Any:
     try:
-        return import_string(value) if isinstance(value, str) else value
-    except Exception as exc:  # a module of the project may raise anything
-        raise TypeError(f"{value!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
+        return import_path(value) if isinstance(value, str) else value
+    except CannotImport as exc:
+        raise TypeError(f"{value!r} cannot be imported: {exc.reason}") from exc

@@ -5,6 +5,7 @@ Type checkers read ``task_types.pyi`` instead.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,8 @@ from notifications.compat import (
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring.moments import validate_expiry, validate_run_after
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
+
+logger = logging.getLogger("notifications.jobs")
 
 #: Options of ``@policy(...)``, which ``@task`` passes to the task class.
 POLICY_OPTIONS = tuple(field.name for field in fields(Policy))
@@ -238,7 +241,8 @@ def stores_jobs(alias: str) -> bool:
     """Return whether the backend of ``TASKS`` with an alias stores its jobs in this app."""
     try:
         return has_job_tasks(task_backends[alias])
-    except Exception:  # there is no such backend, or its module raises
+    except Exception as exc:  # there is no such backend, or its module raises, which a check reports
+        logger.debug("Could not use the backend %s of TASKS: %r", alias, exc)
         return False
 
 

@@ -24,7 +24,7 @@ from notifications import times
 from notifications.db.clock import database_now
 from notifications.db.deadlines import limit_answers
 from notifications.db.transactions import connection
-from notifications.db.unavailable import is_query_error
+from notifications.db.unavailable import OUTAGES, is_query_error
 from notifications.extension import Check, hooks
 from notifications.jobs.claiming.backlog import QueueDepths, queue_depths
 
@@ -143,7 +143,7 @@ def ask(check: Check, examination: Examination) -> Iterator[CheckMessage]:
                 found.append(message)
                 if not message.is_silenced():
                     yield message
-    except Exception as exc:
+    except OUTAGES as exc:
         if not is_query_error(exc):
             raise
         with suppress(DatabaseError, ImproperlyConfigured):

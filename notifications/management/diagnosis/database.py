@@ -13,7 +13,7 @@ from notifications.checks import SQLITE_OPTIONS
 from notifications.db import missing_tables
 from notifications.db.schema import find_mismatch
 from notifications.db.transactions import connection, database, dialect, try_write
-from notifications.db.unavailable import is_query_error
+from notifications.db.unavailable import OUTAGES, is_query_error
 from notifications.jobs.claiming.backlog import queue_depths
 from notifications.jobs.claiming.waiting_reasons import describe_depths
 from notifications.management.diagnosis.checking import Examination, explain, register
@@ -69,7 +69,7 @@ def check_writes(examination: Examination) -> Iterator[CheckMessage]:
     """Check that the database takes a write: one that is read-only answers all the same."""
     try:
         try_write()
-    except Exception as exc:
+    except OUTAGES as exc:
         if not is_query_error(exc):
             raise
         yield Error(

@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from django.utils.module_loading import import_string
-
+from notifications.db.imports import import_path
 from notifications.db.threads import NoThread, start_thread
 from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
 from notifications.streams.carrying import Changes
@@ -44,10 +43,11 @@ def configured_path() -> str:
     from channels.layers import DEFAULT_CHANNEL_LAYER, InMemoryChannelLayer, channel_layers
 
     path = channel_layers.configs.get(DEFAULT_CHANNEL_LAYER, {}).get("BACKEND", "")
-    with contextlib.suppress(Exception):  # make_layer() raises the error, where it is logged; so does a check
-        if path and issubclass(import_string(path), InMemoryChannelLayer):
-            return ""
-    return path
+    try:
+        found = import_path(path) if path else None
+    except ImportError:  # make_layer() raises it, where it is logged; so does a check
+        return path
+    return "" if isinstance(found, type) and issubclass(found, InMemoryChannelLayer) else path
 
 
 def reads_time_out() -> bool:
@@ -134,9 +134,11 @@ class LayerListener:
         tasks = [asyncio.create_task(step) for step in steps]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            with contextlib.suppress(Exception):  # the layer is unreachable, or forgets this channel later
+            try:
                 async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                     await layer.group_discard(GROUP, channel)
+            except Exception as exc:  # the layer is unreachable: it forgets this channel later
+                logger.debug("Could not leave the group of the channel layer: %r", exc)
         finally:
             self.is_listening = False
             done = [task for task in tasks if task.done()]

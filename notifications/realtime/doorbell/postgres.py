@@ -195,8 +195,7 @@ class PostgresListener(ListenerThread):
             self._receive(db.connection.pgconn)
         finally:
             self.is_listening = False
-            with contextlib.suppress(Exception):  # the connection may be broken
-                db.close()
+            db.close()
 
     def _receive(self, pgconn: Any) -> None:
         """Read notifications until ``stop()`` or an error. Probe the connection when it is idle."""

@@ -25,7 +25,7 @@ from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Stream
-from notifications.realtime.doorbell.other_processes import ListenerThread
+from notifications.realtime.doorbell.other_processes import ListenerThread, retry_forever
 from notifications.streams.carrying import merge, parse_change
 from notifications.streams.rings import NO_CHANGES, own_jobs
 
@@ -90,16 +90,15 @@ class SqliteListener(ListenerThread):
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self._watch_file()
-            except Exception as exc:  # the thread must survive any error
-                logger.warning("Could not watch the SQLite file, retrying: %s", exc)
-                self._stopping.wait(IDENTITY_CHECK_SECONDS)
-            finally:
-                with contextlib.suppress(Exception):  # the connection may be broken
-                    connection().close()
+            retry_forever("SQLite file", self._watch, self._stopping)
 
-    def _watch_file(self) -> None:
+    def _watch(self, on_connected: Callable[[], None]) -> None:
+        try:
+            self._watch_file(on_connected)
+        finally:
+            connection().close()
+
+    def _watch_file(self, on_connected: Callable[[], None]) -> None:
         """Watch until ``stop()``, an error, or until the file is replaced by another one."""
         db = connection()
         db.ensure_connection()
@@ -111,6 +110,7 @@ class SqliteListener(ListenerThread):
         self.last_ring_id = execute("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
         self._last_job = execute(f"SELECT rowid, id {NEWEST_JOBS} LIMIT 1", [0]).fetchone() or (0, "")
         self.file_id = _file_id(path)
+        on_connected()
         with _open_inotify(path, self._stop_reader.fileno()) as inotify:
             check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
             while not self._stopping.is_set():

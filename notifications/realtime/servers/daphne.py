@@ -11,14 +11,16 @@ compared; if they differ, frames go the ordinary way.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from notifications.realtime.servers import log_fallback
 from notifications.realtime.servers.websocket_frames import PROBE_SIZES, encode_text_frame
+
+logger = logging.getLogger("notifications")
 
 #: Seconds for a client to answer a close.
 CLOSE_TIMEOUT_SECONDS = 5
@@ -146,8 +148,10 @@ def call_before_shutdown(server: Any, close_clients: Callable[[], Awaitable[Any]
         await close_clients()
         if cancel_applications:
             # Raises for the first connection that has become a WebSocket (Daphne 4.2); those are closed by now.
-            with contextlib.suppress(Exception):
+            try:
                 await cancel_applications().asFuture(asyncio.get_running_loop())
+            except Exception as exc:
+                logger.debug("Could not cancel the applications of Daphne: %r", exc)
 
     reactor.addSystemEventTrigger(
         "before", "shutdown", lambda: Deferred.fromFuture(asyncio.ensure_future(shut_down()))

@@ -293,7 +293,7 @@ def test_listener_survives_errors(rung, user, quick_identity_check, caplog):
             cursor.execute(f"ALTER TABLE {table} RENAME TO {name}")
 
     rename("notifications_ring", "moved")
-    wait_until(lambda: "Could not watch the SQLite file" in caplog.text)
+    wait_until(lambda: "Doorbell interrupted, retrying: SQLite file" in caplog.text)
     rename("moved", "notifications_ring")
 
     def ring_arrives():

@@ -80,7 +80,7 @@ def test_engine_that_cannot_run_jobs(settings, with_handlers):
     settings.TASKS = {"default": backend | {"OPTIONS": {"engine": "alias:none"}}}
     with_handlers({"job.failed": [RIGHT]})
     [wrong] = handlers.read_handlers().wrong
-    assert wrong.id == "notifications.W027" and "cannot be enqueued" in wrong.message
+    assert wrong.id == "notifications.W027" and "cannot be used" in wrong.message
 
 
 @pytest.mark.parametrize("raises", ["engine", "signature"])
