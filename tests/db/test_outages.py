@@ -7,7 +7,7 @@ from django.db import OperationalError
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import RequestFactory
 
-from notifications.db import connection, transactions
+from notifications.db import connection
 from notifications.db.outages import is_own_outage
 from notifications.extension.calls import HookName, mark
 from notifications.http import exceptions_as_problems
@@ -43,12 +43,6 @@ def test_the_database_that_is_away(tmp_path, db, alias, status):
         assert view(request).status_code == status
     else:
         raised_by(lambda: view(request))
-
-
-def test_a_transaction_of_the_app(tmp_path, db):
-    """It raises another error in the place of that of the driver."""
-    error = raised_by(lambda: transactions.retrying(make_away("default", tmp_path).cursor))
-    assert is_own_outage(error)
 
 
 def test_an_error_that_a_hook_has_raised():

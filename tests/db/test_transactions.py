@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications.api import notify
 from notifications.db import transactions
+from notifications.db.outages import is_own_outage
 from notifications.db.transactions import (
     begin_with_write,
     execute_one,
@@ -23,6 +24,7 @@ from notifications.db.transactions import (
 from notifications.models import Notification, Stream
 from tests.data.conftest import OtherConnection, scalar
 from tests.data.shapes import assert_consistent
+from tests.db.test_outages import make_away, raised_by
 from tests.db.test_sqlstates import on_postgres  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -383,3 +385,9 @@ def test_a_session_of_sqlite_that_is_read_only():
     else:
         assert connection.connection is not before
     try_write()
+
+
+def test_an_outage_in_a_transaction(tmp_path, db):
+    """Another error takes the place of that of the driver, and is still one of the app's database."""
+    error = raised_by(lambda: transactions.retrying(make_away("default", tmp_path).cursor))
+    assert is_own_outage(error)

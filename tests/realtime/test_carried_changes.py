@@ -10,12 +10,12 @@ from django.test import Client
 
 from notifications import streams
 from notifications.api import notify
-from notifications.db.threads import start_thread
 from notifications.signals import rung
 from tests.data.rows import job
 from tests.realtime.auth.test_sign_outs import no_rings
 from tests.realtime.conftest import in_thread
 from tests.realtime.test_following import READ_MISSED
+from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
 
@@ -277,8 +277,7 @@ async def test_carried_during_the_first_read_of_another_socket(connect, user, wr
     def commit_after_head(execute, sql, *args):
         if reading == [threading.get_ident()]:
             reading.append("done")
-            writer = start_thread(notify, "writer", user, "note 2")
-            writer.join()
+            run_in_threads(lambda: notify(user, "note 2"))
             time.sleep(0.2)
         elif READ_MISSED in sql and not reading:
             reading.append(threading.get_ident())

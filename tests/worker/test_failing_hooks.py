@@ -6,7 +6,8 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db import DataError, OperationalError, transaction
+from django.db import DataError, OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from notifications import api, times
 from notifications.extension import WorkerPart
@@ -230,9 +231,13 @@ def test_calls_that_follow_one_that_failed_are_not_due(user, monkeypatch):
     assert set(OwedCall.objects.values_list("hook", flat=True)) == {"on_attempts", "on_ends"}
     OwedCall.objects.filter(hook="on_attempts").update(due_at=times.now() + timedelta(minutes=10))
     OwedCall.objects.filter(hook="on_ends").update(due_at=times.now())
-    assert not list(calling_owed.find_due())
+    with CaptureQueriesContext(connection) as queries:
+        run_duty("call hooks that are owed")
+    assert OwedCall.objects.count() == 2
+    assert not any("FOR UPDATE" in query["sql"] or query["sql"].startswith("UPDATE") for query in queries)
     OwedCall.objects.update(due_at=times.now())
-    assert len(list(calling_owed.find_due())) == 2
+    run_duty("call hooks that are owed")
+    assert not OwedCall.objects.exists()
 
 
 def test_a_notification_that_was_to_be_changed(user, monkeypatch):

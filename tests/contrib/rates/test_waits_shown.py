@@ -63,13 +63,13 @@ def test_commands(counts, says, capsys):
     assert says(doctor("ready", live=True)[0]["message"])
     call_command("notifications", "jobs", "list", "--state", "queued", "--limit", "100")
     text = capsys.readouterr().out
-    assert text.count("waiting for the limit of its key") == counts["limited"]
+    assert text.count("waiting for the limit of partner") == counts["limited"]
     assert text.count("not before") == 3
     call_command("notifications", "jobs", "list", "--state", "queued", "--limit", "100", "--json")
     listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     limited = next(item["id"] for item in listed if item["waits"] == "limited")
     call_command("notifications", "jobs", "show", limited)
-    assert "Waits:        waiting for the limit of its key" in capsys.readouterr().out
+    assert "Waits:        waiting for the limit of partner" in capsys.readouterr().out
     call_command("notifications", "jobs", "show", limited, "--json")
     assert json.loads(capsys.readouterr().out)["waits"] == "limited"
 

@@ -19,7 +19,6 @@ from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.db import database, retrying_atomic
 from notifications.extension import Finding
-from notifications.extension.calls import log_left_out, name_of
 from notifications.management import Examination
 
 if TYPE_CHECKING:
@@ -48,9 +47,9 @@ def evaluate(previous: datetime | None = None) -> None:
         try:
             findings = getattr(check, "of", check).find(examination)
             found += [(id, finding) for finding in findings if isinstance(finding, Finding)]
-        except Exception as exc:
+        except Exception:
             failed.add(id)
-            log_left_out(name_of(check.find), exc)
+            logger.exception("Could not evaluate a check, whose alerts stay as they are: %s", id)
     record_findings(found, examination.now, failed)
     delete_old_alerts(times.now() - settings.RETENTION)
 
