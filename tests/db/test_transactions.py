@@ -6,12 +6,11 @@ from contextlib import closing, suppress
 
 import pytest
 from django.db import DataError, OperationalError, connection, transaction
-from django.test import TestCase
+from django.test import RequestFactory, TestCase
 from django.test.utils import CaptureQueriesContext
 
 from notifications.api import notify
 from notifications.db import transactions
-from notifications.db.outages import is_own_outage
 from notifications.db.transactions import (
     begin_with_write,
     execute_one,
@@ -21,10 +20,11 @@ from notifications.db.transactions import (
     retrying_atomic,
     try_write,
 )
+from notifications.http import exceptions_as_problems
 from notifications.models import Notification, Stream
 from tests.data.conftest import OtherConnection, scalar
 from tests.data.shapes import assert_consistent
-from tests.db.test_outages import make_away, raised_by
+from tests.db.test_outages import make_away
 from tests.db.test_sqlstates import on_postgres  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -389,5 +389,7 @@ def test_a_session_of_sqlite_that_is_read_only():
 
 def test_an_outage_in_a_transaction(tmp_path, db):
     """Another error takes the place of that of the driver, and is still one of the app's database."""
-    error = raised_by(lambda: transactions.retrying(make_away("default", tmp_path).cursor))
-    assert is_own_outage(error)
+    view = exceptions_as_problems(
+        lambda request: transactions.retrying(make_away("default", tmp_path).cursor)
+    )
+    assert view(RequestFactory().get("/")).status_code == 503
