@@ -278,6 +278,8 @@ class RecordedTransaction:
         The language of its reader, by the id of the notification, where it is known.
     ``has_run``
         Whether jobs that end here were running.
+    ``is_late``
+        Whether it stands for an earlier one, which has left the hook out: what the rows had in memory is gone.
     ``kept``
         What an extension keeps from one hook of the transaction for a later one, by its label. It is empty at the
         beginning of each repetition, but for what ``Extension.keep_for_later()`` has returned.
@@ -287,6 +289,7 @@ class RecordedTransaction:
     jobs: Mapping[UUID, Job] = field(default_factory=dict)
     languages: Mapping[UUID, str] = field(default_factory=dict)
     has_run: bool = False
+    is_late: bool = False
     kept: dict[str, Any] = field(default_factory=dict)
 
     def language_of(self, row: Notification) -> str:

@@ -141,9 +141,8 @@ def decode_row(model: Any, values: dict[str, Any]) -> Any:
 def decode_transaction(facts: dict[str, Any]) -> RecordedTransaction:
     """Return what the hook was to know of its transaction."""
     now = facts.get("now")
-    return RecordedTransaction(
-        now=None if now is None else datetime.fromisoformat(now), has_run=facts.get("has_run", False)
-    )
+    moment = None if now is None else datetime.fromisoformat(now)
+    return RecordedTransaction(now=moment, has_run=facts.get("has_run", False), is_late=True)
 
 
 def decode_outcome(facts: dict[str, Any], notification: Notification | None) -> Outcome:

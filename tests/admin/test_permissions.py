@@ -363,7 +363,7 @@ def rows(user, settings):
         "preference": Preference.objects.create(
             user=user, category=SECRET, channel="email", choice="off", changed_at=now
         ).pk,
-        "limit": Limit.objects.create(key=SECRET, name="partner", bucket="1", used_at=now).pk,
+        "limit": Limit.objects.create(key=SECRET, name="partner", used_at=now).pk,
         "schedule": Schedule.objects.get().pk,
         "webhookendpoint": WebhookEndpoint.objects.create(pk=WEBHOOK, **WEBHOOK_VALUES).pk,
         "fields": group,

@@ -8,7 +8,7 @@ removing        a duty that removes objects from the storage that have no file a
 sending         the response to a download: ranges, headers, and who sends the bytes
 urls, views     a download, and the page *My files*
 pages           what the page of a job, ``jobs show`` and the notification of its end show
-admin, checks
+checks
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class ResultFile(models.Model):
     class Meta:
         verbose_name = _("file")
         verbose_name_plural = _("files")
-        default_permissions = ("view",)
+        default_permissions = ()
         indexes = [models.Index(fields=["user", "-created_at"], name="notifications_file_of_user")]
 
     def __str__(self) -> str:

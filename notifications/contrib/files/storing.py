@@ -83,6 +83,10 @@ class _Spool(io.BufferedRandom):
             )
 
 
+#: The attribute of the claimed row of a job that has made files in this execution. It is no field of the model.
+_HAS_OBJECTS = "_notifications_files_has_objects"
+
+
 class Draft:
     """A file that a job is writing. ``file`` takes bytes, or text."""
 
@@ -107,6 +111,7 @@ class Draft:
         # As ``save()`` does, but before the row is inserted: the storage may name its objects in its own way.
         row.path = storage.get_available_name(row.path, max_length=MAX_PATH_LENGTH)
         retrying_atomic(self._insert)
+        self._job.__dict__[_HAS_OBJECTS] = True
         path = storage.save(row.path, File(self._spool), max_length=MAX_PATH_LENGTH)
         rows = StoredObject.objects.using(database()).filter(pk=row.pk, fence=row.fence)
         if not retrying_atomic(lambda: rows.update(size=size, path=path)):
@@ -200,8 +205,14 @@ def make_files(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> list[Res
 
     Those are the objects of this execution, and of steps of earlier ones; the newest of each name. Of a step that was
     called in several executions, because it had not returned, the last one counts.
+    Only jobs that may have made some are asked for.
     """
-    jobs = {outcome.job.id: outcome for outcome in outcomes if outcome.job.state == Job.State.SUCCEEDED}
+    jobs = {
+        outcome.job.id: outcome
+        for outcome in outcomes
+        if outcome.job.state == Job.State.SUCCEEDED
+        and (tx.is_late or outcome.job.fence > 1 or _HAS_OBJECTS in outcome.job.__dict__)
+    }
     if not jobs:
         return []
     objects = StoredObject.objects.using(database()).filter(job__in=list(jobs), size__isnull=False)

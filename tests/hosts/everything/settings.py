@@ -116,6 +116,10 @@ USE_TZ = os.environ["HOST_KEY"] != "string"
 STATIC_URL = "static/"
 STATIC_ROOT = FOLDER / "static"
 STORAGES = {
+    "notifications_files": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": FOLDER / "files"},
+    },
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }

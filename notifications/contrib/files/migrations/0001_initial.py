@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "file",
                 "verbose_name_plural": "files",
-                "default_permissions": ("view",),
+                "default_permissions": (),
                 "indexes": [models.Index(fields=["user", "-created_at"], name="notifications_file_of_user")],
             },
         ),
