@@ -34,10 +34,10 @@ INSTALLED_APPS = [
     "daphne",
     "asyncsite",  # before "notifications", to override its base.html
     "notifications",
+    "notifications.contrib.files",  # first: phones show the last link of the inbox, to preferences
     "notifications.contrib.broadcasts",
     "notifications.contrib.engines",
     "notifications.contrib.deliveries",
-    "notifications.contrib.files",
     "notifications.contrib.operations",
     "notifications.contrib.output",
     "notifications.contrib.questions",

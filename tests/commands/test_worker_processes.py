@@ -67,7 +67,7 @@ def test_until_idle(site):
     )
     output = site.manage("run_jobs", "--until-idle")
     assert states(site) == ["queued", *["succeeded"] * 5]
-    assert output.rstrip().endswith("The worker has ended.\nJobs are left: 0 jobs waiting, 1 scheduled.")
+    assert output.rstrip().endswith("The worker has ended.\nJobs are left: 1 job waiting, 1 scheduled.")
     assert site.rows(WORKERS) == []
 
 

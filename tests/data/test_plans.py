@@ -200,7 +200,8 @@ def deliver(reader):
     Notification.objects.filter(pk=id).update(read_at=None)
     for channel in ("email", "push"):
         Delivery.objects.create(notification=id, user_id=reader.key, channel=channel, due_at=timezone.now())
-    run_duty("enqueue deliveries by email")
+    for channel in ("email", "push"):
+        run_duty(f"enqueue deliveries by {channel}")
     rows = Delivery.objects.filter(notification=id)
     wait_until(lambda: not rows.exclude(state="queued").exists(), what="jobs of deliveries")
     run_duty("fail abandoned deliveries")

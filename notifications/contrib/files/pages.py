@@ -100,5 +100,6 @@ def describe_as_json(job: Job) -> list[dict[str, Any]] | None:
 
 
 def list_links(page: str) -> Sequence[tuple[str, str]]:
-    """Return the link of the inbox to the files of the user. See ``Extension.page_links()``."""
-    return [(gettext("My files"), reverse("notifications:files"))] if page == "inbox" else []
+    """Return the link to the files of the user, of the inbox and of preferences. See ``Extension.page_links()``."""
+    is_shown = page in ("inbox", "preferences")
+    return [(gettext("My files"), reverse("notifications:files"))] if is_shown else []
