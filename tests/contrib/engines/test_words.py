@@ -14,6 +14,7 @@ MODULES = {
         "jobs/declaring/own_tasks.py",
         "jobs/backend.py",
         "jobs/claiming/sources.py",
+        "jobs/claiming/unserved.py",
     ),
     "jobs/__init__.py",
     # Who joins the queue wakes them, and their processes last.

@@ -168,6 +168,7 @@ class TestStoring:
         assert job.progress_message == ""
 
 
+@pytest.mark.with_all_apps("steps are another app")
 class TestSteps:
     """A step that has returned is not called again, so its file is that of later executions."""
 

@@ -105,6 +105,7 @@ def test_it_goes_with_its_user(made, user, stored, remove):
     assert stored() == [] and not StoredObject.objects.exists()
 
 
+@pytest.mark.with_all_apps("steps are another app")
 def test_a_cancelled_job_keeps_none(user, stored, remove):
     result = file_tasks.pause_after_step.using(owner=user).enqueue()
     run_jobs()
