@@ -51,8 +51,11 @@ def module(transactional_db, monkeypatch):
     """That of an app beside those that are installed."""
     module = SimpleNamespace(metrics=metrics, overview_sections=overview_sections)
     install(monkeypatch, Records("notifications.testing", testing))
-    found = {**hooks.find_modules("operations"), "records": module}
-    monkeypatch.setattr(hooks, "find_modules", lambda name: found)
+    find_modules = hooks.find_modules
+    found = {**find_modules("operations"), "records": module}
+    monkeypatch.setattr(
+        hooks, "find_modules", lambda name: found if name == "operations" else find_modules(name)
+    )
     return module
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from asyncio import CancelledError
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
@@ -46,8 +48,11 @@ def evaluate(previous: datetime | None = None) -> None:
     for id, check in Examination.alert_checks().items():
         try:
             findings = getattr(check, "of", check).find(examination)
+            if iscoroutine(findings):
+                findings.close()
+                raise TypeError("find() is async.")
             found += [(id, finding) for finding in findings if isinstance(finding, Finding)]
-        except Exception:
+        except (Exception, CancelledError, SystemExit):
             failed.add(id)
             logger.exception("Could not evaluate a check, whose alerts stay as they are: %s", id)
     record_findings(found, examination.now, failed)
