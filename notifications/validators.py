@@ -232,7 +232,7 @@ def integer(value: Any) -> int | None:
     """Return ``value`` as an integer, at least 0 and at most 2^53-1, or None if it is no number. Raises nothing."""
     try:
         return min(max(int(value), 0), MAX_INTEGER)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # a class of the project may raise anything
         return None
 
 

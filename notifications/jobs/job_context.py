@@ -48,7 +48,7 @@ def track(items: Iterable[T], *, message: str = "") -> Iterator[T]:
     """See ``notifications.api.track``."""
     try:
         total = len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):  # as of a data loader whose length is not known
+    except Exception:  # as of a data loader whose length is not known
         total = None
     for done, item in enumerate(items):
         progress(done, total, message)

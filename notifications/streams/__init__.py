@@ -241,8 +241,8 @@ def find_pending_users() -> Iterator[Any]:
 
 
 def number_pending() -> None:
-    """Number the pending rows of users, and prune rings."""
-    number(list(find_pending_users()))
+    """Number the pending rows of users now, also inside a transaction of the caller's, and prune rings."""
+    _number_all(list(find_pending_users()))
 
 
 def find_pending(limit: int) -> set[Any]:

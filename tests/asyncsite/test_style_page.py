@@ -92,6 +92,10 @@ NOT_SHOWN = {
     "preferences.html": "its rows are shown",
     "job_question.html": "what it includes is shown",
     "rate.html": "a line of a job that waits for a limit",
+    "file_gone.html": "a page of a file that has expired",
+    "file_row.html": "a row of the next two",
+    "files_page.html": "its rows are those of the page of a job",
+    "job_files.html": "the files of a job that has made some",
     "output.html": "an element that reads the output of a job",
     **dict.fromkeys(
         ("digest.html", "email.html", "email_button.html", "email_page.html", "email_row.html"),

@@ -26,7 +26,7 @@ from notifications.extension.tables import TableHooks
 MAX_HOOKS = 32
 HOOKS = (Extension, PageHooks, TableHooks)
 #: Attributes and methods of what extensions make, or are given.
-MAX_NAMES_OF_OBJECTS = 99
+MAX_NAMES_OF_OBJECTS = 100
 OBJECTS = (
     *(Channel, Check, Dispatch, Duty, Event, Fact, Finding, JobSection, OwnTask, PageButton),
     *(RecordedTransaction, Topic, WaitKind, WorkerPart),
