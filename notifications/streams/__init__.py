@@ -33,6 +33,7 @@ from notifications.db import bulk
 from notifications.db.adapters import user_from_db, user_to_db
 from notifications.db.transactions import (
     connection,
+    dialect,
     execute_many,
     fair_atomic,
     in_callers_transaction,
@@ -219,6 +220,8 @@ def pending_condition() -> tuple[str, Sequence[Any]]:
         f"EXISTS (SELECT 1 FROM notifications_{table}{unnumbered_index(index)} WHERE seq IS NULL)"
         for table, index in (("notification", "n"), ("job", "job"))
     )
+    if not dialect().stores_rings:
+        return pending, ()
     has_old, params = has_old_rings()
     return f"{pending} OR {has_old}", params
 

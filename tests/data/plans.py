@@ -13,8 +13,8 @@ SMALL_INDEXES = (
     r"|notifications_delivery_(due|job)"
 )
 #: Tables with one row per process, queue, broadcast, or problem and its reader, or a single row.
-# Rings live a minute, and are read from the oldest one on.
-SMALL_TABLES = "deliveries_channeloutage|worker|epoch|queue|broadcast|announcedstate|ring"
+# Rings live a minute, and are read from the oldest one on. Calls are owed while a hook fails. The last is left empty.
+SMALL_TABLES = "deliveries_channeloutage|worker|epoch|queue|broadcast|announcedstate|ring|owedcall|files_"
 NUMBERS = {
     "sqlite": "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) ",
     "postgresql": "WITH n (i) AS (SELECT generate_series(1, {})) ",
