@@ -408,11 +408,12 @@ def test_pruning_does_not_sort(large_tables, model):
     [duty] = [duty for duty in process.duties if duty.name == "prune old rows"]
     count = model.objects.count()
     with CaptureQueriesContext(connection) as queries:
-        assert process.run(duty)  # there is more to do
+        while model.objects.count() == count:
+            assert process.run(duty)  # there is more to do
     count -= model.objects.count()
     parts = [sql for query in queries.captured_queries for sql in query["sql"].split("; ")]
     empty = {Notification: '"notifications_job"', Job: '"notifications_notification"'}[model]
-    statements = [sql for sql in parts if can_scan(sql) and empty not in sql]
+    statements = [sql for sql in parts if can_scan(sql) and empty not in sql and "COUNT(*)" not in sql]
     assert [scans for sql in statements if (scans := scans_of(explain(sql)))] == []
     old = f'FROM "{model._meta.db_table}"'
     (selection,) = [sql for sql in statements if f"LIMIT {count}" in sql and old in sql]
