@@ -190,7 +190,7 @@ class _ReapingDuty:
             pass
 
     def run(self, ids: Sequence[UUID]) -> None:
-        # Asked for each group: since the search began this process may have missed a renewal of its own lease.
+        # Checked for each group: since the search began this process may have missed a renewal of its own lease.
         if reaping.reap(ids, self._dead_workers, expired=self._process.may_reap()):
             self._process.on_requeued()
 

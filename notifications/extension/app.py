@@ -125,7 +125,7 @@ class Extension(TableHooks, PageHooks, AppConfig):
 
         ``counts``
             Called inside the transaction that claims the jobs, last, when all other limits allow them to start: it
-            counts them, which is undone with the claim. Otherwise it is asked for jobs that wait.
+            counts them, which is undone with the claim. Otherwise the jobs wait, and nothing is counted.
         """
         return {}
 

@@ -69,7 +69,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
 class InboxPage:
     """What the inbox shows a user for a query, as it was at ``position``. ``read()`` returns it.
 
-    Each part that is not shown on all pages is read when it is first asked for, once.
+    Each part that is not shown on all pages is read once, when it is first used.
 
     ``user``
         An instance of the model.

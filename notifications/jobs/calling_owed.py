@@ -200,7 +200,7 @@ def _lock_first(rows: Any) -> Any:
 
 
 class _Held(Exception):
-    """Another transaction holds the row: this thread records outcomes, and waits for nobody."""
+    """Another transaction holds the row: this thread records outcomes, and must not wait for it."""
 
 
 def _find_hook(extension: str, name: str) -> Any:

@@ -43,8 +43,7 @@ def run_owing(run: Callable[[Callable[[], T]], T], work: Callable[[], T]) -> T:
     That transaction stores what these owe. Raises what is no fault of a hook, and what ``run`` raises while the
     database is away.
     """
-    for prepare in hooks.prepare:
-        prepare()
+    prepare_hooks()
     owed = _LeftOut()
     while True:
         try:
@@ -71,7 +70,7 @@ class _LeftOut:
 
     def write(self, work: Callable[[], T]) -> T:
         self._calls, self._is_written = [], False
-        # Not for what follows the commit, whose calls nobody would store.
+        # Not for what follows the commit, whose calls would not be stored.
         before, owing.take = owing.take, self.take if self.extensions else None
         try:
             result = work()

@@ -35,7 +35,7 @@ class FileSettings:
     """The options of ``FILES``.
 
     ``storage``
-        An alias of ``STORAGES``, of a storage that nobody reads without this app.
+        An alias of ``STORAGES``, whose files only this app serves.
     ``max_bytes``
         Of one file.
     ``keep_days``

@@ -205,7 +205,7 @@ def make_files(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> list[Res
 
     Those are the objects of this execution, and of steps of earlier ones; the newest of each name. Of a step that was
     called in several executions, because it had not returned, the last one counts.
-    Only jobs that may have made some are asked for.
+    Objects are read only of jobs that may have made some.
     """
     jobs = {
         outcome.job.id: outcome

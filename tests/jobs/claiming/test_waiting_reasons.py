@@ -16,7 +16,7 @@ DISPATCH = ("extension/dispatch.py", "contrib/engines/apps.py", "contrib/engines
 QUERIES = {"filter", "exclude", "annotate", "Q"}
 
 
-def asked(node):
+def list_facts(node):
     """Yield what a node asks of a job to find out why it waits."""
     if isinstance(node, ast.Name | ast.Attribute):
         name = node.id if isinstance(node, ast.Name) else node.attr
@@ -33,7 +33,7 @@ def test_nobody_else_asks_for_the_facts():
         (path.relative_to(PACKAGE).as_posix(), fact)
         for path in PACKAGE.rglob("*.py")
         for node in list_nodes(path)
-        for fact in asked(node)
+        for fact in list_facts(node)
     }
     assert {fact for _, fact in found} >= FACTS | {"executor__in"}
     others = {(path, fact) for path, fact in found if not path.startswith(READERS)}
