@@ -9,7 +9,7 @@ clock                      the database's clock, and stored times that a wrong o
 pools, async_twins         pools of connections; calls of sync code from async code
 threads, thread_connections, supervised  threads with connections, and one that is started when it is needed
 job_threads, job_sessions  the calls of async jobs in threads, and what they set in their sessions
-deadlines, unusable        connections that do not answer, and those that answer and are of no use
+deadlines                  connections that do not answer
 sqlstates, unavailable     what errors mean, and those that pass
 outages                    errors for which a request is answered with 503
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from django.db import reset_queries
 
 from notifications.db.signal_queue import SignalQueue
+from notifications.db.thread_connections import discard_unusable
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, dialect, lock_time
 from notifications.db.unavailable import classify
-from notifications.db.unusable import discard_unusable
 
 T = TypeVar("T")
 

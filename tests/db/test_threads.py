@@ -229,6 +229,19 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_check_opens_no_connection(django_db_blocker, caplog):
+    """As in a thread that outlives the test whose connection it keeps."""
+    executor = DaemonExecutor(1, "under-test", keep_connections=True)
+    executor.submit(lambda: connection.ensure_connection()).result(60)
+    with django_db_blocker.block():
+        assert executor.submit(int).result(60) == 0
+    assert executor.submit(int).result(60) == 0
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+    assert not caplog.messages
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Sessions of PostgreSQL may be read-only.")
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("age", [0, None])
