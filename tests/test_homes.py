@@ -76,7 +76,7 @@ DIALECT_NAMES = ("sqlite", "postgresql")
 #: Features of Django's backends, and properties of ``Dialect``, that only one of the two has.
 PROPERTIES = (
     *("has_select_for_update", "has_select_for_update_skip_locked", "has_select_for_no_key_update"),
-    *("supports_timezones", "takes_times", "runs_in_process", "locks_rows", "has_one_writer"),
+    *("supports_timezones", "takes_times", "runs_in_process", "has_one_writer"),
 )
 THREADS = {"Thread", "Timer", "ThreadPoolExecutor", "start_thread", "SupervisedThread", "DaemonExecutor"}
 
@@ -151,7 +151,6 @@ VENDORS = listed(
     extension/calls: it is below db, and knows transactions that an error ends
     jobs/claiming/claim_queries: one statement claims where rows are locked
     times: fields of models convert times, below db
-    worker/state: one writer claims and records, or two
     contrib/rates/tokens: it goes with its limits
     """
 )
@@ -272,7 +271,7 @@ BROAD = listed(
 @pytest.mark.parametrize(
     ("is_place", "homes", "others", "limit"),
     [
-        pytest.param(names_a_vendor, ("db/",), VENDORS, 6, id="a vendor"),
+        pytest.param(names_a_vendor, ("db/",), VENDORS, 5, id="a vendor"),
         pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 15, id="the database is away"),
         pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 30, id="a thread"),
         pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 75, id="the clock"),
