@@ -120,10 +120,7 @@ def _forward_result(future: asyncio.Future[Any], call: Future[Any]) -> None:
 def _set_result(future: asyncio.Future[Any], call: Future[Any]) -> None:
     if future.cancelled():
         return
-    error = call.exception()
-    if error is None:
-        future.set_result(call.result())
-    elif isinstance(error, Exception):
+    if error := call.exception():
         future.set_exception(error)
-    else:  # SystemExit and KeyboardInterrupt would end the server's loop
-        future.set_exception(RuntimeError(f"It raised {error!r}."))
+    else:
+        future.set_result(call.result())
