@@ -51,7 +51,7 @@ def without_base_exceptions(function: Callable[..., Any], *args: Any, **kwargs: 
     """
     try:
         return function(*args, **kwargs)
-    except Exception:
-        raise
     except BaseException as exc:
+        if isinstance(exc, Exception):
+            raise
         raise RuntimeError(f"The call raised {exc!r}.") from exc

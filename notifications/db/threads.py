@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, InvalidStateError
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 from django.db import transaction
@@ -71,7 +71,7 @@ class DaemonExecutor(Executor):
 
     ``keep_connections``
         Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, and close them after
-        ``idle_seconds``: for threads on which a call is one query, not a job or a request.
+        ``idle_seconds``: where a call is one query, not a job or a request.
     ``idle_seconds``
         How long a thread is idle before it closes what it keeps: see ``close_when_idle()``.
     ``close_kept``
@@ -100,6 +100,11 @@ class DaemonExecutor(Executor):
         self._close_kept = (close_kept or close_connections) if keep_connections else None
         self._renews_sessions = renews_sessions
         self._prepare = limit_this_thread if is_limited else set_options_of_this_thread
+        self._ended = False
+        self._reset()
+        _executors.add(self)
+
+    def _reset(self) -> None:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
@@ -108,8 +113,6 @@ class DaemonExecutor(Executor):
         self._detached: set[Future[Any]] = set()
         self._released: set[Future[Any]] = set()
         self._lock = threading.RLock()
-        self._ended = False
-        _executors.add(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call:
         """Return a future of the call, which is queued while all threads are busy.
@@ -258,7 +261,6 @@ class DaemonExecutor(Executor):
             if self._close_kept and time.monotonic() - opened > MAX_CONNECTION_SECONDS:
                 self._close_kept()
                 opened = time.monotonic()
-            after = call.after
             try:
                 if call.begin():
                     self._call(call)
@@ -268,11 +270,11 @@ class DaemonExecutor(Executor):
                 raise
             finally:
                 is_surplus = self._is_surplus(call)
-                if after:
-                    after()
+                if call.after:
+                    call.after()
             if is_surplus:
                 break
-            del call, after
+            del call
 
     def _next(self) -> Call | None:
         if close_kept := _thread_local.close_kept:
@@ -298,8 +300,7 @@ class DaemonExecutor(Executor):
             return True
 
     def _call(self, call: Call) -> None:
-        work, result = call.work, None
-        assert work is not None
+        work, call.work = cast("Callable[[], Any]", call.work), None  # the future may outlive what it calls
         error: BaseException | None = None
         try:
             self._prepare()
@@ -325,12 +326,12 @@ class DaemonExecutor(Executor):
             call.set_result(result)
         else:
             call.set_exception(error)
-        call.work = None  # the future may outlive what it has called
         del error  # a reference cycle with this frame otherwise
 
 
 _executors: WeakSet[DaemonExecutor] = WeakSet()
-os.register_at_fork(after_in_child=_executors.clear)  # a child has none of these threads
+# A child has none of these threads, and the locks may have been held at the fork.
+os.register_at_fork(after_in_child=lambda: [executor._reset() for executor in _executors])
 
 
 def count_stuck_calls() -> int:

@@ -1,6 +1,7 @@
 """Daemon threads with their connections looked after."""
 
 import asyncio
+import os
 import threading
 from contextlib import suppress
 
@@ -263,6 +264,23 @@ def test_a_call_that_catches_an_error_of_its_connection(keeps, age):
     assert executor.submit(use, "SELECT 1").result(60)
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_fork(executor):
+    """The child has none of the threads, also if the lock was held. It starts its own, for its own calls."""
+    gate, ran = threading.Event(), []
+    futures = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in futures), what="both to run")
+    executor.submit(ran.append, "by the parent")
+    with executor._lock:
+        pid = os.fork()
+        if not pid:
+            executor.submit(ran.append, "by the child").exception(10)
+            os._exit(0 if ran == ["by the child"] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    gate.set()
+    assert executor.submit(int).result(60) == 0
 
 
 def test_a_thread_that_fails_between_two_calls_is_replaced(executor, monkeypatch):

@@ -133,7 +133,7 @@ class _Budget:
         with self.lock:
             if self.taking is None:
                 slice_size = min(len(self.waiting), max(1, self.rate.count // 100), self.rate.burst_at_once)
-                self.taking = taking = _executor().submit(tokens.take, self.rate, self.key, slice_size)
+                self.taking = taking = _threads.submit(tokens.take, self.rate, self.key, slice_size)
             else:
                 return self.taking
         # It calls back at once if the future is done already.
@@ -196,7 +196,7 @@ class RateGate(outbound.Gate):
             return
         budget.corrected_at = now
         try:
-            _executor().submit(_correct, budget.rate, found)
+            _threads.submit(_correct, budget.rate, found)
         except NoThread as exc:
             logger.warning("Could not store what %s says of its limit: %s", target.host, exc)
 
@@ -211,15 +211,7 @@ async def _take_for_all(budget: _Budget) -> None:
 
 _budgets: dict[str, _Budget] = {}
 _lock = threading.Lock()
-_threads: DaemonExecutor | None = None
-
-
-def _executor() -> DaemonExecutor:
-    global _threads
-    with _lock:
-        if _threads is None:
-            _threads = DaemonExecutor(MAX_THREADS, "notifications-rates", keep_connections=True)
-        return _threads
+_threads = DaemonExecutor(MAX_THREADS, "notifications-rates", keep_connections=True)
 
 
 def _budget_of(call: Any, target: Any) -> _Budget | None:
@@ -270,8 +262,8 @@ def _make_error(target: Any, seconds: float) -> RateExceeded:
 
 def _forget() -> None:
     """Begin anew in the child after a fork: other threads may have held the locks."""
-    global _lock, _threads
-    _lock, _threads = threading.Lock(), None
+    global _lock
+    _lock = threading.Lock()
     _budgets.clear()
 
 
