@@ -331,7 +331,7 @@ class DaemonExecutor(Executor):
 
 _executors: WeakSet[DaemonExecutor] = WeakSet()
 # A child has none of these threads, and the locks may have been held at the fork.
-os.register_at_fork(after_in_child=lambda: [executor._reset() for executor in _executors])
+os.register_at_fork(after_in_child=lambda: list(map(DaemonExecutor._reset, _executors)))
 
 
 def count_stuck_calls() -> int:
