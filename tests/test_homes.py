@@ -243,7 +243,7 @@ BROAD = listed(
         contrib/questions/views jobs/transitions/recording
     a setting names code that may raise anything, and a check, a page or a command says what is wrong
         contrib/celery/checks contrib/celery/engine contrib/engines contrib/engines/backend
-        contrib/schedules/enqueueing contrib/slack/apps contrib/schedules/tasks contrib/webhooks/handlers
+        contrib/schedules/enqueueing contrib/chat/destinations contrib/schedules/tasks contrib/webhooks/handlers
         http/authentication jobs/declaring/own_tasks jobs/declaring/tasks management/diagnosis/configuration
         management/diagnosis/processes management/management_command readiness realtime/checks realtime/probe
         receivers
