@@ -1,6 +1,6 @@
 """Chat and SMS: channels of ``notifications.contrib.deliveries``.
 
-services      what each service is sent, and what its answers mean
+providers     what each provider is sent, and what its answers mean
 destinations  where the messages of a user go, as the settings say
 channel       the channel of all of them
 """
@@ -12,20 +12,20 @@ from typing import Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.contrib.chat.services import SERVICES
+from notifications.contrib.chat.providers import PROVIDERS
 from notifications.extension import Extension, Setting
 
-#: The services of ``CHAT``.
-OTHERS = [name for name in SERVICES if name != "slack"]
+#: The providers of ``CHAT``.
+OTHERS = [name for name in PROVIDERS if name != "slack"]
 
 
 def _is_slack(value: dict[str, Any]) -> bool:
-    return not value or SERVICES["slack"].takes(value)
+    return not value or PROVIDERS["slack"].takes(value)
 
 
 def _is_chat(value: dict[str, Any]) -> bool:
     return all(
-        name in OTHERS and isinstance(options, dict) and SERVICES[name].takes(options)
+        name in OTHERS and isinstance(options, dict) and PROVIDERS[name].takes(options)
         for name, options in value.items()
     )
 
@@ -36,7 +36,7 @@ class Chat(Extension):
     verbose_name = _("Chat and SMS")
 
     channels: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        SERVICES, "notifications.contrib.chat.channel.ChatChannel"
+        PROVIDERS, "notifications.contrib.chat.channel.ChatChannel"
     )
     settings: ClassVar[Mapping[str, Setting]] = {
         "SLACK": Setting(
@@ -49,8 +49,8 @@ class Chat(Extension):
         "CHAT": Setting(
             {},
             is_valid=_is_chat,
-            rule="a dict of services, each with a dict of texts: "
-            + ", ".join(f"{name!r} with {SERVICES[name].describe_options()}" for name in OTHERS),
+            rule="a dict of providers, each with a dict of texts: "
+            + ", ".join(f"{name!r} with {PROVIDERS[name].describe_options()}" for name in OTHERS),
             is_secret=True,
         ),
     }

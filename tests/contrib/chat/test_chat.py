@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import web
-from django.core import mail
 from django.utils import timezone
 
 from notifications import conf
@@ -361,22 +360,39 @@ def test_checks_of_the_setting(user, configure, url, text):
         assert delivery.state == "queued" and text in delivery.error and "services" not in delivery.error
 
 
-def test_a_server_that_does_not_answer_delays_no_other_channel(
-    user, server, configure, start_worker, frequent_sending
+def test_a_provider_that_hangs_and_one_that_refuses_delay_no_other(
+    make_user, server, configure, start_worker, frequent_sending
 ):
-    server.is_silent = True
-    server.reach(user)
-    slack = {"webhook_url": f"{__name__}.webhook_of"}
-    configure([{"slack": 0}, {"email": 0}], SLACK=slack, OUTBOUND_ALLOW=[server.address])
-    for number in range(20):
-        notify(user, f"note {number}")
-    start_worker()
-    emails = Delivery.objects.filter(channel="email", state="sent")
-    wait_until(lambda: emails.count() == 20, what="the e-mails")
-    assert len(mail.outbox) == 20 and server.active
-    assert not Delivery.objects.filter(channel="slack", state="sent").exists()
-    server.is_silent = False
-    wait_until(lambda: not Delivery.objects.exclude(state="sent").exists(), what="Slack")
+    """Fifty users, for whom one provider does not answer, and another one says that their chats are gone."""
+    hanging, refusing = SlackServer(), SlackServer()
+    hanging.is_silent, refusing.answer = True, (403, "{}")
+    users = [make_user(f"user{number}") for number in range(50)]
+    for user in users:
+        server.reach(user)
+    bot = {"bot_token": "1:x", "chat_id": f"{__name__}.number_of"}
+    configure(
+        [{"slack": 0}, {"teams": 0}, {"telegram": 0}],
+        SLACK={"webhook_url": f"{__name__}.webhook_of"},
+        CHAT={
+            "teams": {"webhook_url": hanging.url("/services/site")},
+            "telegram": {**bot, "api_url": refusing.url("/services")},
+        },
+        OUTBOUND_ALLOW=[server.address, hanging.address, refusing.address],
+    )
+    try:
+        notify(users, "note")
+        start_worker()
+
+        def count(channel, state):
+            return Delivery.objects.filter(channel=channel, state=state).count()
+
+        wait_until(lambda: count("slack", "sent") == 50, what="Slack")
+        wait_until(lambda: count("telegram", "failed") == 50, what="the refusals of Telegram")
+        assert hanging.active and not count("teams", "sent")
+    finally:
+        hanging.is_silent = False
+        hanging.close()
+        refusing.close()
 
 
 @pytest.mark.parametrize(

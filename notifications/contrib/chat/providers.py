@@ -1,4 +1,4 @@
-"""What each service is sent, and what its answers mean.
+"""What each provider is sent, and what its answers mean.
 
 Sources: the documentation of incoming webhooks of Slack, of workflows of Microsoft Teams and of Adaptive Cards 1.4, of
 webhooks of Discord, of the Bot API of Telegram, and of the API of messages of Twilio with its dictionary of errors.
@@ -32,8 +32,8 @@ class Text(NamedTuple):
     link: str
 
 
-class Service:
-    """A service with one URL for each destination, which is secret.
+class Provider:
+    """A provider with one URL for each destination, which is secret.
 
     ``address``
         The option that says where messages go: for all users, or by the dotted path of a function that takes a user.
@@ -73,7 +73,7 @@ class Service:
         return destination, {"json": self.message(text)}
 
     def message(self, text: Text) -> dict[str, Any]:
-        """Return the JSON that the service takes."""
+        """Return the JSON that the provider takes."""
         raise NotImplementedError
 
     def is_gone(self, status: int, answer: Mapping[str, Any]) -> bool:
@@ -85,7 +85,7 @@ class Service:
         return None
 
 
-class Slack(Service):
+class Slack(Provider):
     label, preference_label = _("Slack"), _("in Slack")
     no_address = _("The user has no webhook of Slack.")
 
@@ -95,7 +95,7 @@ class Slack(Service):
         return {"text": shown.strip()}
 
 
-class Teams(Service):
+class Teams(Provider):
     label, preference_label = _("Microsoft Teams"), _("in Microsoft Teams")
     no_address = _("The user has no webhook of Microsoft Teams.")
 
@@ -114,7 +114,7 @@ class Teams(Service):
         return {"type": "message", "attachments": [{"contentType": kind, "content": card}]}
 
 
-class Discord(Service):
+class Discord(Provider):
     label, preference_label = _("Discord"), _("in Discord")
     no_address = _("The user has no webhook of Discord.")
 
@@ -125,7 +125,7 @@ class Discord(Service):
         return {"embeds": [embed], "allowed_mentions": {"parse": []}}
 
 
-class Telegram(Service):
+class Telegram(Provider):
     label, preference_label = _("Telegram"), _("in Telegram")
     no_address = _("The user has no chat of Telegram.")
     address, required, optional = "chat_id", ("bot_token",), ("api_url",)
@@ -158,7 +158,7 @@ class Telegram(Service):
         return float(seconds) if isinstance(seconds, int | float) else None
 
 
-class Sms(Service):
+class Sms(Provider):
     label, preference_label = _("SMS"), _("by SMS")
     no_address = _("The user has no phone number.")
     address, required, optional = "to", ("account_sid", "auth_token", "from"), ("api_url",)
@@ -184,7 +184,7 @@ class Sms(Service):
         return answer.get("code") in GONE_NUMBERS
 
 
-SERVICES: dict[str, Service] = {
+PROVIDERS: dict[str, Provider] = {
     "slack": Slack(),
     "teams": Teams(),
     "discord": Discord(),
