@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from notifications.conf import settings
+from notifications.db import import_path
 from notifications.extension import Extension, Setting, WrongDeclaration
 
 
@@ -70,9 +70,9 @@ def _import_function(path: str) -> Any:
     if not all(map(str.isidentifier, path.split("."))):  # a URL without its scheme is a secret too
         raise ImproperlyConfigured("It is neither a URL nor a dotted path.")
     try:
-        function = import_string(path)
-    except Exception as exc:  # a module of the project may raise anything
-        raise ImproperlyConfigured(f"{path} cannot be imported: {type(exc).__name__}: {exc}") from exc
+        function = import_path(path)
+    except ImportError as exc:
+        raise ImproperlyConfigured(str(exc)) from exc
     if not callable(function):
         raise ImproperlyConfigured(f"{path} cannot be called.")
     return function
