@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from functools import partial
+from functools import cache, partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -300,8 +300,8 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError``, ``DeliveryError`` and ``outages.ChannelSuspended``.
     """
-    is_suspended = retry_while_unavailable(partial(_record_of_channel, opened, error))
-    return retry_while_unavailable(partial(_record, opened, error, is_suspended))
+    record_of_channel = cache(partial(_record_of_channel, opened, error))  # not again, once it is stored
+    return retry_while_unavailable(lambda: _record(opened, error, record_of_channel()))
 
 
 def _record_of_channel(opened: Opened, error: Exception | None) -> bool:

@@ -45,7 +45,8 @@ def own_task(
 
     def declare(function: Callable[..., Any]) -> Any:
         setattr(function, _MARK, str(executor))  # not the member of an enum
-        change_policy(function, retry_on=(*declared_policy(function).retry_on, *RETRIED_ERRORS))
+        declared: Any = declared_policy(function).retry_on
+        change_policy(function, retry_on=(*declared, *RETRIED_ERRORS))
         if not has_backend:
             return _make_bare_task(function)
         try:
