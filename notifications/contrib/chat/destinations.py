@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
 from notifications.conf import settings
 from notifications.contrib.chat.providers import PROVIDERS
+from notifications.db import import_path
 from notifications.extension import WrongDeclaration
 
 
@@ -56,9 +56,9 @@ def _import_function(path: str) -> Any:
     if not all(map(str.isidentifier, path.split("."))):  # a URL without its scheme is a secret too
         raise ImproperlyConfigured("It is neither a destination nor a dotted path.")
     try:
-        function = import_string(path)
-    except Exception as exc:  # a module of the project may raise anything
-        raise ImproperlyConfigured(f"{path} cannot be imported: {type(exc).__name__}: {exc}") from exc
+        function = import_path(path)
+    except ImportError as exc:
+        raise ImproperlyConfigured(str(exc)) from exc
     if not callable(function):
         raise ImproperlyConfigured(f"{path} cannot be called.")
     return function
