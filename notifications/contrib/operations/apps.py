@@ -9,6 +9,7 @@ duties        records failures, evaluates alerts, and rolls up statistics
 running       running and suspended jobs of each queue
 periods       the periods that pages show
 additions     what other apps add to the overview and metrics
+broadcasts    the users whom an incident affects, as an audience of broadcasts
 metrics       the metrics of jobs for Prometheus; views and urls serve them
 commands      ``jobs stats``
 """

@@ -7,11 +7,11 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.contrib.operations.duties import record_failures
 from notifications.contrib.operations.models import AffectedUser, Incident
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
-from tests.contrib.operations.night import Night
+from tests.contrib.operations.test_night import Night
+from tests.support.duties import run_duty
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -67,7 +67,7 @@ def test_two_thousand_people_are_told_once(jobs_clock, admin_client, admin_user)
     people = make_people(2_000)
     night = Night(jobs_clock, people)
     night.end_jobs(0, 2_000)
-    record_failures()
+    run_duty("record failures")
     [fields] = forms(admin_client.get(PAGE).text, "Tell those affected")
     preview, _ = tell(admin_client, fields)
     assert "Send to 2,000 users" in preview.text and "Fetch orders does not work reliably" in preview.text
@@ -76,7 +76,7 @@ def test_two_thousand_people_are_told_once(jobs_clock, admin_client, admin_user)
     assert told(people) == people
     Notification.objects.filter(user__in=people[:120]).update(read_at=night.now)
     page = admin_client.get(PAGE).text
-    assert re.search(r"told at \d\d:\d\d by admin, 2,000 people, 120 read", page)
+    assert re.search(r"Told at \d\d:\d\d by admin, 2,000 people, 120 read", page)
     assert forms(page, "Tell those affected") == []
     again, _ = tell(admin_client, {"incident": fields["incident"]})
     assert "No active user is among the recipients." in again.text and told(people) == people
@@ -87,13 +87,13 @@ def test_those_who_come_later_are_told_too(jobs_clock, admin_client):
     people = make_people(5)
     night = Night(jobs_clock, people[:3])
     night.end_jobs(0, 3)
-    record_failures()
+    run_duty("record failures")
     [fields] = forms(admin_client.get(PAGE).text, "Tell those affected")
     response = admin_client.get(TELL, fields, follow=True)
     values = response.context["adminform"].form
     night.users = people
     night.end_jobs(0, 5)
-    record_failures()
+    run_duty("record failures")
     Job.objects.filter(state="failed").update(state="succeeded")
     form = {name: values[name].value() or "" for name in values.fields}
     admin_client.post(COMPOSER, {**form, "_send": "1"}, follow=True)
@@ -157,7 +157,7 @@ def test_an_audience_that_does_not_exist(admin_client, value):
 def test_who_was_affected_goes_with_the_user_and_the_time(jobs_clock, user):
     night = Night(jobs_clock, [user.pk])
     night.end_jobs(0, 1)
-    record_failures()
+    run_duty("record failures")
     user.delete()
     assert not AffectedUser.objects.exists()
     assert Incident.objects.count() == 1

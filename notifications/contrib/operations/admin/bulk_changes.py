@@ -50,7 +50,9 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
     other jobs when the answer comes.
     """
     try:
-        asked = _read_question(request, change) or Question(model_admin.read_conditions(request), times.now())
+        asked = _read_counted(request, change) or CountedJobs(
+            model_admin.read_conditions(request), times.now()
+        )
     except ValueError as exc:
         model_admin.message_user(request, str(exc), messages.ERROR)
         return None
@@ -86,7 +88,7 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
     return response
 
 
-class Question(NamedTuple):
+class CountedJobs(NamedTuple):
     """What a question is about: the jobs that meet these conditions at a time."""
 
     conditions: JobFilter
@@ -98,7 +100,7 @@ class Question(NamedTuple):
         return signing.dumps(value, salt=salt)
 
 
-def _read_question(request: HttpRequest, change: str) -> Question | None:
+def _read_counted(request: HttpRequest, change: str) -> CountedJobs | None:
     """Return the question that is answered, None before the first one. Raises ValueError if it is too old."""
     if not (text := request.POST.get("counted", "")):
         return None
@@ -108,7 +110,7 @@ def _read_question(request: HttpRequest, change: str) -> Question | None:
         raise ValueError(
             _("No job was changed, because this page is too old. Select the jobs again.")
         ) from exc
-    return Question(JobFilter.from_json(value["conditions"]), datetime.fromisoformat(value["until"]))
+    return CountedJobs(JobFilter.from_json(value["conditions"]), datetime.fromisoformat(value["until"]))
 
 
 def _salt(request: HttpRequest, change: str) -> str:

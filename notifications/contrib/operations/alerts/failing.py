@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -70,9 +71,8 @@ class Failing(JobCheck):
     def describe(self, facts: dict[str, Any]) -> str:
         now = times.now()
         users = ngettext("%(count)d person", "%(count)d people", facts["users"]) % {"count": facts["users"]}
-        text = _("%(task)s failing since %(time)s: %(failed)d of %(ended)d, %(cause)s, %(people)s")
+        text = _("Failing since %(time)s: %(failed)d of %(ended)d, %(cause)s, %(people)s")
         return text % {
-            "task": facts["task"].rpartition(".")[2],
             "time": format_since(datetime.fromisoformat(facts["since"]), now),
             "failed": facts["failed"],
             "ended": facts["ended"],
@@ -83,8 +83,7 @@ class Failing(JobCheck):
     def describe_end(self, facts: dict[str, Any]) -> str:
         """Return what the notification of the end of an alert says, from its last facts."""
         begun_at, failed_at = (datetime.fromisoformat(facts[name]) for name in ("since", "last"))
-        text = describe_over(begun_at, failed_at, times.now())
-        return f"{facts['task'].rpartition('.')[2]}: {text}"
+        return capfirst(describe_over(begun_at, failed_at, times.now()))
 
 
 def _read_facts(task: str, incidents: list[Incident], now: datetime) -> dict[str, Any]:
@@ -96,7 +95,6 @@ def _read_facts(task: str, incidents: list[Incident], now: datetime) -> dict[str
         text = ngettext("%(cause)s and %(count)d other error", "%(cause)s and %(count)d other errors", others)
         cause = text % {"cause": cause, "count": others}
     return {
-        "task": task,
         "since": since.isoformat(),
         "last": max(incident.failed_at for incident in incidents).isoformat(),
         "failed": failed,

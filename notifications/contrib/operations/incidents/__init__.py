@@ -2,6 +2,5 @@
 
 recording    records incidents and affected users from the jobs that have failed, and when an incident is over
 reading      the incidents that pages show
-audiences    the affected users, as recipients of a broadcast
 texts        times and causes in words
 """

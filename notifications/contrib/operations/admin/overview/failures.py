@@ -92,8 +92,8 @@ class FailureGroup:
         if incident is None or incident.notified_at is None:
             return ""
         text = ngettext(
-            "told at %(time)s by %(name)s, %(sent)s person, %(read)s read",
-            "told at %(time)s by %(name)s, %(sent)s people, %(read)s read",
+            "Told at %(time)s by %(name)s, %(sent)s person, %(read)s read",
+            "Told at %(time)s by %(name)s, %(sent)s people, %(read)s read",
             self.sent,
         )
         return text % {
