@@ -135,7 +135,8 @@ def test_from_an_alert_to_what_failed_since(admin_client, settings):
     """From the first failure of the incident, so that just these are selected and retried."""
     settings.TIME_ZONE = "Europe/Berlin"
     since, path = "2026-05-01T01:54:00+00:00", "tests.jobs.tasks.noop"
-    facts = {"task": path, "since": since, "last": since, "failed": 2, "ended": 3, "cause": "", "users": 1}
+    facts = {"since": since, "last": since, "failed": 2, "ended": 3, "users": 1}
+    facts |= {"exception": "", "place": "", "others": 0}
     alert = add_alert("failures", path, facts=json.dumps(facts))
     for title, ended in (("Before", "01:53:59"), ("First", "01:54:00"), ("Later", "02:30:00")):
         id = tasks.noop.using(title=title).enqueue().id

@@ -76,7 +76,7 @@ class Failing(JobCheck):
             "time": format_since(datetime.fromisoformat(facts["since"]), now),
             "failed": facts["failed"],
             "ended": facts["ended"],
-            "cause": facts["cause"],
+            "cause": describe_cause(facts["exception"], facts["place"], facts["others"]),
             "people": users,
         }
 
@@ -90,15 +90,13 @@ def _read_facts(task: str, incidents: list[Incident], now: datetime) -> dict[str
     since = incidents[0].begun_at
     figures = read_figures(now - since, now=now, task=task)
     failed, succeeded = sum(row.failed for row in figures), sum(row.succeeded for row in figures)
-    cause, others = describe_cause(incidents[0]), len(incidents) - 1
-    if others:
-        text = ngettext("%(cause)s and %(count)d other error", "%(cause)s and %(count)d other errors", others)
-        cause = text % {"cause": cause, "count": others}
     return {
         "since": since.isoformat(),
         "last": max(incident.failed_at for incident in incidents).isoformat(),
         "failed": failed,
         "ended": failed + succeeded,
-        "cause": cause,
+        "exception": incidents[0].exception_class_path,
+        "place": incidents[0].host or incidents[0].location,
+        "others": len(incidents) - 1,
         "users": max(incident.users for incident in incidents),
     }

@@ -6,11 +6,10 @@ from datetime import datetime
 
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.translation import get_language
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
 from notifications import times
-from notifications.contrib.operations.models import Incident
 
 
 def format_since(moment: datetime, now: datetime) -> str:
@@ -41,10 +40,12 @@ def describe_over(begun_at: datetime, over_at: datetime, now: datetime) -> str:
     return _("over since %(time)s, lasted %(span)s") % {"time": format_since(over_at, now), "span": lasted}
 
 
-def describe_cause(incident: Incident) -> str:
-    """Return the class of the exception, and the host that it names, or else the place in the code."""
-    name = incident.exception_class_path.rpartition(".")[2]
-    place = incident.host or incident.location
-    if not name:
-        return _("no exception")
-    return _("%(error)s at %(place)s") % {"error": name, "place": place} if place else name
+def describe_cause(exception: str, place: str, others: int) -> str:
+    """Return the class of an exception, the place of it, and how many others there are."""
+    cause = exception.rpartition(".")[2] or _("no exception")
+    if place:
+        cause = _("%(error)s at %(place)s") % {"error": cause, "place": place}
+    if not others:
+        return cause
+    text = ngettext("%(cause)s and %(count)d other error", "%(cause)s and %(count)d other errors", others)
+    return text % {"cause": cause, "count": others}
