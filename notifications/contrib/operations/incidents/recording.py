@@ -28,6 +28,8 @@ from notifications.models import Attempt, Job
 CLEAR_SECONDS = 300.0
 #: Failed jobs that one transaction records at most, and how many such transactions one round makes.
 MAX_FAILURES_READ, MAX_CHUNKS = 2_000, 10
+#: How long ago jobs failed that the first round records, after the app was installed.
+FIRST_PERIOD = timedelta(days=1)
 #: Transactions commit in another order than that of the times that they store.
 OVERLAP = timedelta(seconds=30)
 #: Open incidents that are looked at in a round at most, the oldest.
@@ -65,7 +67,7 @@ def record_failures(now: datetime) -> None:
     Raises ``django.db.Error``.
     """
     state = AlertState.read()
-    since = max(state.failures_read_until or now - settings.RETENTION, now - settings.RETENTION)
+    since = max(state.failures_read_until or now - FIRST_PERIOD, now - settings.RETENTION)
     for _ in range(MAX_CHUNKS):
         found = _read_failures(since, now)
         is_whole = len(found) < MAX_FAILURES_READ
