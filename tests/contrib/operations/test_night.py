@@ -144,6 +144,21 @@ def test_since_when_and_until_when(jobs_clock, make_user, operator, user):
     assert Alert.objects.filter(kind="failures").count() == 1
 
 
+def test_several_errors_of_a_task_are_one_alert(jobs_clock, operator, user, other_user):
+    """With the first one, and the number of all whom they affect, each once."""
+    night = Night(jobs_clock, [user.pk, other_user.pk])
+    for path in (TIMEOUT, "httpx.ReadTimeout"):
+        jobs_clock.advance(60)
+        night.end_jobs(succeeded=0, failed=12)
+        Attempt.objects.filter(job__in=Job.objects.order_by("-finished_at")[:12]).update(
+            exception_class_path=path
+        )
+    run_duty("record failures"), run_duty("evaluate alerts")
+    Announcer().run_round()
+    [(_, body)] = mails(operator)
+    assert body.endswith(": 24 of 24, ConnectTimeout at partner.example and 1 other error, 2 people")
+
+
 def text_of(response):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.text))
 

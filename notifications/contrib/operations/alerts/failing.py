@@ -14,13 +14,13 @@ from django.utils.translation import gettext_lazy, ngettext
 from notifications import times
 from notifications.contrib.operations.alerts.conditions import WINDOW_SECONDS, JobCheck, Limits, read_limits
 from notifications.contrib.operations.incidents.texts import describe_cause, describe_over, format_since
-from notifications.contrib.operations.models import Incident
+from notifications.contrib.operations.models import AffectedUser, Incident
 from notifications.contrib.operations.statistics import Figures, read_figures
 from notifications.db import database, retrying_atomic
 from notifications.extension import Finding, OwnTask, hooks
 
-#: Incidents that are alerts at once at most.
-MAX_INCIDENTS = 100
+#: Incidents that are alerts at once at most, and the users of several that are counted.
+MAX_INCIDENTS, MAX_USERS_COUNTED = 100, 10_000
 
 
 def mark_alerts(now: datetime) -> None:
@@ -86,6 +86,14 @@ class Failing(JobCheck):
         return capfirst(describe_over(begun_at, failed_at, times.now()))
 
 
+def _count_users(incidents: list[Incident]) -> int:
+    if len(incidents) == 1:
+        return incidents[0].users
+    rows = AffectedUser.objects.using(database()).filter(incident__in=[row.pk for row in incidents])
+    count: int = rows.order_by().values("user_id").distinct()[:MAX_USERS_COUNTED].count()
+    return count
+
+
 def _read_facts(task: str, incidents: list[Incident], now: datetime) -> dict[str, Any]:
     since = incidents[0].begun_at
     figures = read_figures(now - since, now=now, task=task)
@@ -98,5 +106,5 @@ def _read_facts(task: str, incidents: list[Incident], now: datetime) -> dict[str
         "exception": incidents[0].exception_class_path,
         "place": incidents[0].host or incidents[0].location,
         "others": len(incidents) - 1,
-        "users": max(incident.users for incident in incidents),
+        "users": _count_users(incidents),
     }

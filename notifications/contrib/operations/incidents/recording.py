@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db.models import F
 from django.db.models.functions import Right
 
+from notifications import times
 from notifications.conf import settings
 from notifications.contrib.operations.models import AffectedUser, AlertState, Incident
 from notifications.contrib.operations.statistics import reading
@@ -67,7 +68,10 @@ def record_failures(now: datetime) -> None:
     Raises ``django.db.Error``.
     """
     state = AlertState.read()
-    since = max(state.failures_read_until or now - FIRST_PERIOD, now - settings.RETENTION)
+    since = state.failures_read_until
+    if since is None or since > times.latest_possible(now):
+        since = now - FIRST_PERIOD
+    since = max(since, now - settings.RETENTION)
     for _ in range(MAX_CHUNKS):
         found = _read_failures(since, now)
         is_whole = len(found) < MAX_FAILURES_READ
@@ -112,7 +116,12 @@ def _read_open(keys: Iterable[str] | None = None) -> list[Incident]:
 
 
 def _is_over(incident: Incident, moment: datetime) -> bool:
-    """Return whether no job has failed for some minutes before a moment, and another one of the task succeeded."""
+    """Return whether no job has failed for some minutes before a moment, and another one of the task succeeded.
+
+    One that failed far ahead, while a clock was fast, would not be over until then.
+    """
+    if incident.failed_at > times.latest_possible(moment):
+        return True
     if moment - incident.failed_at < timedelta(seconds=CLEAR_SECONDS):
         return False
     minute = PERIOD_SECONDS[Period.MINUTE]

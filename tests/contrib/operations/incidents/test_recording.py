@@ -62,6 +62,17 @@ def test_what_was_not_recorded_in_time_is_recorded_as_if_it_were(night):
     assert record(night) == [first, second] and AffectedUser.objects.count() == 2
 
 
+def test_a_clock_that_was_fast_keeps_no_incident(night):
+    """Nor does it keep others from being recorded."""
+    night.clock.advance(timedelta(days=3650))
+    night.end_jobs(succeeded=0, failed=1)
+    assert record(night)[0].over_at is None
+    night.clock.reset()
+    night.end_jobs(succeeded=0, failed=1)
+    wrong, true = record(night)
+    assert (wrong.over_at is None, true.over_at) == (False, None)
+
+
 def test_each_error_and_each_place_is_an_incident(night):
     night.end_jobs(succeeded=0, failed=3)
     first, second, _ = Job.objects.order_by("id")
