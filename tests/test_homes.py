@@ -216,7 +216,8 @@ CLOCKS = listed(
         realtime/servers/websocket_frames realtime/transports/sse realtime/transports/websocket upkeep
         worker/claim_loop
     times of the past, for pages, checks and alerts
-        contrib/operations/admin/overview/history contrib/operations/alerts/conditions contrib/output/views
+        contrib/operations/admin/overview/history contrib/operations/alerts/conditions
+        contrib/operations/alerts/failing contrib/output/views
         contrib/webhooks/sending
     contrib/schedules/timing: it computes the ticks themselves, of any moment
     realtime/auth/sessions: sessions of Django end by the clock of its process
