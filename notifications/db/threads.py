@@ -330,8 +330,15 @@ class DaemonExecutor(Executor):
 
 
 _executors: WeakSet[DaemonExecutor] = WeakSet()
+
+
+def _reset_executors() -> None:
+    for executor in _executors:
+        executor._reset()
+
+
 # A child has none of these threads, and the locks may have been held at the fork.
-os.register_at_fork(after_in_child=lambda: [executor._reset() for executor in _executors])
+os.register_at_fork(after_in_child=_reset_executors)
 
 
 def count_stuck_calls() -> int:
