@@ -12,12 +12,12 @@ import { minifySync } from "vite";
 const folder = new URL("../notifications/static/notifications/", import.meta.url);
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
-  page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
-  rows: "actions row_menu row_keys rows",
+  page: "tabs connection polling job_handle jobs client stream requests connect notifications toasts bell_color localization forms dom bell",
+  rows: "rows row_menu actions row_keys",
   panel: "toast_list bell_panel bell_place",
-  inbox: "inbox_rows inbox_search inbox_list inbox_state inbox reading_pane",
+  inbox: "inbox_rows inbox_search inbox_list inbox reading_pane inbox_state",
   job: "job_element job_texts",
-  output: "output_element output_reader output_search job_events",
+  output: "output_search output_element output_reader job_events",
   shortcuts: "shortcuts",
   preferences: "preferences",
   push: "push",
