@@ -92,13 +92,16 @@ class TestWhatIsAGroup:
             assert read_titles(user_client) == titles
 
     def test_jobs_of_one_task_with_different_titles(self, user_client, user):
-        """It has the name of the task, and the title of the newest below."""
+        """It has the name of the task, and below nothing of one that is as the others, but of one that has failed."""
         for number in range(3):
             finish_job(
                 job(user, title=f"Send receipts {number}", task_path="shop.tasks.send_receipts"), uuid7()
             )
         assert read_titles(user_client) == ["Send receipts: 3 succeeded"]
-        assert '-body" dir="auto">Send receipts 2 · Succeeded.<' in user_client.get(INBOX).content.decode()
+        assert '-body" dir="auto"><' in user_client.get(INBOX).content.decode()
+        Notification.objects.filter(title="Send receipts 1").update(level="error", body="The printer is out.")
+        page = user_client.get(INBOX).content.decode()
+        assert '-body" dir="auto">Send receipts 1 · The printer is out.<' in page
 
     def test_jobs_of_a_task_that_declares_a_title(self, user_client, user):
         """That is the name, in the reader's language, whatever the titles of the jobs are."""

@@ -42,11 +42,11 @@ export function findBoxes(inbox) {
 }
 
 /**
- * Return the checkbox of a row. One with a link to older ones has none.
+ * Return the checkbox of a row. An open question, which no verb changes, and a link to older ones have none.
  * @param {HTMLElement} row
  */
 export function findBox(row) {
-  return /** @type {HTMLInputElement|null} */ (row.querySelector(".notifications-select > input"));
+  return /** @type {HTMLInputElement|null} */ (row.querySelector(":not([data-question]) > .notifications-select > input"));
 }
 
 /** @param {HTMLElement} row */

@@ -80,7 +80,7 @@ export function handleEvent(event, page) {
       case "k":
         return focusRow(findNext(inbox, row, key === "j" ? "ArrowDown" : "ArrowUp"));
       case "x":
-        return press(row, ".notifications-select > input");
+        return press(row, ":not([data-question]) > .notifications-select > input");
       case "Enter": // A link, a button or a checkbox that has the focus is activated by it itself.
         return target === row && press(row, "a.notifications-title, [rel=next]");
       case "e":
