@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -196,7 +197,12 @@ class RateGate(outbound.Gate):
             return
         budget.corrected_at = now
         try:
-            _threads.submit(_correct, budget.rate, found)
+            storing = _threads.submit(
+                *(tokens.correct, budget.rate, budget.rate.name, found.header),
+                left=found.left,
+                seconds=found.seconds,
+            )
+            storing.add_done_callback(partial(_log_correction, budget.rate))
         except NoThread as exc:
             logger.warning("Could not store what %s says of its limit: %s", target.host, exc)
 
@@ -228,13 +234,11 @@ def _budget_of(call: Any, target: Any) -> _Budget | None:
         return budget
 
 
-def _correct(rate: Rate, found: corrections.Correction) -> None:
-    try:
-        tokens.correct(rate, rate.name, found.header, left=found.left, seconds=found.seconds)
-    except UNAVAILABLE as exc:
-        logger.warning(
-            "Could not store what the partner of the rate %s says of its limit: %s", rate.name, exc
-        )
+def _log_correction(rate: Rate, stored: Future[None]) -> None:
+    """Log an error by which what a partner says is not stored: the next response says it again."""
+    if exc := stored.exception():
+        text = "Could not store what the partner of the rate %s says of its limit: %s"
+        logger.warning(text, rate.name, exc)
 
 
 def _refuse(target: Any, seconds: float, seconds_left: float) -> None:
