@@ -29,4 +29,4 @@ def end_windows():
     """Have the windows of all digests end, a few hundred in a transaction."""
     ids = list(Job.objects.filter(run_after__gt=now()).values_list("pk", flat=True))
     for start in range(0, len(ids), CHUNK):
-        Job.objects.filter(pk__in=ids[start : start + CHUNK]).update(run_after=now())
+        Job.objects.filter(pk__in=ids[start : start + CHUNK]).update(run_after=now(), due_at=now())
