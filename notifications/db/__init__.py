@@ -7,9 +7,10 @@ imports                    modules of the project, imported before a transaction
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 pools, async_twins         pools of connections; calls of sync code from async code
-threads, thread_connections, supervised  threads with connections, and one that is started when it is needed
+threads, calls, supervised  threads with connections: the executor of calls, and loops that are started when needed
+thread_connections         the connections of a thread between two calls
 job_threads, job_sessions  the calls of async jobs in threads, and what they set in their sessions
-deadlines, unusable        connections that do not answer, and those that answer and are of no use
+deadlines                  connections that do not answer
 sqlstates, unavailable     what errors mean, and those that pass
 outages                    errors for which a request is answered with 503
 project_code, project_threads, signal_queue  code of the project: how it is called, and on which threads

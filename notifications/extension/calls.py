@@ -101,7 +101,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "prepare": (_none, _none),
     "keep_for_later": (str, str),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
-    **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
+    **dict.fromkeys(("parts_of", "page_data", "describe_broadcasts"), (dict, dict)),
     "after_commit": (_none, _none),
     "time_zone_of": (_none, read_zone),
     "may_follow": (bool, bool),

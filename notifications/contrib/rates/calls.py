@@ -134,7 +134,7 @@ class _Budget:
         with self.lock:
             if self.taking is None:
                 slice_size = min(len(self.waiting), max(1, self.rate.count // 100), self.rate.burst_at_once)
-                self.taking = taking = _executor().submit(tokens.take, self.rate, self.key, slice_size)
+                self.taking = taking = _threads.submit(tokens.take, self.rate, self.key, slice_size)
             else:
                 return self.taking
         # It calls back at once if the future is done already.
@@ -197,7 +197,7 @@ class RateGate(outbound.Gate):
             return
         budget.corrected_at = now
         try:
-            storing = _executor().submit(
+            storing = _threads.submit(
                 *(tokens.correct, budget.rate, budget.rate.name, found.header),
                 left=found.left,
                 seconds=found.seconds,
@@ -217,15 +217,7 @@ async def _take_for_all(budget: _Budget) -> None:
 
 _budgets: dict[str, _Budget] = {}
 _lock = threading.Lock()
-_threads: DaemonExecutor | None = None
-
-
-def _executor() -> DaemonExecutor:
-    global _threads
-    with _lock:
-        if _threads is None:
-            _threads = DaemonExecutor(MAX_THREADS, "notifications-rates", keep_connections=True)
-        return _threads
+_threads = DaemonExecutor(MAX_THREADS, "notifications-rates", keep_connections=True)
 
 
 def _budget_of(call: Any, target: Any) -> _Budget | None:
@@ -274,8 +266,8 @@ def _make_error(target: Any, seconds: float) -> RateExceeded:
 
 def _forget() -> None:
     """Begin anew in the child after a fork: other threads may have held the locks."""
-    global _lock, _threads
-    _lock, _threads = threading.Lock(), None
+    global _lock
+    _lock = threading.Lock()
     _budgets.clear()
 
 
