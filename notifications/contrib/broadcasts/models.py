@@ -13,7 +13,12 @@ require("notifications.contrib.broadcasts")
 
 
 class Broadcast(models.Model):
-    """A notification that staff have sent to an audience. Each recipient has a ``Notification`` with its id."""
+    """A notification that staff have sent to an audience. Each recipient has a ``Notification`` with its id.
+
+    Its jobs send and withdraw it, with their progress, cancelling and retrying. What they have done is stored here:
+    jobs are deleted after ``RETENTION``, while a broadcast can be withdrawn for as long as it is there, and its
+    position moves in the transaction of each chunk, as no column of a job does.
+    """
 
     class AudienceKind(models.TextChoices):
         USERS = "users", _("Users")
