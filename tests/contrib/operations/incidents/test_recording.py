@@ -105,7 +105,7 @@ def test_the_host_that_an_error_names(night, message, host):
 
 def test_more_failures_than_one_transaction_records(night):
     for _ in range(3):
-        night.end_jobs(succeeded=0, failed=1_500)
+        night.end_jobs(succeeded=0, failed=700)
         night.clock.advance(1)
     assert len(record(night)) == 1
     assert Incident.objects.get().failed_at == Job.objects.order_by("-finished_at")[0].finished_at
