@@ -234,7 +234,7 @@ BROAD = listed(
         upkeep worker/claim_loop worker/embedded worker/event_loop
         worker/loops worker/worker worker/writer
     the error is given to the call that waits for the result
-        db/calls db/threads jobs/job_ends outbound/resolver testing/client
+        db/thread_calls db/threads jobs/job_ends outbound/resolver testing/client
     what a task raises is the outcome of its job, which is stored
         jobs/outcomes jobs/transitions/batch_completion jobs/transitions/notify_functions
         worker/execution worker/job_runner contrib/steps/api
