@@ -164,7 +164,6 @@ DATABASE_AWAY = listed(
     contrib/webhooks/sending: what a server has answered is stored, or the event would be sent twice
     jobs/end_signals: the outcome is committed, and the next signals are sent
     jobs/calling_owed: what a hook raises in a call that is owed has it called again later
-    jobs/transitions/limiting: a hook that fails has its jobs wait, not all of them
     jobs/transitions/recording: rows of hooks that are refused together are sent one by one
     realtime/reader: rows that another program has damaged are read user by user
     streams: what it follows is committed, and would be written again
@@ -225,26 +224,23 @@ BROAD = listed(
     """
     the home of code of the project, and of hooks
         db/project_code db/project_threads db/imports extension/calls extension/installed
-        jobs/calling_owed jobs/owed_calls jobs/notifying jobs/announcing
+        jobs/calling_owed jobs/owed_calls jobs/announcing
     a thread or loop must go on, logs the error and tries again
         contrib/engines/wakeups contrib/engines/worker db/signal_queue db/supervised
-        realtime/doorbell/other_processes upkeep worker/claim_loop worker/embedded worker/event_loop
-        worker/lease worker/loops worker/worker worker/writer
+        realtime/doorbell/other_processes upkeep worker/loops worker/writer
     the error is given to the call that waits for the result
         db/threads jobs/job_ends outbound/resolver testing/client
     what a task raises is the outcome of its job, which is stored
-        jobs/outcomes jobs/transitions/batch_completion jobs/transitions/notify_functions
         worker/execution worker/job_runner contrib/steps/api
     what is refused for one is logged, and the others are stored, read or called
-        contrib/operations/alerts/evaluation contrib/output/storage contrib/schedules/ticks
-        contrib/steps/storage jobs/transitions/limiting
+        contrib/operations/alerts/evaluation contrib/schedules/ticks
         realtime/doorbell realtime/reader serializers worker/record_loop
     it is committed already, and would be written again
         contrib/questions/views jobs/transitions/recording
     a setting names code that may raise anything, and a check, a page or a command says what is wrong
         contrib/celery/checks contrib/celery/engine contrib/engines contrib/engines/backend
         contrib/schedules/enqueueing contrib/slack/apps contrib/schedules/tasks contrib/webhooks/handlers
-        http/authentication jobs/declaring/own_tasks jobs/declaring/tasks management/diagnosis/configuration
+        http/authentication jobs/declaring/own_tasks management/diagnosis/configuration
         management/diagnosis/processes management/management_command readiness realtime/checks realtime/probe
         receivers
     a form, an authenticator, a session store or a feed of the project fails, and one person is told, or asked again

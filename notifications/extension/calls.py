@@ -86,7 +86,6 @@ OWED: Mapping[str, Callable[[Any], Any]] = {
 #: The same of each hook that is refused.
 REFUSED: Mapping[str, Callable[[Any], Any]] = {
     "before_raised": list,
-    "allow_starts": dict,
     **dict.fromkeys(("accept", "worker_part"), _as_it_is),
     # Called when the apps are ready.
     "dispatch": _as_it_is,
@@ -105,7 +104,9 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "keep_for_later": (str, str),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
-    "after_commit": (_none, _none),
+    **dict.fromkeys(("after_commit", "end"), (_none, _none)),
+    # None: it has failed, and the jobs with these keys wait a moment.
+    "allow_starts": (_none, dict),
     "time_zone_of": (_none, read_zone),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
@@ -134,9 +135,17 @@ def mark(exc: BaseException, name: HookName) -> None:
         exc.add_note(f"Raised by the hook {name.hook} of the extension {name.extension}.")
 
 
-def mark_rows(exc: BaseException, hook: Any) -> None:
-    """Mark an error as that of the rows which a hook has returned."""
-    mark(exc, name_of(hook))
+class blaming:
+    """Mark the error of a ``with`` block, which inserts what ``hook`` has returned, as that of the hook."""
+
+    hook: Any = None
+
+    def __enter__(self) -> blaming:
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if exc is not None:
+            mark(exc, name_of(self.hook))
 
 
 def blame(exc: BaseException, *, is_at_commit: bool) -> HookName | None:
@@ -259,7 +268,7 @@ def _leaving_out(
             with _savepoints(open_ones) if (open_ones := _find_transactions()) else _NO_SAVEPOINTS:
                 result = hook(*args, **kwargs)
                 if result is None:
-                    return empty()
+                    return _EMPTY.get(name.hook, empty)()
                 if iscoroutine(result):
                     raise _is_async(result, name)
                 return read(result)

@@ -28,7 +28,6 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.declaring.limit_keys import limit_starts as limit_starts
     from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
     from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
     from notifications.jobs.declaring.own_tasks import own_task as own_task
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from notifications.jobs.declaring.policies import Policy as Policy
     from notifications.jobs.declaring.tasks import aliases_with_engines as aliases_with_engines
     from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
+    from notifications.jobs.declaring.templates import limit_starts as limit_starts
     from notifications.jobs.durable_calls import DurableCall as DurableCall
     from notifications.jobs.durable_calls import validate_duration as validate_duration
     from notifications.jobs.limit_lines import LimitLine as LimitLine
@@ -53,7 +53,7 @@ else:
         {
             "notifications.compat": "task_backends",
             "notifications.jobs.limit_lines": "LimitLine",
-            "notifications.jobs.declaring.limit_keys": "limit_starts",
+            "notifications.jobs.declaring.templates": "limit_starts",
             "notifications.jobs.declaring.own_tasks": (
                 "first_backend_alias first_queue_name own_task using_first_backend"
             ),

@@ -29,7 +29,7 @@ from notifications.db.transactions import (
 )
 from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.app import Rows
-from notifications.extension.calls import mark_rows
+from notifications.extension.calls import blaming
 from notifications.jobs import results, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.owed_calls import prepare_hooks, run_owing
@@ -206,12 +206,9 @@ def record_change(change: str, rows: Sequence[Any], **known: Any) -> None:
 def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:
     """Insert the rows that hooks have returned, as ``insert_rows()``. An error is marked as that of the hook."""
     jobs: list[Job] = []
-    for hook, rows in returned:
-        try:
+    with blaming() as blamed:
+        for blamed.hook, rows in returned:
             jobs += insert_rows(rows)
-        except Exception as exc:
-            mark_rows(exc, hook)
-            raise
     return jobs
 
 

@@ -124,15 +124,11 @@ class Outcome:
         return self.retry_delay is None and not self.waits
 
 
-def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None, *, body: str = "") -> Outcome:
-    """Return the outcome of a task that returned ``value``, in JSON ``result``; a failure if that is not storable.
+def succeeded(job: Job, policy: Policy, value: Any, result: str, *, body: str = "") -> Outcome:
+    """Return the outcome of a task that returned ``value``, which ``encode()`` has made the JSON ``result``.
 
     ``body`` is that of its notification, "" for the default.
     """
-    try:
-        result = encode(value) if result is None else result
-    except BaseException as exc:  # the value may be of a class of the project, which may raise anything
-        return failure(job, policy, "result-not-storable", exc)
     fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
 

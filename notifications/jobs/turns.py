@@ -34,7 +34,8 @@ from notifications.db.insertion import Computed
 from notifications.db.transactions import connection, database, dialect, retrying_atomic
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
-from notifications.jobs.declaring.policies import owner_share, storable_key
+from notifications.jobs.declaring.policies import owner_share
+from notifications.jobs.declaring.templates import storable_key
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")

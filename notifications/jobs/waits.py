@@ -209,25 +209,7 @@ def end_stored(
 def _maker(kind: type[WaitKind], title: str, expires: timedelta | None) -> Make:
     title = validators.label("title", title, validators.MAX_TITLE_LENGTH)
     lasts = None if expires is None else validate_duration("expires", expires)
-
-    def make(call: DurableCall, names: Sequence[str]) -> Sequence[Wait]:
-        from notifications.models import Wait
-
-        waits = [
-            Wait(
-                job=call.execution.job.id,
-                name=name,
-                kind=kind.kind,
-                title=title,
-                attempt=call.execution.job.attempt,
-            )
-            for name in names
-        ]
-        for wait in waits:
-            wait.lasts = lasts
-        return waits
-
-    return make
+    return lambda call, names: call.new_waits(names, kind.kind, lasts, title)
 
 
 def _describe_first(call: DurableCall, waits: Sequence[Wait]) -> EndedWait:

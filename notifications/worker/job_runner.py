@@ -22,7 +22,7 @@ from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXE
 from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
-from notifications.jobs.transitions.claimed_jobs import Claim, ClaimedJob, StartTooLate, claim_of
+from notifications.jobs.transitions.running import Claim, ClaimedJob, StartTooLate, claim_of
 from notifications.models import Job
 from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT, Capacity
 from notifications.worker.execution import Execution
@@ -154,11 +154,6 @@ class JobRunner:
         outcome: Outcome | None
         try:
             outcome = await execution.run(job_threads, threads)
-        except asyncio.CancelledError:
-            if execution.is_stopping:
-                return  # the worker releases the job when it ends; or another worker has claimed it
-            logger.exception("Could not make the outcome of job %s", execution.job.id)
-            outcome = outcomes.fallback(execution.job)
         except ImportError as exc:
             outcome = await self._requeue_unknown_task(execution.claimed, exc)
         except WrongArguments as exc:
@@ -169,7 +164,9 @@ class JobRunner:
         except StartTooLate:
             await self._requeue_late_start(execution.claimed)
             return
-        except BaseException:  # a defect of the app: the job must have an outcome all the same
+        except BaseException as exc:  # a defect of the app: the job must have an outcome all the same
+            if isinstance(exc, asyncio.CancelledError) and execution.is_stopping:
+                return  # the worker releases the job when it ends; or another worker has claimed it
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:

@@ -7,23 +7,31 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from notifications.db.unavailable import QUERY_ERRORS, log_retried
+from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_retried
 
 logger = logging.getLogger("notifications.jobs")
 T = TypeVar("T")
+R = TypeVar("R")
 
 #: Seconds until the next try while the database is unavailable, and after a step failed.
 RETRY_INTERVAL_SECONDS = 0.5
 
 
-async def run_forever(step: Callable[[], Awaitable[None]]) -> None:
-    """Await ``step()`` again and again. An error is logged, and the next step begins after a pause."""
+async def run_to_end(
+    loop: Callable[[], Awaitable[None]], is_stopping: Callable[[], bool] = lambda: False
+) -> None:
+    """Await a loop. An error, as while the database is away, is logged, and it is started again after a pause.
+
+    Not while the worker stops, nor when the loop has ended by itself.
+    """
     while True:
         try:
-            await step()
+            return await loop()
         except (Exception, SystemExit) as exc:
             log_retried(logger, "A loop of the worker failed and is started again", exc)
-            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+        if is_stopping():
+            return None
+        await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 
 async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping: Callable[[], bool]) -> T:
@@ -39,6 +47,24 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
                 raise
             log_retried(logger, "The worker waits for the database", exc)
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+
+
+async def write_group(
+    write: Callable[[list[T]], Awaitable[R]], group: list[T], refuse: Callable[[T, Exception], R]
+) -> list[R]:
+    """Return what ``write()`` returns for a group, in a list.
+
+    If the database refuses the group, each of it is written by itself, and ``refuse()`` is called with what it refuses
+    then, and its error. Raises what means that the database is away: all of the group must be tried again.
+    """
+    try:
+        return [await write(group)]
+    except Exception as exc:
+        if isinstance(exc, UNAVAILABLE):
+            raise
+        if len(group) == 1:
+            return [refuse(group[0], exc)]
+    return [result for each in group for result in await write_group(write, [each], refuse)]
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.db import reset_queries
+from django.db import Error, reset_queries
 
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.threads import DaemonExecutor
@@ -70,11 +70,11 @@ class Writer:
         locked_before = lock_time.seconds
         try:
             return function(*args)
-        except BaseException as exc:
-            if isinstance(exc, Exception):
-                discard_unusable(exc, [connection()])
-                raise classify(exc) from exc.__cause__
-            # SystemExit of the project's code would end the event loop that awaits this call.
+        except Error as exc:
+            discard_unusable(exc, [connection()])
+            raise classify(exc) from exc.__cause__
+        except (SystemExit, KeyboardInterrupt, asyncio.CancelledError) as exc:
+            # It would end the event loop, or the task, that awaits this call.
             raise RuntimeError(f"A call of the writer raised {exc!r}.") from exc
         finally:
             # Kept whatever CONN_MAX_AGE says. A new connection for each call would cost more than the call, and only

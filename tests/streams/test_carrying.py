@@ -11,7 +11,8 @@ from notifications.api import notify
 from notifications.models import Epoch, Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
 from notifications.streams import carrying, purging, retention
-from notifications.streams.carrying import CarriedChange, merge, parse_change
+from notifications.streams.carrying import CarriedChange, parse_change
+from notifications.streams.rings import merge
 from notifications.times import now
 from tests.data.rows import finish_job, job
 from tests.extension import faulty

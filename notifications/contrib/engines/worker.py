@@ -143,11 +143,14 @@ class SlotClaims:
         """Claim and start jobs, and give back slots for which there are none. After an error other messages follow."""
         slots = self._free.get(source, deque())
         free = self._find_free(len(slots))
-        jobs = await self._claims.claim_from(
-            source, free, lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots)
-        )
-        if jobs is None:
-            return self._end_slots(source)
+        jobs = None
+        try:
+            jobs = await self._claims.claim_from(
+                source, free, lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots)
+            )
+        finally:
+            if jobs is None:
+                self._end_slots(source)
         claimed = Counter(job.row.executor for job in jobs)
         for job in jobs:
             if job.row.executor in (SYNC, QUARANTINED):

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
+from itertools import chain
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.contrib.steps.models import Step, UnfinishedStep
-from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
+from notifications.db import database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.extension import WorkerPart
 from notifications.models import Job
-from notifications.worker import lock_claims, wait_for_event
+from notifications.worker import lock_claims, run_to_end, wait_for_event, write_group
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -208,9 +209,7 @@ class StepLoop(WorkerPart):
 
     async def run(self) -> None:
         """Store results for ever."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._store_results())
-            group.create_task(self._follow_calls())
+        await asyncio.gather(run_to_end(self._store_results), run_to_end(self._follow_calls))
 
     async def _store_results(self) -> None:
         while True:
@@ -219,7 +218,7 @@ class StepLoop(WorkerPart):
             self._has_new.clear()
             # Results stay in the list until they are settled, so that no error loses one.
             group = _first_group(self._writes)
-            settled = await self._store(group)
+            settled = set().union(*await write_group(self._store, group, _refuse))
             self._writes[: len(group)] = [write for write in group if write not in settled]
             if group and not settled:
                 await wait_for_event(self._has_new, RETRY_SECONDS)
@@ -255,15 +254,10 @@ class StepLoop(WorkerPart):
     async def _note_group(self, calls: list[StepWrite]) -> None:
         for call in calls:
             call.is_noted = True
-        try:
-            noted = await self._state.writer.run(note_running, calls)
-        except UNAVAILABLE as exc:
-            logger.warning("Could not store that %d steps run, which is tried again: %s", len(calls), exc)
-            return
-        except Exception:  # the database refuses one of them: pages do not show that they run
-            logger.exception("Could not store that %d steps run", len(calls))
-            noted = calls
-        for call in noted:
+        noted = await write_group(
+            lambda group: self._state.writer.run(note_running, group), calls, _show_none
+        )
+        for call in chain.from_iterable(noted):
             if call in self._running:
                 self._changed[self._running[call]] = None
             self.drop(call)
@@ -276,19 +270,7 @@ class StepLoop(WorkerPart):
 
     async def _store(self, group: Sequence[StepWrite]) -> set[StepWrite]:
         """Store a group and complete its futures. Returns those that need not be tried again."""
-        try:
-            stored = await self._state.writer.run(store_steps, group)
-        except UNAVAILABLE as exc:
-            logger.warning(
-                "Could not store the results of %d steps, which is tried again: %s", len(group), exc
-            )
-            await asyncio.sleep(RETRY_SECONDS)
-            return set()
-        except Exception as exc:  # the database refuses one of the group: the others must be stored
-            if len(group) == 1:
-                _fail(group[0], exc)
-                return set(group)
-            return {write for one in group for write in await self._store([one])}
+        stored = await self._state.writer.run(store_steps, group)
         for write, result in stored.items():
             if result is None:
                 if write.result is not None:
@@ -316,6 +298,17 @@ def _first_group(writes: Sequence[StepWrite]) -> list[StepWrite]:
             break
         group.append(write)
     return group
+
+
+def _refuse(write: StepWrite, exc: Exception) -> set[StepWrite]:
+    _fail(write, exc)
+    return {write}
+
+
+def _show_none(call: StepWrite, exc: Exception) -> list[StepWrite]:
+    """Have pages not show that a call runs."""
+    logger.error("Could not store that the step %r of job %s runs", call.name, call.job.id, exc_info=exc)
+    return [call]
 
 
 def _fail(write: StepWrite, exc: BaseException) -> None:

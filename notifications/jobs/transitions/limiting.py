@@ -10,28 +10,21 @@ That a job waits is a hint: nothing is counted by it, and a wrong one costs time
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import transaction
-
 from notifications import times
-from notifications.db.sqlstates import is_missing
-from notifications.db.transactions import connection, database
-from notifications.db.unavailable import is_unavailable
+from notifications.db.transactions import connection
 from notifications.extension import hooks
-from notifications.jobs.declaring.limit_keys import has_limit_key
+from notifications.jobs.declaring.templates import has_limit_key
 from notifications.jobs.limit_lines import LimitLine, line_of, next_turns, read_lines
 from notifications.jobs.results import find_task
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.models import Job
-
-logger = logging.getLogger("notifications.jobs")
 
 #: After which time a job that waits joins the queue although nothing has opened its limit.
 MAX_WAIT = timedelta(hours=1)
@@ -74,14 +67,15 @@ def without_limits() -> Iterator[None]:
         _ignores_limits.reset(token)
 
 
-def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
+def take_within_limits(jobs: Sequence[Job], now: datetime) -> tuple[list[Job], Collection[str]]:
     """Return those of these jobs that may start now by the limits of their keys, and have the others wait.
 
-    Called with locked rows, inside the transaction that claims them, last.
+    Returns also the keys that have a limit, by which their starts are counted. Called with locked rows, inside the
+    transaction that claims them, last.
     """
     limited = [job for job in jobs if is_limited(job)]
     if not limited:
-        return list(jobs)
+        return list(jobs), ()
     lines = read_lines({job.limit_key for job in limited})
     # Of those that stand behind others it is known of the line. If that is empty meanwhile, it is looked at now.
     opens_at = {job.id: now for job in limited if job.limit_turn is None and line_of(job) in lines}
@@ -95,7 +89,7 @@ def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
         if left[job.limit_key] < 0:
             opens_at[job.id] = states[job.limit_key].opens_at
     _have_wait([job for job in limited if job.id in opens_at], opens_at, now)
-    return [job for job in jobs if job.id not in opens_at]
+    return [job for job in jobs if job.id not in opens_at], states.keys()
 
 
 def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
@@ -111,17 +105,10 @@ def ask_limits(wanted: Mapping[str, int], now: datetime, *, counts: bool) -> dic
     """Return what extensions say of keys. If one fails, the jobs with these keys wait a moment, and no others."""
     states: dict[str, LimitState] = {}
     for hook in hooks.allow_starts if wanted else ():
-        try:
-            with transaction.atomic(using=database()):
-                states |= {key: LimitState(*state) for key, state in hook(wanted, now, counts=counts).items()}
-        except Exception as exc:
-            # A table of the extension may be missing, which does not stop other jobs.
-            if is_unavailable(exc) and not is_missing(exc):
-                raise
-            named = ", ".join(sorted(wanted)[:10])
-            logger.exception("Could not read the limits of keys, whose jobs wait: %s", named)
-            failed = LimitState(0, now + timedelta(seconds=FAILURE_PAUSE_SECONDS))
-            states |= dict.fromkeys(wanted.keys() - states.keys(), failed)
+        if (allowed := hook(wanted, now, counts=counts)) is None:
+            until = now + timedelta(seconds=FAILURE_PAUSE_SECONDS)
+            allowed = dict.fromkeys(wanted.keys() - states.keys(), (0, until))
+        states |= {key: LimitState(*state) for key, state in allowed.items()}
     return states
 
 

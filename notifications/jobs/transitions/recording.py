@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -36,9 +37,9 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
-from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import lock_claims, update_locked_rows
 from notifications.jobs.transitions.queueing import schedule_retries
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
 from notifications.models import Attempt, Job
 from notifications.states import States
@@ -181,6 +182,24 @@ def record_outcomes(group: Sequence[Outcome], **options: Any) -> tuple[list[Outc
     """
     void_outcomes: list[Outcome] = []
     return record(lambda tx: _lock_claims(group, void_outcomes), **options), void_outcomes
+
+
+class _Undone(Exception):
+    """Rolls a transaction back that was a trial."""
+
+
+def try_to_record(group: Sequence[Outcome]) -> None:
+    """Raise what the database says of these outcomes. They are not recorded."""
+
+    def write_and_undo(write: Callable[[], bool]) -> bool:
+        def undone() -> bool:
+            write()
+            raise _Undone
+
+        return retrying_atomic(undone)
+
+    with suppress(_Undone):
+        record_outcomes(group, run=write_and_undo)
 
 
 def record(

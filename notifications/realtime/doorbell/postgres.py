@@ -28,7 +28,8 @@ from notifications.realtime.doorbell.other_processes import (
     parse_message,
     retry_forever,
 )
-from notifications.streams.carrying import Changes, merge
+from notifications.streams.carrying import Changes
+from notifications.streams.rings import merge
 
 logger = logging.getLogger(__name__)
 

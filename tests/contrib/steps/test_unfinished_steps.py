@@ -148,7 +148,7 @@ def test_a_call_that_the_database_refuses_to_show(worker, caplog):
     """It goes on, unseen, and the results of others are stored meanwhile."""
     with refused("INSERT INTO .notifications_steps_unfinishedstep.*held", error=DataError) as found:
         result = step_tasks.hold_in_sync_step.enqueue()
-        wait_until(lambda: "Could not store that 1 steps run" in caplog.text, what="the refusal")
+        wait_until(lambda: "Could not store that the step" in caplog.text, what="the refusal")
         until_done(step_tasks.ten_steps.enqueue())
     step_tasks.go_on.set()
     (job,) = until_done(result)
