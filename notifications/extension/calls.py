@@ -53,9 +53,13 @@ class _Owing(threading.local):
     """``take`` gets each call of a hook that is owed, in a transaction that may leave hooks out.
 
     It returns whether the call is left out. None outside of such a transaction, where the caller gets the errors.
+
+    With ``is_one_by_one`` the transaction sends statements one by one, so that each error is raised by the one that it
+    is about.
     """
 
     take: Callable[[HookName, tuple[Any, ...]], bool] | None = None
+    is_one_by_one = False
 
 
 owing = _Owing()
@@ -133,19 +137,6 @@ def mark(exc: BaseException, name: HookName) -> None:
     if hook_of(exc) is None:
         setattr(exc, _MARK, name)
         exc.add_note(f"Raised by the hook {name.hook} of the extension {name.extension}.")
-
-
-class blaming:
-    """Mark the error of a ``with`` block, which inserts what ``hook`` has returned, as that of the hook."""
-
-    hook: Any = None
-
-    def __enter__(self) -> blaming:
-        return self
-
-    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if exc is not None:
-            mark(exc, name_of(self.hook))
 
 
 def blame(exc: BaseException, *, is_at_commit: bool) -> HookName | None:

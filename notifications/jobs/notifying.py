@@ -29,10 +29,9 @@ from notifications.db.transactions import (
 )
 from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.app import Rows
-from notifications.extension.calls import blaming
 from notifications.jobs import results, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
-from notifications.jobs.owed_calls import prepare_hooks, run_owing
+from notifications.jobs.owed_calls import blaming, prepare_hooks, run_owing
 from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification

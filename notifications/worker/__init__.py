@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from notifications.jobs.transitions.running import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
     from notifications.worker.execution import Execution as Execution
     from notifications.worker.lease import Lease as Lease
-    from notifications.worker.loops import run_to_end as run_to_end
     from notifications.worker.loops import wait_for_event as wait_for_event
-    from notifications.worker.loops import write_group as write_group
     from notifications.worker.state import WorkerState as WorkerState
     from notifications.worker.worker import JobWorker as JobWorker
 else:
@@ -48,7 +46,7 @@ else:
             "notifications.jobs.transitions.conditional_updates": "lock_claims",
             "notifications.worker.execution": "Execution",
             "notifications.worker.lease": "Lease",
-            "notifications.worker.loops": "run_to_end wait_for_event write_group",
+            "notifications.worker.loops": "wait_for_event",
             "notifications.worker.state": "WorkerState",
             "notifications.worker.worker": "JobWorker",
         },

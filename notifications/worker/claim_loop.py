@@ -29,7 +29,6 @@ from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
 from notifications.worker.capacity import (
-    Capacity,
     executors_freed_by,
     exhausted_executors,
     subtract,
@@ -71,7 +70,6 @@ class ClaimLoop:
         on_nothing_claimed: Callable[[], None] = lambda: None,
     ) -> None:
         self._state = state
-        self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
         self._start = start
         self._stop = stop
         self._on_nothing_claimed = on_nothing_claimed
@@ -103,11 +101,11 @@ class ClaimLoop:
                 return
             if not jobs:
                 self._on_nothing_claimed()
-            many_wait = self._capacity.has_many_waiting()
+            many_wait = self._state.capacity.has_many_waiting()
             self._exhausted_executors = set(WORKER_EXECUTORS) if many_wait else exhausted
             # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the
             # executors of the claim before.
-            if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
+            if not (exhausted & self._state.capacity.free().keys() or (jobs and many_wait)):
                 await loops.wait_for_event(self._wake, self._seconds_to_next_claim())
 
     async def claim_from(
@@ -135,7 +133,7 @@ class ClaimLoop:
 
     def free(self) -> dict[str, int]:
         """Return how many jobs of each executor this worker has room for, on any thread."""
-        return self._capacity.free()
+        return self._state.capacity.free()
 
     def _seconds_to_next_claim(self) -> float:
         if not self._has_left_out_senders:
@@ -154,7 +152,7 @@ class ClaimLoop:
 
     def _claim(self) -> tuple[list[ClaimedJob], set[str]]:
         """Claim jobs for what is free, on the writer's thread; return them, and the executors that they leave full."""
-        free = self._capacity.free()
+        free = self._state.capacity.free()
         jobs, exhausted = self._claim_project_jobs(free) if ASYNC in free else ([], set(PROJECT_EXECUTORS))
         if jobs and not self._state.executions and not self._has_left_out_senders:
             # An idle worker starts what it has, and claims senders at once after it: their statements took a third of
@@ -255,7 +253,7 @@ class ClaimLoop:
         """Return how many jobs may be claimed for which no running job waits."""
         if self._state.is_quiet:
             return 0
-        if not self._capacity.has_many_waiting():
+        if not self._state.capacity.has_many_waiting():
             return limit
         # One from time to time: the jobs for which running ones wait may need others that this worker cannot know.
         now = time.monotonic()

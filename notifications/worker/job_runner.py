@@ -24,7 +24,7 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
 from notifications.jobs.transitions.running import Claim, ClaimedJob, StartTooLate, claim_of
 from notifications.models import Job
-from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT, Capacity
+from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
 from notifications.worker.subtasks import name_for
@@ -68,7 +68,6 @@ class JobRunner:
             if type(part).before_outcome is not WorkerPart.before_outcome
         ]
         self._remove = remove
-        self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
         self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync", renews_sessions=True)
         self.email_threads = DaemonExecutor(
             MAX_EMAIL_THREADS, "notifications-email", idle_seconds=EMAIL_IDLE_SECONDS
@@ -121,7 +120,7 @@ class JobRunner:
 
     def _may_give_back_slot(self, job: Job, exc: Exception) -> bool:
         """See ``CurrentExecution``."""
-        if executor_at(job.task_path) in self._capacity.free():
+        if executor_at(job.task_path) in self._state.capacity.free():
             return False
         return outcomes.is_retried(job, results.policy_at(job.task_path), exc)
 
@@ -159,10 +158,13 @@ class JobRunner:
         except WrongArguments as exc:
             outcome = await self._requeue_unknown_call(execution.claimed, exc)
         except NoThread as exc:
-            await self._requeue_without_thread(execution.claimed, exc)
+            logger.error("Requeuing job %s, which gets no thread: %s", execution.job.id, exc)
+            await self._requeue(execution.job, queueing.requeue_without_thread, execution.job)
             return
         except StartTooLate:
-            await self._requeue_late_start(execution.claimed)
+            what = "which its limit does not count any more: it was late to begin"
+            logger.warning("Requeuing job %s, %s", execution.job.id, what)
+            await self._requeue(execution.job, queueing.requeue_late_start, execution.job)
             return
         except BaseException as exc:  # a defect of the app: the job must have an outcome all the same
             if isinstance(exc, asyncio.CancelledError) and execution.is_stopping:
@@ -179,7 +181,7 @@ class JobRunner:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""
         job = claimed.row
         self._state.timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
-        if not await self._requeue_for_others(claimed, queueing.UNKNOWN_TASK_FAILS_SECONDS):
+        if not await self._requeue(job, queueing.requeue_unknown_task, claimed):
             return outcomes.failure(job, kind="unknown-task")
         logger.warning("Requeued job %s, its task %s cannot be imported: %s", job.id, job.task_path, exc)
         return None
@@ -187,33 +189,20 @@ class JobRunner:
     async def _requeue_unknown_call(self, claimed: ClaimedJob, exc: WrongArguments) -> Outcome | None:
         """Requeue a job whose arguments its task does not take; return its failure if that was tried for too long."""
         job = claimed.row
-        if not await self._requeue_for_others(claimed, queueing.UNKNOWN_CALL_FAILS_SECONDS):
+        fails_after = queueing.UNKNOWN_CALL_FAILS_SECONDS
+        if not await self._requeue(job, queueing.requeue_unknown_task, claimed, fails_after):
             return outcomes.failure(job, results.policy_at(job.task_path), "task-failed", exc.__cause__)
         logger.warning(
             "Requeued job %s, its task %s does not take its arguments: %s", job.id, job.task_path, exc
         )
         return None
 
-    async def _requeue_for_others(self, claimed: ClaimedJob, fails_after_seconds: float) -> bool:
-        if is_requeued := await self._state.retry_write(
-            queueing.requeue_unknown_task, claimed, fails_after_seconds
-        ):
-            self._remove(claim_of(claimed.row))
-        return is_requeued
-
-    async def _requeue_without_thread(self, claimed: ClaimedJob, exc: NoThread) -> None:
-        job = claimed.row
-        logger.error("Requeuing job %s, which gets no thread: %s", job.id, exc)
-        await self._state.retry_write(queueing.requeue_without_thread, job)
+    async def _requeue(self, job: Job, requeue: Callable[..., bool | None], *args: Any) -> bool:
+        """Requeue a job by a function of ``queueing``, unless that returns False. Return whether it is requeued."""
+        if (await self._state.retry_write(requeue, *args)) is False:
+            return False
         self._remove(claim_of(job))
-
-    async def _requeue_late_start(self, claimed: ClaimedJob) -> None:
-        job = claimed.row
-        logger.warning(
-            "Requeued job %s, which its limit does not count any more: it was late to begin", job.id
-        )
-        await self._state.retry_write(queueing.requeue_late_start, job)
-        self._remove(claim_of(job))
+        return True
 
 
 async def _call_part(execution: Execution, hook: HookName, call: Callable[[Any], Awaitable[None]]) -> None:

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_retried
+from notifications.db.unavailable import QUERY_ERRORS, log_retried
 
 logger = logging.getLogger("notifications.jobs")
 T = TypeVar("T")
-R = TypeVar("R")
 
 #: Seconds until the next try while the database is unavailable, and after a step failed.
 RETRY_INTERVAL_SECONDS = 0.5
@@ -47,24 +46,6 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
                 raise
             log_retried(logger, "The worker waits for the database", exc)
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
-
-
-async def write_group(
-    write: Callable[[list[T]], Awaitable[R]], group: list[T], refuse: Callable[[T, Exception], R]
-) -> list[R]:
-    """Return what ``write()`` returns for a group, in a list.
-
-    If the database refuses the group, each of it is written by itself, and ``refuse()`` is called with what it refuses
-    then, and its error. Raises what means that the database is away: all of the group must be tried again.
-    """
-    try:
-        return [await write(group)]
-    except Exception as exc:
-        if isinstance(exc, UNAVAILABLE):
-            raise
-        if len(group) == 1:
-            return [refuse(group[0], exc)]
-    return [result for each in group for result in await write_group(write, [each], refuse)]
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> None:

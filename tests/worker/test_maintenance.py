@@ -117,14 +117,10 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
     """One chunk is one call of the writer, so a claim waits for one chunk at most."""
     calls = []
 
-    class Chunks:
-        def __init__(self, before, run, finds_orphans=True):
-            self.left = 3
+    class Step:
+        left = 3
 
-        def find_steps(self):
-            yield "step"
-
-        def run_step(self, step):
+        def run(self, run):
             self.left -= 1
             return max(self.left, 0)
 
@@ -132,7 +128,7 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
         calls.append([duty.name for duty in args[0]])
         return work(*args)
 
-    monkeypatch.setattr(duties, "Pruning", Chunks)
+    monkeypatch.setattr(duties, "find_steps", lambda before, finds_orphans: [Step()])
     worker = maintenance.Maintenance(lease_of(None), write, None)
     prune = next(duty for duty in worker._upkeep.duties if duty.name == "prune old rows")
     prune.is_for_each_process, prune.due_at = True, 0.0

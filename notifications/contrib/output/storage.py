@@ -18,7 +18,7 @@ from notifications.contrib.output.models import OutputChunk
 from notifications.db import database, insert_rows, retrying_atomic
 from notifications.extension import WorkerPart
 from notifications.models import Job
-from notifications.worker import lock_claims, wait_for_event, write_group
+from notifications.worker import lock_claims, wait_for_event
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -304,7 +304,7 @@ class OutputLoop(WorkerPart):
             jobs = [self._jobs.pop(claim) for claim in list(self._jobs)[:MAX_JOBS_PER_TRANSACTION]]
             left = jobs
             try:
-                written = await write_group(self._store, jobs, _drop_refused)
+                written = await self._state.write_group(store_output, jobs, _drop_refused)
                 left = [job for part in written for job in part]
             finally:
                 for job in left:
@@ -315,10 +315,6 @@ class OutputLoop(WorkerPart):
                     self._has_output.set()
             self._has_stored.set()
             self._has_stored = asyncio.Event()
-
-    async def _store(self, jobs: list[Job]) -> list[Job]:
-        """Store the output of jobs, and return those of which something is left."""
-        return await self._state.writer.run(store_output, jobs)
 
     async def before_outcome(self, job: Job) -> None:
         """Store what a job has written, until little enough is left for the transaction that records its outcome."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import ChainMap
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from notifications.db import database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.extension import WorkerPart
 from notifications.models import Job
-from notifications.worker import lock_claims, run_to_end, wait_for_event, write_group
+from notifications.worker import lock_claims, wait_for_event
 
 if TYPE_CHECKING:
     from notifications.extension import RecordedTransaction
@@ -209,7 +210,12 @@ class StepLoop(WorkerPart):
 
     async def run(self) -> None:
         """Store results for ever."""
-        await asyncio.gather(run_to_end(self._store_results), run_to_end(self._follow_calls))
+        loops = [asyncio.create_task(loop) for loop in (self._store_results(), self._follow_calls())]
+        try:
+            await asyncio.gather(*loops)
+        finally:
+            for loop in loops:
+                loop.cancel()
 
     async def _store_results(self) -> None:
         while True:
@@ -218,7 +224,7 @@ class StepLoop(WorkerPart):
             self._has_new.clear()
             # Results stay in the list until they are settled, so that no error loses one.
             group = _first_group(self._writes)
-            settled = set().union(*await write_group(self._store, group, _refuse))
+            settled = await self._store(group)
             self._writes[: len(group)] = [write for write in group if write not in settled]
             if group and not settled:
                 await wait_for_event(self._has_new, RETRY_SECONDS)
@@ -254,9 +260,7 @@ class StepLoop(WorkerPart):
     async def _note_group(self, calls: list[StepWrite]) -> None:
         for call in calls:
             call.is_noted = True
-        noted = await write_group(
-            lambda group: self._state.writer.run(note_running, group), calls, _show_none
-        )
+        noted = await self._state.write_group(note_running, calls, _show_none)
         for call in chain.from_iterable(noted):
             if call in self._running:
                 self._changed[self._running[call]] = None
@@ -268,9 +272,9 @@ class StepLoop(WorkerPart):
         while self._writes:
             _fail(self._writes.pop(), AttemptEnded())
 
-    async def _store(self, group: Sequence[StepWrite]) -> set[StepWrite]:
+    async def _store(self, group: list[StepWrite]) -> set[StepWrite]:
         """Store a group and complete its futures. Returns those that need not be tried again."""
-        stored = await self._state.writer.run(store_steps, group)
+        stored = ChainMap(*await self._state.write_group(store_steps, group, _refuse))
         for write, result in stored.items():
             if result is None:
                 if write.result is not None:
@@ -300,9 +304,9 @@ def _first_group(writes: Sequence[StepWrite]) -> list[StepWrite]:
     return group
 
 
-def _refuse(write: StepWrite, exc: Exception) -> set[StepWrite]:
+def _refuse(write: StepWrite, exc: Exception) -> dict[StepWrite, str | None]:
     _fail(write, exc)
-    return {write}
+    return {write: ""}
 
 
 def _show_none(call: StepWrite, exc: Exception) -> list[StepWrite]:

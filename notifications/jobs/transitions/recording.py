@@ -14,13 +14,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import Error
-
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import is_unavailable
 from notifications.extension import RecordedTransaction, hooks
+from notifications.extension.calls import owing
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.end_signals import send_signals_of_ends
@@ -220,14 +218,7 @@ def record(
     Returns the outcomes that ``lock_rows`` returned.
     """
     recording = Recording(lock_rows=lock_rows, **options)
-    try:
-        has_more_to_number = run_owing(run, recording.write)
-    except Error as exc:
-        if is_unavailable(exc):
-            raise
-        # It may be about rows of a hook that were sent together with others.
-        recording.is_one_by_one = True
-        has_more_to_number = run_owing(run, recording.write)
+    has_more_to_number = run_owing(run, recording.write)
     hooks.call_after_commit(recording.tx)
     if has_more_to_number:
         streams.number_committed(owners_of(recording.outcomes) | recording.asked)
@@ -242,8 +233,6 @@ class Recording:
         Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
     ``columns``
         Columns of the jobs that are stored with their ends, besides those of every end.
-    ``is_one_by_one``
-        Statements are sent one by one, so that an error is raised by the one that it is about.
     ``asked``
         The keys of the users whose notifications of waits have changed.
     """
@@ -251,7 +240,6 @@ class Recording:
     lock_rows: LockRows
     states: States = (Job.State.RUNNING,)
     columns: Sequence[str] = ()
-    is_one_by_one: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
     numbered: Numbered = NOTHING_NUMBERED
     outcomes: list[Outcome] = field(default_factory=list)
@@ -292,7 +280,7 @@ class Recording:
         self.tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
         building.prepare(notifications, read=outcomes.find_own(ended, now))
         columns = (*END_COLUMNS, *self.columns)
-        with bulk.one_round_trip(is_used=not self.is_one_by_one):
+        with bulk.one_round_trip(is_used=not owing.is_one_by_one):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
                 rows = [*(job for job in jobs if job.user_id is not None), *notifications]

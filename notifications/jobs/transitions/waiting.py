@@ -25,12 +25,11 @@ from notifications.db.clock import database_now, database_now_sql
 from notifications.db.keyset import read_ids
 from notifications.db.transactions import chunks, database, fair_atomic, on_commit
 from notifications.extension import RecordedTransaction, WaitKind, hooks
-from notifications.extension.calls import blaming
 from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.owed_calls import run_owing
+from notifications.jobs.owed_calls import blaming, run_owing
 from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued, store_own_act
 from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.turns import assign_places

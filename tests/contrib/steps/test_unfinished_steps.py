@@ -11,7 +11,7 @@ from notifications.jobs import cancel, retry, step_list
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Job, Wait
-from notifications.streams.retention import Pruning
+from notifications.streams.retention import prune_chunks
 from notifications.testing import run_until_idle
 from tests.contrib.steps import step_tasks
 from tests.jobs.conftest import until_done
@@ -173,8 +173,8 @@ def test_a_job_that_is_done_soon_rings_as_one_without_steps(worker, user, monkey
 def test_pruned_with_their_jobs(worker):
     until_done(step_tasks.fail_in_the_second.enqueue())
     assert UnfinishedStep.objects.count() == 1
-    pruning = Pruning(timezone.now())
-    while pruning.prune_chunk() is not None:
+    pruning = prune_chunks(timezone.now())
+    while next(pruning, None) is not None:
         pass
     assert not Job.objects.exists() and not UnfinishedStep.objects.exists()
 
