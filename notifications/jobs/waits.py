@@ -20,6 +20,7 @@ from notifications.db.job_sessions import app_sync_to_async
 from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
 from notifications.exceptions import WaitDoesNotExist, WaitEnded
 from notifications.extension import WaitKind, hooks
+from notifications.ids import id_of
 from notifications.jobs.durable_calls import DurableCall, Make, validate_duration
 
 if TYPE_CHECKING:
@@ -239,12 +240,7 @@ def _installed(kind: type[WaitKind]) -> str:
 
 
 def _job_id(job: Any, name: str) -> UUID:
-    value = getattr(job, "id", job)
-    if isinstance(value, UUID):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"{job!r} is no job. Pass its id, a JobInfo, or what enqueue() returned.")
-    try:
-        return UUID(value)
-    except ValueError:
-        raise WaitDoesNotExist(value, name) from None
+    id = id_of(job, f"{job!r} is no job. Pass its id, a JobInfo, or what enqueue() returned.")
+    if id is None:
+        raise WaitDoesNotExist(getattr(job, "id", job), name)
+    return id

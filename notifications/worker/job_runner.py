@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -172,10 +173,12 @@ class JobRunner:
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:
-            outcome = await notify_functions.acall(outcome)
-            for label, wait in self._before_outcome:
-                await _call_part(execution, HookName(label, "before_outcome"), wait)
-            self._on_outcome(outcome)
+            try:
+                outcome = await notify_functions.acall(outcome)
+                for label, wait in self._before_outcome:
+                    await _call_part(execution, HookName(label, "before_outcome"), wait)
+            finally:  # also after a defect of the app: the finished task must not run again
+                self._on_outcome(replace(outcome, notify=None) if outcome.notify else outcome)
 
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -54,7 +54,9 @@ class Maintenance:
             unfinished = self._upkeep.find_due()
             while unfinished:
                 started = time.monotonic()
-                unfinished = await self._run_duties(unfinished)
+                waiting, unfinished = unfinished, []
+                while waiting:
+                    unfinished += await self._write(self._upkeep.run_first, waiting)
                 # For as long as they took, to leave room for others.
                 pause = max(time.monotonic() - started, MIN_CHUNK_PAUSE_SECONDS)
                 if unfinished and time.monotonic() + pause < next_round:
@@ -62,14 +64,6 @@ class Maintenance:
                 else:
                     break
             await asyncio.sleep(max(next_round - time.monotonic(), MIN_CHUNK_PAUSE_SECONDS))
-
-    async def _run_duties(self, duties: Iterable[Duty]) -> list[Duty]:
-        """Do these, and return those that have more to do."""
-        unfinished: list[Duty] = []
-        waiting = list(duties)
-        while waiting:
-            unfinished += await self._write(self._upkeep.run_first, waiting)
-        return unfinished
 
     @property
     def own_loops(self) -> list[Callable[[], Awaitable[None]]]:

@@ -99,7 +99,8 @@ def test_every_hook(db, fault):
                 call()
             assert str(calls.hook_of(caught.value)) == f"faulty.{name}"
         elif name in calls.LEFT_OUT:
-            assert call() == calls.LEFT_OUT[name][0]()
+            left_out = calls.LEFT_OUT[name][0]
+            assert call() == (left_out if fails else calls._EMPTY.get(name, left_out))()
             assert Job.objects.count() == 0  # the transaction goes on, also one of PostgreSQL
         elif not fails:
             assert call() == calls._EMPTY.get(name, calls._none)()
