@@ -164,8 +164,8 @@ class JobRunner:
             return
         except StartTooLate:
             what = "which its limit does not count any more: it was late to begin"
-            logger.warning("Requeuing job %s, %s", execution.job.id, what)
             await self._requeue(execution.job, queueing.requeue_late_start, execution.job)
+            logger.warning("Requeued job %s, %s", execution.job.id, what)
             return
         except BaseException as exc:  # a defect of the app: the job must have an outcome all the same
             if isinstance(exc, asyncio.CancelledError) and execution.is_stopping:

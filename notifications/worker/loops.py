@@ -7,13 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from notifications.db.unavailable import QUERY_ERRORS, log_retried
+from notifications.db.unavailable import QUERY_ERRORS, is_unavailable, log_retried
 
 logger = logging.getLogger("notifications.jobs")
 T = TypeVar("T")
 
 #: Seconds until the next try while the database is unavailable, and after a step failed.
 RETRY_INTERVAL_SECONDS = 0.5
+#: What the log says of all loops while it is unavailable.
+WAITS = "The worker waits for the database"
 
 
 async def run_to_end(
@@ -27,7 +29,8 @@ async def run_to_end(
         try:
             return await loop()
         except (Exception, SystemExit) as exc:
-            log_retried(logger, "A loop of the worker failed and is started again", exc)
+            failed = "A loop of the worker failed and is started again"
+            log_retried(logger, WAITS if is_unavailable(exc) else failed, exc)
         if is_stopping():
             return None
         await asyncio.sleep(RETRY_INTERVAL_SECONDS)
@@ -44,7 +47,7 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
         except QUERY_ERRORS as exc:
             if is_stopping():
                 raise
-            log_retried(logger, "The worker waits for the database", exc)
+            log_retried(logger, WAITS, exc)
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 

@@ -110,7 +110,7 @@ async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypat
             await loops.run_to_end(run_schedules)
     await worker.end(5)
     assert 2 <= len(rounds) <= 3
-    assert caplog.text.count("A loop of the worker failed and is started again") == 2
+    assert caplog.text.count("The worker waits for the database") == 2
 
 
 async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, event_loop_database):
