@@ -63,9 +63,7 @@ class Lease:
         self._until: datetime | None = None
         #: When the first of the renewals succeeded that have not failed since (monotonic).
         self._unbroken_since = 0.0
-        self._thread = SupervisedThread(
-            "notifications-lease", self._renew, session=self._in_doubt_after, is_limited=False
-        )
+        self._thread = SupervisedThread("notifications-lease", self._renew, session=self._doubt_at_end)
 
     def start(self) -> None:
         """Insert the row, and renew it from now on. After an error this can be called again.
@@ -81,7 +79,7 @@ class Lease:
 
     def end(self) -> None:
         """Delete the row. Jobs that this worker still holds are lost from now on."""
-        self._thread.stop(timeout=1)
+        self._thread.stop(1.0)
         retrying_atomic(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
 
     def may_reap(self) -> bool:
@@ -118,19 +116,17 @@ class Lease:
         self._until, self._unbroken_since = until, time.monotonic()
 
     @contextmanager
-    def _in_doubt_after(self) -> Iterator[None]:
-        """The session of the thread: after an error the lease is in doubt, and connections are closed."""
+    def _doubt_at_end(self) -> Iterator[None]:
+        try:
+            yield
+        finally:  # an error, after which a new lease begins
+            self._until = None
+
+    def _renew(self) -> float:
+        """Renew the lease, and return the seconds until the next renewal."""
         # After half a lease there is time for one more renewal, on a new connection.
         seconds = max(settings.LEASE / 2, MIN_ANSWER_SECONDS)
         deadlines.limit_this_thread(min(seconds, deadlines.ANSWER_SECONDS))
-        try:
-            yield
-        finally:
-            if not self._thread.is_stopped:
-                self._until = None
-
-    def _renew(self) -> float:
-        """Renew the lease, or begin a new one. Return the seconds until the next renewal."""
         until = retrying_atomic(self._extend) if self._until else None
         if until:
             if self._until and until < self._until:  # the clock was set back

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from django.db import Error, reset_queries
 
 from notifications.db.signal_queue import SignalQueue
+from notifications.db.thread_connections import discard_unusable
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, dialect, lock_time
 from notifications.db.unavailable import classify
-from notifications.db.unusable import discard_unusable
 
 T = TypeVar("T")
 
@@ -73,9 +73,6 @@ class Writer:
         except Error as exc:
             discard_unusable(exc, [connection()])
             raise classify(exc) from exc.__cause__
-        except (SystemExit, KeyboardInterrupt, asyncio.CancelledError) as exc:
-            # It would end the event loop, or the task, that awaits this call.
-            raise RuntimeError(f"A call of the writer raised {exc!r}.") from exc
         finally:
             # Kept whatever CONN_MAX_AGE says. A new connection for each call would cost more than the call, and only
             # one that stays open sees through data_version that another process wrote.

@@ -2,7 +2,7 @@
 
 tasks                      the class of tasks, with the options of ``.using()``
 policies                   ``@policy``, and policies in the settings for tasks of other packages
-moments                    when a job may begin, and when it expires
+moments, tags              when a job may begin, and when it expires; by what it is found
 templates, signatures      texts and keys that name arguments, and which arguments a task takes
 package_tasks              the check of tasks of packages without a policy
 own_tasks                  the tasks of this app
