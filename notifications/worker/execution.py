@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from notifications.context import (
     set_current_execution,
 )
 from notifications.db import project_code, signal_queue
+from notifications.db.calls import Call
 from notifications.db.job_threads import JobThreads
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.exceptions import JobCancelled, JobSuspended
@@ -317,7 +319,9 @@ class Execution(CurrentExecution):
                     "Task does not end and keeps a thread: job %s (%s)", self.job.id, self.job.task_path
                 )
 
-        future = self.thread_call = threads.submit(contextvars.copy_context().run, call)
+        # Not submit(), which would change a JobSuspended.
+        threads.run(future := Call(partial(contextvars.copy_context().run, call)))
+        self.thread_call = future
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
