@@ -231,7 +231,7 @@ BROAD = listed(
         contrib/engines/wakeups contrib/engines/worker db/signal_queue db/supervised
         upkeep worker/loops worker/writer
     the error is given to the call that waits for the result
-        db/calls db/threads jobs/job_ends outbound/resolver testing/client
+        db/thread_calls db/threads jobs/job_ends outbound/resolver testing/client
     what a task raises is the outcome of its job, which is stored
         worker/execution worker/job_runner contrib/steps/api
     what is refused for one is logged, and the others are stored, read or called
