@@ -26,8 +26,8 @@ from notifications.context import (
     set_current_execution,
 )
 from notifications.db import project_code, signal_queue
-from notifications.db.calls import Call
 from notifications.db.job_threads import JobThreads
+from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
@@ -320,7 +320,7 @@ class Execution(CurrentExecution):
                 )
 
         # Not submit(), which would change a JobSuspended.
-        threads.run(future := Call(partial(contextvars.copy_context().run, call)))
+        threads.run(future := ThreadCall(partial(contextvars.copy_context().run, call)))
         self.thread_call = future
         try:
             return await asyncio.wrap_future(future)
