@@ -23,8 +23,8 @@ from notifications.http.authentication import read_authenticators
 from notifications.inbox.categories import read_categories
 from notifications.jobs.backend import describe_other_backends, find_job_backends
 from notifications.jobs.claiming.queues import find_wrong_limits
-from notifications.jobs.declaring import package_tasks, policy_settings  # noqa: F401 (a check)
-from notifications.jobs.declaring.policies import Policy
+from notifications.jobs.declaring import package_tasks  # noqa: F401 (a check)
+from notifications.jobs.declaring.policies import SETTINGS_EXAMPLE, Policy, imported
 from notifications.jobs.declaring.tasks import POLICY_OPTIONS, has_engine
 from notifications.jobs.reader_languages import find_wrong_language
 from notifications.realtime import checks as realtime_checks  # noqa: F401
@@ -261,9 +261,7 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
     policies = params.get("OPTIONS", {}).get("policies", {})
     label = f"TASKS[{alias!r}]['OPTIONS']['policies']"
     if not isinstance(policies, dict):
-        yield Warning(
-            f"{label} is not a dict.", hint=f"Write {policy_settings.EXAMPLE}.", id="notifications.W011"
-        )
+        yield Warning(f"{label} is not a dict.", hint=f"Write {SETTINGS_EXAMPLE}.", id="notifications.W011")
         return
     for pattern, options in policies.items():
         problem = ""
@@ -273,11 +271,11 @@ def _check_policies(alias: str, params: dict[str, Any]) -> Iterator[CheckMessage
             problem = f"The option {unknown[0]!r} is unknown."
         else:
             try:
-                Policy(**policy_settings.imported(options))
+                Policy(**imported(options))
             except (TypeError, ValueError) as exc:
                 problem = str(exc)
         if problem:
-            hint = f"Write {policy_settings.EXAMPLE}. Options: {', '.join(POLICY_OPTIONS)}."
+            hint = f"Write {SETTINGS_EXAMPLE}. Options: {', '.join(POLICY_OPTIONS)}."
             yield Warning(f"{label}[{pattern!r}]: {problem}", hint=hint, id="notifications.W011")
 
 

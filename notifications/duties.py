@@ -28,7 +28,7 @@ from notifications.jobs.transitions import (
 )
 from notifications.streams import snoozing
 from notifications.streams.marking_all import continue_marking, find_pending, pending_condition
-from notifications.streams.retention import PruneStep, Pruning
+from notifications.streams.retention import PruneStep, find_steps
 from notifications.upkeep import Upkeep
 from notifications.worker.lease import find_dead_neighbors
 
@@ -199,18 +199,15 @@ class _PruneDuty:
     """One pruning after the other, each over several rounds."""
 
     def __init__(self) -> None:
-        self._pruning = Pruning(times.now(), run=retrying_atomic)
         # Rows without their users or jobs are those of an app that was not installed, and is since a start.
         self._is_first = True
 
     def find(self) -> Iterator[PruneStep]:
-        before = times.now() - settings.RETENTION
-        self._pruning = Pruning(before, run=retrying_atomic, finds_orphans=self._is_first)
-        self._is_first = False
-        return self._pruning.find_steps()
+        finds_orphans, self._is_first = self._is_first, False
+        return find_steps(times.now() - settings.RETENTION, finds_orphans=finds_orphans)
 
     def run(self, steps: Sequence[PruneStep]) -> list[PruneStep]:
-        counts = {step: self._pruning.run_step(step) for step in steps}
+        counts = {step: step.run(retrying_atomic) for step in steps}
         if pruned := sum(counts.values()):
             logger.info("Pruned rows past their retention: %d", pruned)
         return [step for step in steps if counts[step]]

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _lock = threading.Lock()
@@ -39,6 +40,16 @@ def parse_id(text: str) -> uuid.UUID | None:
         return uuid.UUID(text.strip())
     except ValueError:
         return None
+
+
+def id_of(value: Any, problem: str) -> uuid.UUID | None:
+    """Return an id, also as text, or that of what has one; None for a text that is none. Else raise TypeError."""
+    id = getattr(value, "id", value)
+    if isinstance(id, str):
+        return parse_id(id)
+    if not isinstance(id, uuid.UUID):
+        raise TypeError(problem)
+    return id
 
 
 def created_at_of(id: uuid.UUID) -> datetime | None:

@@ -158,7 +158,7 @@ LATE_IMPORTS = {
     "contrib/deliveries/testing.py": (6, BEFORE_MODELS),
     "contrib/questions/answers.py": (5, BEFORE_MODELS),
     "contrib/questions/asking.py": (6, BEFORE_MODELS),
-    "jobs/waits.py": (6, BEFORE_MODELS),
+    "jobs/waits.py": (5, BEFORE_MODELS),
     "contrib/questions/testing.py": (3, BEFORE_MODELS),
     "contrib/chat/channel.py": (1, WITH_AIOHTTP),
     "contrib/webhooks/callbacks.py": (3, BEFORE_MODELS),

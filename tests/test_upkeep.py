@@ -299,7 +299,7 @@ def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeyp
     async def run():
         lease = SimpleNamespace(may_reap=lambda: False, worker=None)
         upkeep = maintenance.Maintenance(lease, write, lambda: None)
-        running = asyncio.create_task(loops.run_forever(upkeep.run_duties))
+        running = asyncio.create_task(loops.run_to_end(upkeep.run_duties))
         async with asyncio.timeout(30):
             await is_repeated.wait()
         running.cancel()
@@ -323,6 +323,7 @@ def test_database_that_is_away_ends_the_round():
 def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
     """Also beside one that fails in each round, and one that always has more to do."""
     monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0.05)
     done = []
 
     async def write(call, *args):
@@ -337,7 +338,7 @@ def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
     ).duties
 
     async def run():
-        rounds = asyncio.create_task(worker.run_duties())
+        rounds = asyncio.create_task(loops.run_to_end(worker.run_duties))
         async with asyncio.timeout(30):
             while done.count("last") < 3 or done.count("more") < 6:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

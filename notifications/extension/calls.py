@@ -50,9 +50,13 @@ class _Owing(threading.local):
     """``take`` gets each call of a hook that is owed, in a transaction that may leave hooks out.
 
     It returns whether the call is left out. None outside of such a transaction, where the caller gets the errors.
+
+    With ``is_one_by_one`` the transaction sends statements one by one, so that each error is raised by the one that it
+    is about.
     """
 
     take: Callable[[HookName, tuple[Any, ...]], bool] | None = None
+    is_one_by_one = False
 
 
 owing = _Owing()
@@ -83,7 +87,6 @@ OWED: Mapping[str, Callable[[Any], Any]] = {
 #: The same of each hook that is refused.
 REFUSED: Mapping[str, Callable[[Any], Any]] = {
     "before_raised": list,
-    "allow_starts": dict,
     **dict.fromkeys(("accept", "worker_part"), _as_it_is),
     # Called when the apps are ready.
     "dispatch": _as_it_is,
@@ -102,7 +105,9 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "keep_for_later": (str, str),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
     **dict.fromkeys(("parts_of", "page_data", "describe_broadcasts"), (dict, dict)),
-    "after_commit": (_none, _none),
+    **dict.fromkeys(("after_commit", "end"), (_none, _none)),
+    # None: it has failed, and the jobs with these keys wait a moment.
+    "allow_starts": (_none, dict),
     "time_zone_of": (_none, read_zone),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
@@ -131,11 +136,6 @@ def mark(exc: BaseException, name: HookName) -> None:
     if hook_of(exc) is None:
         setattr(exc, _MARK, name)
         exc.add_note(f"Raised by the hook {name.hook} of the extension {name.extension}.")
-
-
-def mark_rows(exc: BaseException, hook: Any) -> None:
-    """Mark an error as that of the rows which a hook has returned."""
-    mark(exc, name_of(hook))
 
 
 def blame(exc: BaseException, *, is_at_commit: bool) -> HookName | None:
@@ -258,7 +258,7 @@ def _leaving_out(
             with _savepoints(open_ones) if (open_ones := _find_transactions()) else _NO_SAVEPOINTS:
                 result = hook(*args, **kwargs)
                 if result is None:
-                    return empty()
+                    return _EMPTY.get(name.hook, empty)()
                 if iscoroutine(result):
                     raise _is_async(result, name)
                 return read(result)

@@ -206,7 +206,10 @@ def _make_channel(name: str, path: str) -> Channel:
 
 def make_worker_parts(state: Any) -> dict[str, WorkerPart]:
     """Return what extensions do in a worker, by their labels. See ``Extension.worker_part()``."""
-    return {label: make(state) for label, make in hooks.worker_part.items()}
+    parts: dict[str, WorkerPart] = {label: make(state) for label, make in hooks.worker_part.items()}
+    for label, part in parts.items():
+        vars(part)["end"] = call_of(part.end, label, "end")
+    return parts
 
 
 def load() -> None:

@@ -1,7 +1,7 @@
 """Background jobs on Django's Tasks API: the life of a job, and what is notified of it.
 
 declaring/, backend, limits           tasks and their policies; ``enqueue()``; how many jobs a user may have
-turns, limit_lines                    the fair order of those that wait, for a worker or for the limit of a key
+turns                                 the fair order of those that wait
 claiming/                             which jobs a worker may claim; ``worker/`` runs them
 transitions/                          where a job changes its state
 outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notification of a finished job
@@ -28,7 +28,6 @@ from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
     from notifications.compat import task_backends as task_backends
-    from notifications.jobs.declaring.limit_keys import limit_starts as limit_starts
     from notifications.jobs.declaring.own_tasks import first_backend_alias as first_backend_alias
     from notifications.jobs.declaring.own_tasks import first_queue_name as first_queue_name
     from notifications.jobs.declaring.own_tasks import own_task as own_task
@@ -36,13 +35,14 @@ if TYPE_CHECKING:
     from notifications.jobs.declaring.policies import Policy as Policy
     from notifications.jobs.declaring.tasks import aliases_with_engines as aliases_with_engines
     from notifications.jobs.declaring.tasks import stores_jobs as stores_jobs
+    from notifications.jobs.declaring.templates import limit_starts as limit_starts
     from notifications.jobs.durable_calls import DurableCall as DurableCall
     from notifications.jobs.durable_calls import validate_duration as validate_duration
-    from notifications.jobs.limit_lines import LimitLine as LimitLine
     from notifications.jobs.outcomes import Outcome as Outcome
     from notifications.jobs.outcomes import RetryRequested as RetryRequested
     from notifications.jobs.results import find_project_task as find_project_task
     from notifications.jobs.selection import JobFilter as JobFilter
+    from notifications.jobs.transitions.limiting import LimitLine as LimitLine
     from notifications.jobs.transitions.manual import cancel as cancel
     from notifications.jobs.transitions.manual import retry as retry
     from notifications.jobs.viewing import can_view as can_view
@@ -52,8 +52,8 @@ else:
         __name__,
         {
             "notifications.compat": "task_backends",
-            "notifications.jobs.limit_lines": "LimitLine",
-            "notifications.jobs.declaring.limit_keys": "limit_starts",
+            "notifications.jobs.transitions.limiting": "LimitLine",
+            "notifications.jobs.declaring.templates": "limit_starts",
             "notifications.jobs.declaring.own_tasks": (
                 "first_backend_alias first_queue_name own_task using_first_backend"
             ),

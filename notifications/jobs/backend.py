@@ -32,11 +32,11 @@ from notifications.db.async_twins import names_async_twin
 from notifications.db.imports import CannotImport, import_path
 from notifications.db.transactions import database, on_commit
 from notifications.extension import hooks
-from notifications.jobs.declaring.limit_keys import has_limit_key, limit_key
 from notifications.jobs.declaring.moments import find_moments
-from notifications.jobs.declaring.policies import job_concurrency_key, job_share, job_title, policy_of
+from notifications.jobs.declaring.policies import job_key, job_title, policy_of
 from notifications.jobs.declaring.signatures import bind_arguments
 from notifications.jobs.declaring.tasks import BackendTask, JobOptions, has_engine, with_options
+from notifications.jobs.declaring.templates import TaskCall, has_limit_key, limit_key
 from notifications.tracing import spans, trace_context
 
 if TYPE_CHECKING:
@@ -130,10 +130,11 @@ class JobBackend(BaseTaskBackend):
         title = options.title
         if title is None:
             title = job_title(task.func, task.takes_context, args, kwargs)
+        call = TaskCall(task.func, task.takes_context, args, kwargs, owner)
         concurrency_key = options.concurrency_key
         if concurrency_key is None:
-            concurrency_key = job_concurrency_key(task.func, task.takes_context, args, kwargs, owner)
-        share = job_share(task.func, task.takes_context, args, kwargs, owner)
+            concurrency_key = job_key("concurrency_key", call)
+        share = job_key("share", call)
         key, key_hash = stored_key(
             task.module_path, args, kwargs, key=options.key, queued_key=options.queued_key
         )
@@ -175,7 +176,7 @@ class JobBackend(BaseTaskBackend):
         if options.tags:
             job.tags = options.tags
         if has_limit_key(task.func):
-            job.limit_key = limit_key(task.func, task.takes_context, args, kwargs, owner)
+            job.limit_key = limit_key(call)
         if has_engine(self.alias):
             hooks.dispatch.require(self.alias)
         return job, args, kwargs
@@ -208,12 +209,13 @@ class JobBackend(BaseTaskBackend):
 
         ``owner`` is the key of its owner. Raises ValueError, also if one of them is too long.
         """
+        call = TaskCall(task.func, task.takes_context, args, {}, owner)
         title = job_title(task.func, task.takes_context, args, {})
-        key = job_concurrency_key(task.func, task.takes_context, args, {}, owner)
+        key = job_key("concurrency_key", call)
         return (
             validators.text("title", title, validators.MAX_TITLE_LENGTH, required=True),
             validators.text("concurrency_key", key, validators.MAX_KEY_LENGTH),
-            limit_key(task.func, task.takes_context, args, {}, owner),
+            limit_key(call),
         )
 
     def expiry_of(self, task: Any) -> datetime | None:

@@ -7,12 +7,13 @@ follows later and later. Calls of an extension that is not installed any more ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, F
+from django.db.models import F
 
 from notifications.db.bulk import lock_query
 from notifications.db.clock import database_now, database_now_sql
@@ -21,6 +22,7 @@ from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, database, fa
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.calls import HookName, hook_of, log_owed, name_of
+from notifications.extension.duty import pause_after
 from notifications.jobs.notifying import insert_returned, number, wake_workers
 from notifications.jobs.owed_calls import (
     decode_outcome,
@@ -31,8 +33,8 @@ from notifications.jobs.owed_calls import (
 from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, OwedCall, Wait, Worker
 
-#: Seconds until a hook is called again after an error, at first and at most.
-FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 600.0
+#: The calls that are counted at most: the oldest ones, because those that succeed do not stay.
+MAX_COUNTED = 1_000
 #: A call that follows one of the same extension about the same subject is not due before that.
 _IS_DUE = (
     "due_at <= {now} AND NOT EXISTS (SELECT 1 FROM notifications_owedcall AS earlier "
@@ -43,7 +45,7 @@ _IS_DUE = (
 
 def due_condition() -> tuple[str, Sequence[Any]]:
     """Return SQL that is true if ``call_due()`` may find something, and its parameters."""
-    labels = [each.label for each in hooks.extensions]
+    labels = _labels()
     if not labels:
         return "1 = 0", ()
     now, param = database_now_sql()
@@ -53,11 +55,18 @@ def due_condition() -> tuple[str, Sequence[Any]]:
     return f"EXISTS (SELECT 1 FROM {table} WHERE {where})", (*labels, param, param)
 
 
-def count_owed_calls() -> dict[str, int]:
-    """Return how many calls are owed that have failed again, or whose extension is not installed, by hook."""
-    rows = OwedCall.objects.using(database()).exclude(tries=0, extension__in=_labels()).order_by()
-    found = rows.values_list("extension", "hook").annotate(Count("id"))
-    return {str(HookName(extension, hook)): count for extension, hook, count in found}
+def count_owed_calls() -> Mapping[str, int]:
+    """Return how many calls are owed that have failed again, or whose extension is not installed, by hook.
+
+    Of the oldest ``MAX_COUNTED``.
+    """
+    rows = OwedCall.objects.using(database()).order_by("id").values_list("extension", "hook", "tries")
+    installed = _labels()
+    return Counter(
+        str(HookName(extension, hook))
+        for extension, hook, tries in rows[:MAX_COUNTED]
+        if tries or extension not in installed
+    )
 
 
 def find_due() -> Iterator[int]:
@@ -88,16 +97,14 @@ def make_call(id: int) -> None:
     try:
         fair_atomic(lambda: _make_call(rows, kept))
     except _Held:
-        until = database_now() + timedelta(seconds=FIRST_PAUSE_SECONDS)
-        retrying_atomic(lambda: rows.update(due_at=until))
-        return
+        return  # it is found again
     except Exception as exc:
         if hook_of(exc) is None and is_unavailable(exc):
             raise
         # If the database was away for the hook, it is for this too.
-        log_owed(HookName(call.extension, call.hook), exc)
-        pause = min(FIRST_PAUSE_SECONDS * 2 ** min(call.tries, 20), MAX_PAUSE_SECONDS)
-        until = database_now() + timedelta(seconds=pause)
+        # What an opened wait adds passes through the hooks of other extensions.
+        log_owed(hook_of(exc) or HookName(call.extension, call.hook), exc)
+        until = database_now() + timedelta(seconds=pause_after(call.tries + 1))
         retrying_atomic(lambda: rows.update(tries=F("tries") + 1, due_at=until))
         return
     if kept and call.tries:  # the hook works again

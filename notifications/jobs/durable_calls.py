@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -163,24 +162,39 @@ class DurableCall:
 
         An outage must not fail a job that would only read what it has paid for.
         """
-        while True:
-            try:
-                return func(*args, **kwargs)
-            except Exception as exc:
-                if not _may_try_again(self.execution, exc):
-                    raise
+        while not (found := self._try_to_read(func, *args, **kwargs)):
             time.sleep(RETRY_INTERVAL_SECONDS)
+        return found[0]
 
     @sensitive_variables("args", "kwargs")
     async def aread(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """See read(). ``func`` is called in a thread."""
         while True:
-            try:
-                return await app_sync_to_async(func)(*args, **kwargs)
-            except Exception as exc:
-                if not await app_sync_to_async(_may_try_again)(self.execution, exc):
-                    raise
+            if found := await app_sync_to_async(self._try_to_read)(func, *args, **kwargs):
+                return found[0]
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+
+    @sensitive_variables("args", "kwargs")
+    def _try_to_read(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
+        """Return what ``func`` returns in a list, an empty one if a later call may succeed."""
+        try:
+            return [func(*args, **kwargs)]
+        except Exception as exc:
+            if not _may_try_again(self.execution, exc):
+                raise
+            return []
+
+    def new_waits(
+        self, names: Sequence[str], kind: str, lasts: timedelta | None, title: str = ""
+    ) -> list[Wait]:
+        """Return unsaved waits of these names that end by themselves after some time, if any."""
+        from notifications.models import Wait
+
+        job = self.execution.job
+        waits = [Wait(job=job.id, name=name, kind=kind, title=title, attempt=job.attempt) for name in names]
+        for wait in waits:
+            wait.lasts = lasts
+        return waits
 
     def suspend(self, waits: Sequence[Wait]) -> NoReturn:
         """End the execution, whose job waits for these. Those that are stored already stay as they are."""
@@ -283,24 +297,18 @@ def pause(name: str, duration: timedelta) -> None:
     job and inside a transaction.
     """
     duration = validate_duration("duration", duration)
-    return DurableCall("pause", name).wait_for_all("pause", partial(_make_pause, duration), _go_on)
+    return DurableCall("pause", name).wait_for_all("pause", _pauses_of(duration), _go_on)
 
 
 async def apause(name: str, duration: timedelta) -> None:
     """See pause(). asyncio tasks that the job has started are cancelled."""
     duration = validate_duration("duration", duration)
     call = DurableCall("apause", name, is_async=True)
-    return await call.await_for_all("pause", partial(_make_pause, duration), _go_on)
+    return await call.await_for_all("pause", _pauses_of(duration), _go_on)
 
 
-def _make_pause(duration: timedelta, call: DurableCall, names: Sequence[str]) -> Sequence[Wait]:
-    from notifications.models import Wait
-
-    job = call.execution.job
-    waits = [Wait(job=job.id, name=name, kind="pause", attempt=job.attempt) for name in names]
-    for wait in waits:
-        wait.lasts = duration
-    return waits
+def _pauses_of(duration: timedelta) -> Make:
+    return lambda call, names: call.new_waits(names, "pause", duration)
 
 
 def _go_on(call: DurableCall, waits: Sequence[Wait]) -> None:

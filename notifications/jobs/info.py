@@ -22,6 +22,7 @@ from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
 from notifications.db.unavailable import log_damage
 from notifications.exceptions import JobDoesNotExist
+from notifications.ids import id_of
 from notifications.states import DONE, JobStateName, describe_state, is_cancelling
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ def get_jobs(ids: Iterable[UUID | str]) -> dict[UUID, JobInfo]:
 
     Ids without a job are left out.
     """
-    keys = {key for id in ids if (key := _uuid(id)) is not None}
+    keys = {id_of(id, f"The id of a job must be a UUID or a string, not {type(id).__name__}.") for id in ids}
+    keys.discard(None)
     return {info.id: info for info in _describe(_rows().in_bulk(keys).values())}
 
 
@@ -212,17 +214,6 @@ def _decode(job: Job, text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as exc:
         log_damage(f"job {job.id}", f"{type(exc).__name__}: {exc}")
-        return None
-
-
-def _uuid(id: Any) -> UUID | None:
-    if isinstance(id, UUID):
-        return id
-    if not isinstance(id, str):
-        raise TypeError(f"The id of a job must be a UUID or a string, not {type(id).__name__}.")
-    try:
-        return UUID(id)
-    except ValueError:
         return None
 
 

@@ -7,7 +7,6 @@ rings for its owner, or for the queue if the job has no owner, and all jobs ever
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 import time
@@ -26,8 +25,6 @@ from notifications.db.unavailable import UNAVAILABLE
 from notifications.exceptions import JobCancelled, JobDoesNotExist, JobFailed
 from notifications.models import Job
 from notifications.states import DONE
-
-logger = logging.getLogger("notifications.jobs")
 
 #: ``doorbell.listen``: takes a callback ``(users, queue)`` and returns a function that unsubscribes it.
 Listen = Callable[[Callable[[Any, bool], None]], Callable[[], None]]
@@ -163,8 +160,8 @@ class JobEndReader:
                 check_connections()
                 ends = self._read_ends(chunk)
                 check_connections(keep=True)
-            except UNAVAILABLE as exc:
-                logger.warning("Could not read %d awaited jobs: %s", len(chunk), exc)
+            except UNAVAILABLE:
+                raise  # the thread begins anew, and reads all of them
             except Exception as exc:  # Raised in the waiting calls, which would otherwise wait forever.
                 self._set_ends(dict.fromkeys(chunk, exc))
             else:

@@ -29,10 +29,9 @@ from notifications.db.transactions import (
 )
 from notifications.extension import RecordedTransaction, hooks
 from notifications.extension.app import Rows
-from notifications.extension.calls import mark_rows
 from notifications.jobs import results, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
-from notifications.jobs.owed_calls import prepare_hooks, run_owing
+from notifications.jobs.owed_calls import blaming, prepare_hooks, run_owing
 from notifications.jobs.reader_languages import has_lazy, read_site_languages
 from notifications.jobs.users import recipient_keys
 from notifications.models import Job, Notification
@@ -206,12 +205,9 @@ def record_change(change: str, rows: Sequence[Any], **known: Any) -> None:
 def insert_returned(returned: Iterable[tuple[Any, Rows]]) -> list[Job]:
     """Insert the rows that hooks have returned, as ``insert_rows()``. An error is marked as that of the hook."""
     jobs: list[Job] = []
-    for hook, rows in returned:
-        try:
+    with blaming() as blamed:
+        for blamed.hook, rows in returned:
             jobs += insert_rows(rows)
-        except Exception as exc:
-            mark_rows(exc, hook)
-            raise
     return jobs
 
 

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -124,15 +124,11 @@ class Outcome:
         return self.retry_delay is None and not self.waits
 
 
-def succeeded(job: Job, policy: Policy, value: Any, result: str | None = None, *, body: str = "") -> Outcome:
-    """Return the outcome of a task that returned ``value``, in JSON ``result``; a failure if that is not storable.
+def succeeded(job: Job, policy: Policy, value: Any, result: str, *, body: str = "") -> Outcome:
+    """Return the outcome of a task that returned ``value``, which ``encode()`` has made the JSON ``result``.
 
     ``body`` is that of its notification, "" for the default.
     """
-    try:
-        result = encode(value) if result is None else result
-    except BaseException as exc:  # the value may be of a class of the project, which may raise anything
-        return failure(job, policy, "result-not-storable", exc)
     fields = announcement(job, policy, Job.State.SUCCEEDED, value, None, body=body)
     return Outcome(job=job, state=Job.State.SUCCEEDED, result=result, **fields)
 
@@ -143,11 +139,11 @@ def failed(job: Job, policy: Policy, exc: BaseException) -> Outcome:
     The notification has the exception's message only if the exception has a true ``tell_owner``, or that if it is text.
     """
     if isinstance(exc, RetryRequested):
-        return replace(retried(job, exc.__cause__ or exc, exc.delay), is_requested=True)
+        return retried(job, exc.__cause__ or exc, exc.delay, is_requested=True)
     if (given_back := find_slot_given_back(exc)) and is_retried(job, policy, given_back):
-        return replace(_retry(job, policy, given_back, Attempt.Outcome.FAILED), is_requested=True)
+        return retried(job, given_back, _find_delay(job, policy, given_back), is_requested=True)
     if is_retried(job, policy, exc):
-        return _retry(job, policy, exc, Attempt.Outcome.FAILED)
+        return retried(job, exc, _find_delay(job, policy, exc))
     with _language(job):  # the message may be a lazy translation
         text = _call_host("tell_owner", job, lambda: _text_for_owner(exc))
     return failure(job, policy, "task-failed", exc, text or None)
@@ -162,7 +158,7 @@ def timed_out(job: Job, policy: Policy) -> Outcome:
     """Return the outcome of a task that took longer than its policy allows."""
     exc = TimeoutError(f"The task took longer than {policy.timeout or 0:g} s.")
     if is_retried(job, policy, exc):
-        return _retry(job, policy, exc, Attempt.Outcome.TIMED_OUT)
+        return retried(job, exc, _find_delay(job, policy, exc), Attempt.Outcome.TIMED_OUT)
     return failure(job, policy, "timed-out", exc)
 
 
@@ -216,13 +212,21 @@ def interrupted(job: Job) -> Outcome:
     return Outcome(job=job, state=Job.State.QUEUED, attempt=Attempt.Outcome.LOST, retry_delay=0.0)
 
 
-def retried(job: Job, exc: BaseException, delay: float) -> Outcome:
-    """Return the outcome of an attempt that another one follows after ``delay`` seconds, as its task has requested."""
+def retried(
+    job: Job,
+    exc: BaseException,
+    delay: float,
+    attempt: Any = Attempt.Outcome.FAILED,
+    *,
+    is_requested: bool = False,
+) -> Outcome:
+    """Return the outcome of an attempt that another one follows after ``delay`` seconds."""
     return Outcome(
         job=job,
         state=Job.State.QUEUED,
-        attempt=Attempt.Outcome.FAILED,
+        attempt=attempt,
         retry_delay=delay,
+        is_requested=is_requested,
         **describe_exception(exc),
     )
 
@@ -253,17 +257,12 @@ def is_retried(job: Job, policy: Policy, exc: BaseException) -> bool:
     return bool(is_retried)
 
 
-def _retry(job: Job, policy: Policy, exc: BaseException, attempt: Any) -> Outcome:
+def _find_delay(job: Job, policy: Policy, exc: BaseException) -> float:
+    """Return the seconds until the next attempt."""
     # Full jitter, so that jobs that failed together are not retried together
     # (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     backoff = random.uniform(0, min(MAX_BACKOFF_SECONDS, policy.backoff * 2.0 ** min(job.attempt - 1, 30)))
-    return Outcome(
-        job=job,
-        state=Job.State.QUEUED,
-        attempt=attempt,
-        retry_delay=max(backoff, _call_host("retry_after", job, lambda: _retry_after_of(exc)) or 0.0),
-        **describe_exception(exc),
-    )
+    return max(backoff, _call_host("retry_after", job, lambda: _retry_after_of(exc)) or 0.0)
 
 
 def _retry_after_of(exc: BaseException) -> float:

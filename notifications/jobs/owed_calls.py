@@ -17,11 +17,13 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.db import Error
+
 from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import RecordedTransaction, hooks
-from notifications.extension.calls import UNKNOWN_HOOK, HookName, blame, log_owed, owing
+from notifications.extension.calls import UNKNOWN_HOOK, HookName, blame, log_owed, mark, name_of, owing
 from notifications.ids import uuid7
 from notifications.jobs.outcomes import Outcome
 from notifications.models import Job, Notification, OwedCall, Wait
@@ -59,6 +61,19 @@ def prepare_hooks() -> None:
         prepare()
 
 
+class blaming:
+    """Mark the error of a ``with`` block, which inserts what ``hook`` has returned, as that of the hook."""
+
+    hook: Any = None
+
+    def __enter__(self) -> blaming:
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if exc is not None:
+            mark(exc, name_of(self.hook))
+
+
 class _LeftOut:
     """The extensions that the next try of a transaction leaves out, and the calls that this try owes them."""
 
@@ -66,16 +81,18 @@ class _LeftOut:
         self.extensions: set[str] = set()
         self._calls: list[OwedCall] = []
         self._suspected: set[HookName] = set()
+        self._is_one_by_one = False
         self._is_written = False
 
     def write(self, work: Callable[[], T]) -> T:
         self._calls, self._is_written = [], False
         # Not for what follows the commit, whose calls would not be stored.
-        before, owing.take = owing.take, self.take if self.extensions else None
+        before = owing.take, owing.is_one_by_one
+        owing.take, owing.is_one_by_one = self.take if self.extensions else None, self._is_one_by_one
         try:
             result = work()
         finally:
-            owing.take = before
+            owing.take, owing.is_one_by_one = before
         if self._calls:
             now = database_now()
             for call in self._calls:
@@ -103,8 +120,15 @@ class _LeftOut:
         return True
 
     def leave_out(self, exc: Exception) -> bool:
-        """Leave out the extension whose hook has raised this error. Return whether another try may succeed."""
+        """Leave out the extension whose hook has raised this error. Return whether another try may succeed.
+
+        One of the database may be about rows of a hook that were sent together with others: then the next try sends
+        them one by one.
+        """
         name = blame(exc, is_at_commit=self._is_written)
+        if name is None and isinstance(exc, Error) and not (self._is_one_by_one or is_unavailable(exc)):
+            self._is_one_by_one = True
+            return True
         if name is None or name.extension in self.extensions:
             return False
         if is_unavailable(exc) and name not in self._suspected:

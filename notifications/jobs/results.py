@@ -52,18 +52,9 @@ def policy_at(path: str) -> Policy:
         return DEFAULT_POLICY
 
 
-def loaded_policy_at(path: str) -> Policy | None:
-    """Return the same without importing a module, None for a task that this process does not have."""
-    try:
-        return policy_of(find_task(path).func) if path.rpartition(".")[0] in sys.modules else None
-    except ImportError:
-        return None
-
-
 def loaded_title_at(path: str) -> str:
     """Return the title that this task declares, which may name arguments, ``""`` if none is known without an import."""
-    policy = loaded_policy_at(path)
-    return str(policy.title) if policy else ""
+    return str(policy_at(path).title) if path.rpartition(".")[0] in sys.modules else ""
 
 
 def task_result(job: Job, *, task: Any = None, attempts: list[Any] | None = None) -> TaskResult:

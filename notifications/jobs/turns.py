@@ -24,9 +24,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from notifications import times
 from notifications.db.dialects import Dialect
@@ -34,10 +34,12 @@ from notifications.db.insertion import Computed
 from notifications.db.transactions import connection, database, dialect, retrying_atomic
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, WORKER_EXECUTORS
 from notifications.jobs.claiming.sources import queued_jobs
-from notifications.jobs.declaring.policies import owner_share, storable_key
+from notifications.jobs.declaring.policies import owner_share
+from notifications.jobs.declaring.templates import storable_key
 from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
+K = TypeVar("K")
 
 #: Seconds between two times that a process stores what it has begun.
 CLOCK_INTERVAL_SECONDS = 0.5
@@ -129,11 +131,8 @@ def assign_places(jobs: Iterable[Job]) -> None:
     One query reads the turns of 100 shares. Scheduled jobs are left as they are.
     """
     ready = [job for job in jobs if _is_in_order(job)]
-    for job in ready:
-        job.share_name = share_of(job)
-    turns = _next_turns([(_clock_of(job), job.share_name) for job in ready])
-    for job, turn in zip(ready, turns, strict=True):
-        job.turn = turn
+    for job, place in zip(ready, next_places(ready, [job.executor for job in ready]), strict=True):
+        job.share_name, job.turn = place
 
 
 def set_due_time(job: Job) -> None:
@@ -152,7 +151,7 @@ def next_places(jobs: Sequence[Any], executors: Sequence[str]) -> list[tuple[str
         ((job.backend, job.queue_name, executor, job.priority), share_of(job))
         for job, executor in zip(jobs, executors, strict=True)
     ]
-    return [(share, turn) for (_, share), turn in zip(shares, _next_turns(shares), strict=True)]
+    return [(share, turn) for (_, share), turn in zip(shares, next_in_rows(shares, _read_last), strict=True)]
 
 
 def places_after_limit(jobs: Sequence[Any]) -> list[tuple[str, int]]:
@@ -189,10 +188,11 @@ def _read_clocks(clocks: Collection[Clock]) -> dict[Clock, int]:
         return {tuple(clock): turn for *clock, turn in cursor.fetchall()}  # type: ignore[misc]
 
 
-def _next_turns(shares: Sequence[tuple[Clock, str]]) -> list[int]:
-    last = _read_last(set(shares)) if shares else {}
+def next_in_rows(keys: Sequence[K], read_last: Callable[[set[K]], dict[K, int]]) -> list[int]:
+    """Return the next turn for each of these keys, equal ones in a row, after the last turns that are read."""
+    last = read_last(set(keys)) if keys else {}
     turns = []
-    for key in shares:
+    for key in keys:
         last[key] += 1
         turns.append(last[key])
     return turns

@@ -20,6 +20,7 @@ from notifications.db.job_sessions import app_sync_to_async
 from notifications.db.transactions import database, in_callers_transaction, retrying_atomic
 from notifications.exceptions import WaitDoesNotExist, WaitEnded
 from notifications.extension import WaitKind, hooks
+from notifications.ids import id_of
 from notifications.jobs.durable_calls import DurableCall, Make, validate_duration
 
 if TYPE_CHECKING:
@@ -209,25 +210,7 @@ def end_stored(
 def _maker(kind: type[WaitKind], title: str, expires: timedelta | None) -> Make:
     title = validators.label("title", title, validators.MAX_TITLE_LENGTH)
     lasts = None if expires is None else validate_duration("expires", expires)
-
-    def make(call: DurableCall, names: Sequence[str]) -> Sequence[Wait]:
-        from notifications.models import Wait
-
-        waits = [
-            Wait(
-                job=call.execution.job.id,
-                name=name,
-                kind=kind.kind,
-                title=title,
-                attempt=call.execution.job.attempt,
-            )
-            for name in names
-        ]
-        for wait in waits:
-            wait.lasts = lasts
-        return waits
-
-    return make
+    return lambda call, names: call.new_waits(names, kind.kind, lasts, title)
 
 
 def _describe_first(call: DurableCall, waits: Sequence[Wait]) -> EndedWait:
@@ -257,12 +240,7 @@ def _installed(kind: type[WaitKind]) -> str:
 
 
 def _job_id(job: Any, name: str) -> UUID:
-    value = getattr(job, "id", job)
-    if isinstance(value, UUID):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"{job!r} is no job. Pass its id, a JobInfo, or what enqueue() returned.")
-    try:
-        return UUID(value)
-    except ValueError:
-        raise WaitDoesNotExist(value, name) from None
+    id = id_of(job, f"{job!r} is no job. Pass its id, a JobInfo, or what enqueue() returned.")
+    if id is None:
+        raise WaitDoesNotExist(getattr(job, "id", job), name)
+    return id

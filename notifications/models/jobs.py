@@ -59,7 +59,7 @@ class Job(models.Model):
     run_after = MomentField(_("run after"), null=True, blank=True)
     #: When a scheduled job joins the queue. NULL: it is in the queue, and only such a job is claimed.
     due_at = MomentField(null=True, blank=True, editable=False)
-    #: What an extension limits the starts of the job by: see ``jobs/claiming/limit_keys.py``. "": by nothing.
+    #: What an extension limits the starts of the job by: see ``jobs/declaring/templates.py``. "": by nothing.
     limit_key = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
     #: The place of a queued job among those that wait for its limit. NULL: it has not had to wait since it was queued.
     limit_turn = models.BigIntegerField(null=True, blank=True, editable=False)

@@ -141,7 +141,7 @@ class DutyRun(models.Model):
 class OwedCall(models.Model):
     """A call of a hook that a transaction has left out, for one job, notification, wait or worker.
 
-    A duty makes it: ``jobs/transitions/owed_calls.py``.
+    A duty makes it: ``jobs/calling_owed.py``.
     """
 
     #: The label of the extension.

@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING
 from notifications.lazy_names import export_lazily
 
 if TYPE_CHECKING:
+    from notifications.jobs.claiming.unserved import WaitingQueues as WaitingQueues
     from notifications.jobs.claiming.unserved import waiting_jobs as waiting_jobs
-    from notifications.jobs.claiming.waiting_queues import WaitingQueues as WaitingQueues
     from notifications.realtime.doorbell import flush as flush
     from notifications.realtime.doorbell import listen as listen
 else:
     __getattr__ = export_lazily(
         __name__,
         {
-            "notifications.jobs.claiming.unserved": "waiting_jobs",
-            "notifications.jobs.claiming.waiting_queues": "WaitingQueues",
+            "notifications.jobs.claiming.unserved": "WaitingQueues waiting_jobs",
             "notifications.realtime.doorbell": "flush listen",
         },
     )

@@ -21,8 +21,6 @@ from notifications.streams.numbering import StreamState
 MAX_ROWS_CARRIED = 10
 #: Bytes of the items of a change at most. NOTIFY takes 7,999, with the rest of the message.
 MAX_ITEMS_BYTES = 7_000
-#: Changes of one user that combined rings carry.
-MAX_MERGED_CHANGES = 10
 
 
 class CarriedChange(NamedTuple):
@@ -55,18 +53,6 @@ def parse_change(text: str | None) -> tuple[CarriedChange, ...]:
         return (CarriedChange(epoch, *map(int, numbers), items=items),)  # type: ignore[arg-type,misc]
     except (TypeError, ValueError):
         return ()
-
-
-def merge(rung: dict[Any, Sequence[CarriedChange]], users: Iterable[Any], changes: Changes) -> None:
-    """Add a ring for these users (keys) to others. Where one carries nothing, nothing is carried."""
-    for user in users:
-        known, new = rung.get(user), changes.get(user, ())
-        if known is None:
-            rung[user] = new
-        else:
-            # Not more of one user than a read would be for: what publishes them may wait for its connection.
-            is_carried = known and new and len(known) < MAX_MERGED_CHANGES
-            rung[user] = (*known, *new) if is_carried else ()
 
 
 class Numbered:

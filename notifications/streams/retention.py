@@ -61,70 +61,49 @@ NUMBERED = (JOBS, NOTIFICATIONS)
 MAX_BATCH_DEPTH = 3
 
 
-def prune(before: datetime) -> int:
-    """Delete what ended before a time: archived notifications, ended jobs, ticks, digests; and rows of deleted users.
-
-    Notifications that are not archived stay. Returns the number of deleted rows.
-    Raises ``django.db.OperationalError`` when the database stays busy; what was deleted until then stays deleted.
-    """
-    pruning = Pruning(before)
-    deleted = 0
-    while (count := pruning.prune_chunk()) is not None:
-        deleted += count
-    return deleted
-
-
 class PruneStep(NamedTuple):
-    """A function that deletes a chunk of rows and returns how many, with its arguments."""
+    """A function that deletes a chunk of rows and returns how many, with its arguments, of which the last are which."""
 
     delete: Callable[..., int]
     args: tuple[Any, ...]
 
+    def run(self, run: Callable[[Callable[[], int]], int] = fair_atomic) -> int:
+        """Delete a chunk of rows in a transaction and return how many; 0 when the step is done."""
+        return run(partial(self.delete, *self.args)) if self.args[-1] else 0
 
-class Pruning:
-    """Prunes chunk by chunk, for a caller that does other work in between.
 
-    ``run``
-        Runs a function in a transaction; the default leaves SQLite's lock free after each.
+def find_steps(before: datetime, *, finds_orphans: bool = True) -> Iterator[PruneStep]:
+    """Yield the steps that delete what ended before a time. Each is done until it deletes nothing.
+
+    They delete archived notifications, ended jobs, and what extensions keep for as long; and rows of deleted users.
+    Notifications that are not archived stay.
+
     ``finds_orphans``
         Whether the tables of extensions are searched for rows whose users, jobs or notifications do not exist.
     """
+    for pruned in (JOBS, NOTIFICATIONS, *_pruned_of_extensions(), SEEN_MARKS):
+        yield PruneStep(_prune_chunk, (pruned, before))
+    for users in find_deleted_users(in_extensions=finds_orphans):
+        for group in chunks(users, MAX_USERS_PER_TRANSACTION):
+            yield PruneStep(purge_chunk, (tuple(group),))
+    if finds_orphans:
+        for model, column, keys in find_orphans():
+            yield PruneStep(delete_rows, (model, column, tuple(keys)))
 
-    def __init__(
-        self,
-        before: datetime,
-        run: Callable[[Callable[[], int]], int] = fair_atomic,
-        *,
-        finds_orphans: bool = True,
-    ) -> None:
-        self._before = before
-        self._run = run
-        self._finds_orphans = finds_orphans
-        self._chunks = self._prune_chunks()
 
-    def prune_chunk(self) -> int | None:
-        """Delete a chunk of rows and return how many; None when nothing is left to delete."""
-        return next(self._chunks, None)
+def prune_chunks(before: datetime) -> Iterator[int]:
+    """Delete what ``find_steps()`` finds, chunk by chunk, and yield the number of rows of each.
 
-    def find_steps(self) -> Iterator[PruneStep]:
-        """Yield the steps of the pruning. Each is done until it deletes nothing."""
-        for pruned in (JOBS, NOTIFICATIONS, *_pruned_of_extensions(), SEEN_MARKS):
-            yield PruneStep(_prune_chunk, (pruned, self._before))
-        for users in find_deleted_users(in_extensions=self._finds_orphans):
-            for group in chunks(users, MAX_USERS_PER_TRANSACTION):
-                yield PruneStep(purge_chunk, (tuple(group),))
-        if self._finds_orphans:
-            for model, column, keys in find_orphans():
-                yield PruneStep(delete_rows, (model, column, tuple(keys)))
+    Raises ``django.db.OperationalError`` when the database stays busy; what was deleted until then stays deleted.
+    """
+    for step in find_steps(before):
+        while count := step.run():
+            yield count
 
-    def run_step(self, step: PruneStep) -> int:
-        """Delete a chunk of rows and return how many; 0 when the step is done."""
-        return self._run(partial(step.delete, *step.args)) if step.args[-1] else 0
 
-    def _prune_chunks(self) -> Iterator[int]:
-        for step in self.find_steps():
-            while count := self.run_step(step):
-                yield count
+def prune(before: datetime) -> int:
+    """Delete all of that, and return the number of rows."""
+    return sum(prune_chunks(before))
 
 
 def count_prunable(before: datetime) -> Iterator[tuple[str, int]]:

@@ -18,7 +18,7 @@ from notifications.db.dialects import dialect_of
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.ids import process_number
 from notifications.signals import rung
-from notifications.streams.carrying import Changes, merge
+from notifications.streams.carrying import CarriedChange, Changes
 
 if TYPE_CHECKING:
     from notifications.models import Job
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_RING_SECONDS, RING_SECONDS_KEPT = 50, 20
 #: Rows of ``Ring`` that one transaction deletes at most.
 MAX_RINGS_DELETED = 5_000
+#: Changes of one user that combined rings carry.
+MAX_MERGED_CHANGES = 10
 NO_CHANGES: Changes = MappingProxyType({})
 #: How many ids of its own new jobs a process keeps.
 MAX_OWN_JOBS = 1_000
@@ -111,6 +113,18 @@ def forget_changes(users: Iterable[Any]) -> None:
         marks = ", ".join(["%s"] * len(keys))
         with db.cursor() as cursor:
             cursor.execute(f"UPDATE notifications_ring SET change = NULL WHERE user_id IN ({marks})", keys)
+
+
+def merge(rung: dict[Any, Sequence[CarriedChange]], users: Iterable[Any], changes: Changes) -> None:
+    """Add a ring for these users (keys) to others. Where one carries nothing, nothing is carried."""
+    for user in users:
+        known, new = rung.get(user), changes.get(user, ())
+        if known is None:
+            rung[user] = new
+        else:
+            # Not more of one user than a read would be for: what publishes them may wait for its connection.
+            is_carried = known and new and len(known) < MAX_MERGED_CHANGES
+            rung[user] = (*known, *new) if is_carried else ()
 
 
 def _now() -> int:

@@ -39,7 +39,7 @@ from notifications.tracing import trace_context
 
 if TYPE_CHECKING:
     from notifications.jobs.outcomes import Outcome
-    from notifications.jobs.transitions.claimed_jobs import ClaimedJob
+    from notifications.jobs.transitions.running import ClaimedJob
     from notifications.models import Job
 
 logger = logging.getLogger("notifications.jobs")
@@ -145,13 +145,18 @@ def record_push(started: int, *, frames: int, users: int) -> None:
     _record("push", started, attributes)
 
 
-def start_execution(job: Job) -> Any:
-    """Return the span of an attempt, and make it current in this context, which must be the attempt's own."""
+@contextmanager
+def executing(job: Job) -> Iterator[Any]:
+    """Yield the span of an attempt, current in this context, which must be the attempt's own.
+
+    Without ``set_outcome()`` it has none, as that of a worker that stops: the job is queued again.
+    """
     attributes = {
         **_attributes("execute", "process", job.queue_name),
         "messaging.message.id": str(job.id),
         f"{PREFIX}task": job.task_path,
         f"{PREFIX}attempt": job.attempt,
+        f"{PREFIX}state": "queued",
     }
     span = _start(
         f"execute {job.queue_name}",
@@ -163,21 +168,15 @@ def start_execution(job: Job) -> Any:
     # Without a tracer provider the trace of the job stays the parent of spans, and is sent with calls.
     if span.get_span_context().is_valid:
         context.attach(trace.set_span_in_context(span))
-    return span
+    with _ended(span):
+        yield span
 
 
-def end_execution(span: Any, outcome: Outcome) -> None:
+def set_outcome(span: Any, outcome: Outcome) -> None:
+    """Set the outcome of an attempt on its span."""
     span.set_attribute(f"{PREFIX}state", str(outcome.state))
     if outcome.state == "failed" or outcome.retry_delay is not None:
         _set_error(span, outcome.exception_class_path or "_OTHER")
-    _end(span)
-
-
-def end_interrupted_execution(span: Any, error: BaseException) -> None:
-    """End the span of an attempt without an outcome, as of a worker that stops: the job is queued again."""
-    span.set_attribute(f"{PREFIX}state", "queued")
-    _set_error(span, _path(type(error)))
-    _end(span)
 
 
 def _make_tracer(provider: Any) -> Any:
@@ -198,10 +197,16 @@ def _attributes(name: str, kind: str, queue: str = "") -> dict[str, Any]:
 @contextmanager
 def _current_span(name: str, kind: str, attributes: dict[str, Any], links: Any = ()) -> Iterator[Any]:
     span = _start(name, kind=trace.SpanKind[kind], attributes=attributes, links=links)
+    # Not with what this would record of an exception, whose message and traceback may show arguments.
+    with _ended(span), trace.use_span(span, record_exception=False, set_status_on_exception=False):
+        yield span
+
+
+@contextmanager
+def _ended(span: Any) -> Iterator[None]:
+    """End a span after the block, with the class of its error."""
     try:
-        # Not with what this would record of an exception, whose message and traceback may show arguments.
-        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-            yield span
+        yield
     except BaseException as exc:
         _set_error(span, _path(type(exc)))
         raise

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from notifications.db.threads import DaemonExecutor as DaemonExecutor
     from notifications.db.threads import NoThread as NoThread
     from notifications.db.threads import start_thread as start_thread
-    from notifications.jobs.transitions.claims import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
     from notifications.jobs.transitions.conditional_updates import lock_claims as lock_claims
+    from notifications.jobs.transitions.running import DEADLINE_MARGIN_SECONDS as DEADLINE_MARGIN_SECONDS
     from notifications.worker.execution import Execution as Execution
     from notifications.worker.lease import Lease as Lease
     from notifications.worker.loops import wait_for_event as wait_for_event
@@ -42,7 +42,7 @@ else:
             "notifications.db.supervised": "SupervisedThread",
             "notifications.db.thread_connections": "check_connections",
             "notifications.db.threads": "DaemonExecutor NoThread start_thread",
-            "notifications.jobs.transitions.claims": "DEADLINE_MARGIN_SECONDS",
+            "notifications.jobs.transitions.running": "DEADLINE_MARGIN_SECONDS",
             "notifications.jobs.transitions.conditional_updates": "lock_claims",
             "notifications.worker.execution": "Execution",
             "notifications.worker.lease": "Lease",

@@ -20,7 +20,7 @@ from notifications.jobs.claiming.executors import (
     Capacities,
     executor_at,
 )
-from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
+from notifications.jobs.transitions.running import Claim, claim_of
 from notifications.models import Job
 from notifications.worker.execution import Execution
 

@@ -7,13 +7,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db.models import Q
 
 from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import call_after_write
-from notifications.db.unavailable import UNAVAILABLE, log_retried
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs import results
 from notifications.jobs.claiming.candidates import has_limited_jobs
 from notifications.jobs.claiming.executors import (
@@ -24,12 +24,11 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
 from notifications.jobs.transitions import batch_completion, claims, running
-from notifications.jobs.transitions.claimed_jobs import ClaimedJob, claim_of
+from notifications.jobs.transitions.running import ClaimedJob, claim_of
 from notifications.models import Job
 from notifications.tracing import spans
 from notifications.worker import loops
 from notifications.worker.capacity import (
-    Capacity,
     executors_freed_by,
     exhausted_executors,
     subtract,
@@ -39,7 +38,6 @@ from notifications.worker.execution import prepare_claimed_jobs
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
-T = TypeVar("T")
 
 #: Jobs that one transaction claims at most.
 MAX_CLAIM_BATCH = 100
@@ -72,7 +70,6 @@ class ClaimLoop:
         on_nothing_claimed: Callable[[], None] = lambda: None,
     ) -> None:
         self._state = state
-        self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
         self._start = start
         self._stop = stop
         self._on_nothing_claimed = on_nothing_claimed
@@ -91,53 +88,41 @@ class ClaimLoop:
             self._wake.clear()
             # Before the claim: a job that ends during it may have enqueued others, which the claim has not seen.
             was_idle = not self._state.executions
-            if (found := await self._try_claim(self._claim, lambda: self._state.is_stopping)) is None:
-                continue
-            jobs, exhausted = found
+            jobs, exhausted = await self._state.claim_writer.run(self._claim)
             self._state.run_limit.add_started(len(jobs))
             for claimed in jobs:
                 # After a crash of PostgreSQL lost the claim of a job that runs here, it is claimed anew as it was.
                 if claim_of(claimed.row) not in self._state.executions:
                     self._start(claimed)
             if was_idle and not jobs and self._state.run_limit.is_reached_when_idle():
-                if await self._try_claim(queue_jobs, lambda: self._state.is_stopping) == 0:
+                if await self._state.claim_writer.run(queue_jobs) == 0:
                     continue
                 self._stop()
                 return
             if not jobs:
                 self._on_nothing_claimed()
-            many_wait = self._capacity.has_many_waiting()
+            many_wait = self._state.capacity.has_many_waiting()
             self._exhausted_executors = set(WORKER_EXECUTORS) if many_wait else exhausted
             # A slot that was freed during the claim has not woken this loop: slot_freed() compared it with the
             # executors of the claim before.
-            if not (exhausted & self._capacity.free().keys() or (jobs and many_wait)):
+            if not (exhausted & self._state.capacity.free().keys() or (jobs and many_wait)):
                 await loops.wait_for_event(self._wake, self._seconds_to_next_claim())
-
-    async def _try_claim(self, claim: Callable[[], T], is_stopping: Callable[[], bool]) -> T | None:
-        """Return what ``claim()`` returns on the writer's thread, None after an error, which is logged.
-
-        Running jobs must not lose their worker by it, nor at a stop their grace period.
-        """
-        try:
-            return await loops.retry_while_unavailable(
-                lambda: self._state.claim_writer.run(claim), is_stopping
-            )
-        except Exception as exc:
-            log_retried(logger, "Could not claim jobs", exc)
-            await asyncio.sleep(0 if self._state.is_stopping else loops.RETRY_INTERVAL_SECONDS)
-            return None
 
     async def claim_from(
         self, queue: BackendQueue, free: Mapping[str, int], is_stopping: Callable[[], bool]
-    ) -> list[ClaimedJob] | None:
-        """Claim jobs of one queue, for what the caller has free, and start none. Return None after an error.
+    ) -> list[ClaimedJob]:
+        """Claim jobs of one queue, for what the caller has free, and start none.
+
+        While the database is away it is tried again, until ``is_stopping`` returns True.
 
         ``free``
             How many jobs of each executor may run, of which at most ``max_batch`` are claimed. Senders are left out if
             they were claimed a moment ago.
         """
         self._only_queue = queue
-        return await self._try_claim(lambda: self._claim_for(free), is_stopping)
+        return await loops.retry_while_unavailable(
+            lambda: self._state.claim_writer.run(self._claim_for, free), is_stopping
+        )
 
     def _claim_for(self, free: Mapping[str, int]) -> list[ClaimedJob]:
         project = {executor: count for executor, count in free.items() if executor not in SENDER_EXECUTORS}
@@ -148,7 +133,7 @@ class ClaimLoop:
 
     def free(self) -> dict[str, int]:
         """Return how many jobs of each executor this worker has room for, on any thread."""
-        return self._capacity.free()
+        return self._state.capacity.free()
 
     def _seconds_to_next_claim(self) -> float:
         if not self._has_left_out_senders:
@@ -167,7 +152,7 @@ class ClaimLoop:
 
     def _claim(self) -> tuple[list[ClaimedJob], set[str]]:
         """Claim jobs for what is free, on the writer's thread; return them, and the executors that they leave full."""
-        free = self._capacity.free()
+        free = self._state.capacity.free()
         jobs, exhausted = self._claim_project_jobs(free) if ASYNC in free else ([], set(PROJECT_EXECUTORS))
         if jobs and not self._state.executions and not self._has_left_out_senders:
             # An idle worker starts what it has, and claims senders at once after it: their statements took a third of
@@ -268,7 +253,7 @@ class ClaimLoop:
         """Return how many jobs may be claimed for which no running job waits."""
         if self._state.is_quiet:
             return 0
-        if not self._capacity.has_many_waiting():
+        if not self._state.capacity.has_many_waiting():
             return limit
         # One from time to time: the jobs for which running ones wait may need others that this worker cannot know.
         now = time.monotonic()

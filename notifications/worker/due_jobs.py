@@ -37,9 +37,7 @@ class DueJobsLoop:
     async def run(self) -> None:
         while True:
             self._wake.clear()
-            seconds = await loops.retry_while_unavailable(
-                lambda: self._state.claim_writer.run(queue_jobs), lambda: self._state.is_stopping
-            )
+            seconds = await self._state.claim_writer.run(queue_jobs)
             if seconds == 0:
                 self._on_queued()
                 continue

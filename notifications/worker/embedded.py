@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -13,15 +12,11 @@ from typing import Any
 
 from notifications.worker.event_loop import process_loop
 from notifications.worker.forks import is_forked_by_task, prepare_forks
-from notifications.worker.loops import wait_for_event
+from notifications.worker.loops import run_to_end, wait_for_event
 from notifications.worker.worker import JobWorker
-
-logger = logging.getLogger("notifications.jobs")
 
 #: Seconds that the exit of the process waits until running jobs are released.
 EXIT_TIMEOUT_SECONDS = 5.0
-#: Seconds until a new worker starts after one failed.
-RESTART_SECONDS = 5.0
 #: Seconds before the first query. Servers that fork do so right after they have loaded the application, and a fork in
 #: the middle of a call into SQLite would leave its locks held in the child for ever.
 START_DELAY_SECONDS = 0.3
@@ -68,12 +63,17 @@ def _after_fork(listen: Callable[..., Any] | None) -> None:
 
 
 async def _run(listen: Callable[..., Any] | None) -> None:
-    global _worker
     await wait_for_event(_is_exiting, START_DELAY_SECONDS)
-    while not _is_exiting.is_set():
+
+    async def run_worker() -> None:
+        global _worker
+        has_ended = False
         try:
-            return await _worker.run()
-        except BaseException:  # the server goes on, and jobs must too
-            logger.exception("The embedded worker failed, and is restarted in %g s", RESTART_SECONDS)
-        await wait_for_event(_is_exiting, RESTART_SECONDS)
-        _worker = JobWorker(listen=listen)
+            await _worker.run()
+            has_ended = True
+        finally:
+            if not has_ended:  # the server goes on, and jobs must too
+                _worker = JobWorker(listen=listen)
+
+    if not _is_exiting.is_set():
+        await run_to_end(run_worker, _is_exiting.is_set)

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
@@ -27,9 +27,8 @@ from notifications.context import (
 )
 from notifications.db import project_code, signal_queue
 from notifications.db.job_threads import JobThreads
-from notifications.db.thread_connections import check_connections
+from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
-from notifications.db.unavailable import QUERY_ERRORS
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
@@ -40,7 +39,7 @@ from notifications.jobs.notifying import signals_of
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.tracebacks import drop_tracebacks
 from notifications.jobs.transitions import batch_completion
-from notifications.jobs.transitions.claimed_jobs import ClaimedJob, StartTooLate
+from notifications.jobs.transitions.running import ClaimedJob, StartTooLate
 from notifications.models import Wait
 from notifications.tracing import spans, trace_context
 from notifications.worker import subtasks
@@ -181,13 +180,9 @@ class Execution(CurrentExecution):
             translation.activate(job.language)
         if spans.tracer is None:
             return await self._call_task(task, policy)
-        span = spans.start_execution(job)
-        try:
+        with spans.executing(job) as span:
             outcome = await self._call_task(task, policy)
-        except BaseException as exc:
-            spans.end_interrupted_execution(span, exc)
-            raise
-        spans.end_execution(span, outcome)
+            spans.set_outcome(span, outcome)
         return outcome
 
     async def _call_task(self, task: Any, policy: Policy) -> Outcome:
@@ -196,7 +191,7 @@ class Execution(CurrentExecution):
         context = [JobContext(task_result=self.claimed.task_result)] if task.takes_context else []
         args = [*context, *stored_args]
         timeout = asyncio.timeout(policy.timeout)
-        expires_at = job.expires_at
+        expires_at, has_returned = job.expires_at, False
 
         def start_timeout() -> None:
             if self.is_waiting_for_thread:
@@ -217,9 +212,15 @@ class Execution(CurrentExecution):
                     self.is_waiting_for_thread = True
                     timeout.reschedule(None)
                     value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)
+            has_returned = True
+            result = "" if self.waits else outcomes.encode(value)
         except (NoThread, StartTooLate):
             raise
-        except BaseException as exc:  # whatever a task raises, SystemExit included, is its outcome
+        except (
+            BaseException
+        ) as exc:  # whatever a task, or the class of what it returns, raises is its outcome
+            if has_returned:
+                return outcomes.failure(job, policy, "result-not-storable", exc)
             if isinstance(exc, asyncio.CancelledError) and self.is_stopping and not self.is_cancelling:
                 raise
             if not self.is_cancelling and signatures.explains(task, stored_args, kwargs, exc):
@@ -241,7 +242,7 @@ class Execution(CurrentExecution):
                 await asyncio.wait({asyncio.wrap_future(write) for write in self.steps.writes.copy()})
         if self.waits:
             return outcomes.failed(job, policy, RuntimeError(SWALLOWED.format(self.waits[0].name)))
-        return outcomes.succeeded(job, policy, value, body=self.steps.text if self.steps else "")
+        return outcomes.succeeded(job, policy, value, result, body=self.steps.text if self.steps else "")
 
     def _begin(self) -> None:
         """Take note that the task is called now. Its job does not expire any more. Raises ``StartTooLate``."""
@@ -307,19 +308,10 @@ class Execution(CurrentExecution):
         """Call a sync task on a thread; ``on_start`` is called on the event loop when it gets one."""
         loop = asyncio.get_running_loop()
 
-        def call() -> tuple[Any, BaseException | None]:
-            try:
-                self._begin()
-            except StartTooLate as exc:
-                return None, exc
+        def call() -> Any:
+            self._begin()
             loop.call_soon_threadsafe(on_start)
-            try:
-                return function(*args, **kwargs), None
-            except BaseException as exc:  # returned: a future cannot hold StopIteration
-                # A transaction that the task left open is closed here, so that its own exception is the job's error.
-                with suppress(*QUERY_ERRORS):  # the end of the call tries it again, and logs it
-                    check_connections()
-                return None, exc
+            return function(*args, **kwargs)
 
         def detach() -> None:
             if threads.detach(future):
@@ -327,9 +319,11 @@ class Execution(CurrentExecution):
                     "Task does not end and keeps a thread: job %s (%s)", self.job.id, self.job.task_path
                 )
 
-        future = self.thread_call = threads.submit(contextvars.copy_context().run, call)
+        # Not submit(), which would change a JobSuspended.
+        threads.run(future := ThreadCall(partial(contextvars.copy_context().run, call)))
+        self.thread_call = future
         try:
-            value, exc = await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if not future.cancelled():  # the thread may be about to call it
                 self.has_begun, self.job.expires_at = True, None
@@ -337,10 +331,9 @@ class Execution(CurrentExecution):
             # moment, as at a stop, must leave the line first.
             loop.call_soon(detach)
             raise
-        self.thread_call = None  # it keeps what the task returned or raised
-        if exc is not None:
-            raise exc
-        return value
+        finally:
+            if future.done():
+                self.thread_call = None  # it keeps what the task returned or raised
 
 
 def _is_suspension(exc: BaseException) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,9 +23,9 @@ from notifications.jobs.claiming.executors import EMAIL, QUARANTINED, SENDER_EXE
 from notifications.jobs.declaring.signatures import WrongArguments
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import notify_functions, queueing
-from notifications.jobs.transitions.claimed_jobs import Claim, ClaimedJob, StartTooLate, claim_of
+from notifications.jobs.transitions.running import Claim, ClaimedJob, StartTooLate, claim_of
 from notifications.models import Job
-from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT, Capacity
+from notifications.worker.capacity import MAX_EMAIL_THREADS, MAX_SENDERS, MAX_WAITING_PER_SLOT
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
 from notifications.worker.subtasks import name_for
@@ -68,7 +69,6 @@ class JobRunner:
             if type(part).before_outcome is not WorkerPart.before_outcome
         ]
         self._remove = remove
-        self._capacity = Capacity(state.executions, slots=state.concurrency, threads=state.max_sync_threads)
         self.sync_threads = DaemonExecutor(state.max_sync_threads, "notifications-sync", renews_sessions=True)
         self.email_threads = DaemonExecutor(
             MAX_EMAIL_THREADS, "notifications-email", idle_seconds=EMAIL_IDLE_SECONDS
@@ -121,7 +121,7 @@ class JobRunner:
 
     def _may_give_back_slot(self, job: Job, exc: Exception) -> bool:
         """See ``CurrentExecution``."""
-        if executor_at(job.task_path) in self._capacity.free():
+        if executor_at(job.task_path) in self._state.capacity.free():
             return False
         return outcomes.is_retried(job, results.policy_at(job.task_path), exc)
 
@@ -154,35 +154,37 @@ class JobRunner:
         outcome: Outcome | None
         try:
             outcome = await execution.run(job_threads, threads)
-        except asyncio.CancelledError:
-            if execution.is_stopping:
-                return  # the worker releases the job when it ends; or another worker has claimed it
-            logger.exception("Could not make the outcome of job %s", execution.job.id)
-            outcome = outcomes.fallback(execution.job)
         except ImportError as exc:
             outcome = await self._requeue_unknown_task(execution.claimed, exc)
         except WrongArguments as exc:
             outcome = await self._requeue_unknown_call(execution.claimed, exc)
         except NoThread as exc:
-            await self._requeue_without_thread(execution.claimed, exc)
+            logger.error("Requeuing job %s, which gets no thread: %s", execution.job.id, exc)
+            await self._requeue(execution.job, queueing.requeue_without_thread, execution.job)
             return
         except StartTooLate:
-            await self._requeue_late_start(execution.claimed)
+            what = "which its limit does not count any more: it was late to begin"
+            await self._requeue(execution.job, queueing.requeue_late_start, execution.job)
+            logger.warning("Requeued job %s, %s", execution.job.id, what)
             return
-        except BaseException:  # a defect of the app: the job must have an outcome all the same
+        except BaseException as exc:  # a defect of the app: the job must have an outcome all the same
+            if isinstance(exc, asyncio.CancelledError) and execution.is_stopping:
+                return  # the worker releases the job when it ends; or another worker has claimed it
             logger.exception("Could not make the outcome of job %s", execution.job.id)
             outcome = outcomes.fallback(execution.job)
         if outcome:
-            outcome = await notify_functions.acall(outcome)
-            for label, wait in self._before_outcome:
-                await _call_part(execution, HookName(label, "before_outcome"), wait)
-            self._on_outcome(outcome)
+            try:
+                outcome = await notify_functions.acall(outcome)
+                for label, wait in self._before_outcome:
+                    await _call_part(execution, HookName(label, "before_outcome"), wait)
+            finally:  # also after a defect of the app: the finished task must not run again
+                self._on_outcome(replace(outcome, notify=None) if outcome.notify else outcome)
 
     async def _requeue_unknown_task(self, claimed: ClaimedJob, exc: ImportError) -> Outcome | None:
         """Requeue a job whose task cannot be imported; return its failure if that was tried for too long."""
         job = claimed.row
         self._state.timeouts.pop(job.task_path, None)  # it is read again when the task can be imported
-        if not await self._requeue_for_others(claimed, queueing.UNKNOWN_TASK_FAILS_SECONDS):
+        if not await self._requeue(job, queueing.requeue_unknown_task, claimed):
             return outcomes.failure(job, kind="unknown-task")
         logger.warning("Requeued job %s, its task %s cannot be imported: %s", job.id, job.task_path, exc)
         return None
@@ -190,33 +192,20 @@ class JobRunner:
     async def _requeue_unknown_call(self, claimed: ClaimedJob, exc: WrongArguments) -> Outcome | None:
         """Requeue a job whose arguments its task does not take; return its failure if that was tried for too long."""
         job = claimed.row
-        if not await self._requeue_for_others(claimed, queueing.UNKNOWN_CALL_FAILS_SECONDS):
+        fails_after = queueing.UNKNOWN_CALL_FAILS_SECONDS
+        if not await self._requeue(job, queueing.requeue_unknown_task, claimed, fails_after):
             return outcomes.failure(job, results.policy_at(job.task_path), "task-failed", exc.__cause__)
         logger.warning(
             "Requeued job %s, its task %s does not take its arguments: %s", job.id, job.task_path, exc
         )
         return None
 
-    async def _requeue_for_others(self, claimed: ClaimedJob, fails_after_seconds: float) -> bool:
-        if is_requeued := await self._state.retry_write(
-            queueing.requeue_unknown_task, claimed, fails_after_seconds
-        ):
-            self._remove(claim_of(claimed.row))
-        return is_requeued
-
-    async def _requeue_without_thread(self, claimed: ClaimedJob, exc: NoThread) -> None:
-        job = claimed.row
-        logger.error("Requeuing job %s, which gets no thread: %s", job.id, exc)
-        await self._state.retry_write(queueing.requeue_without_thread, job)
+    async def _requeue(self, job: Job, requeue: Callable[..., bool | None], *args: Any) -> bool:
+        """Requeue a job by a function of ``queueing``, unless that returns False. Return whether it is requeued."""
+        if (await self._state.retry_write(requeue, *args)) is False:
+            return False
         self._remove(claim_of(job))
-
-    async def _requeue_late_start(self, claimed: ClaimedJob) -> None:
-        job = claimed.row
-        logger.warning(
-            "Requeued job %s, which its limit does not count any more: it was late to begin", job.id
-        )
-        await self._state.retry_write(queueing.requeue_late_start, job)
-        self._remove(claim_of(job))
+        return True
 
 
 async def _call_part(execution: Execution, hook: HookName, call: Callable[[Any], Awaitable[None]]) -> None:

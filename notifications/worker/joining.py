@@ -19,6 +19,7 @@ from notifications.db.thread_connections import close_idle_connections
 from notifications.db.transactions import database, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, log_retried
 from notifications.exceptions import JobCancelled, JobDoesNotExist
+from notifications.ids import id_of
 from notifications.jobs.claiming.unserved import claiming_workers
 from notifications.jobs.declaring.tasks import refuse_backend, stores_jobs
 from notifications.jobs.durable_calls import refuse_on_event_loop
@@ -87,17 +88,12 @@ async def ajoin(
 
 
 def _job_id(job: Any) -> UUID:
-    value = getattr(job, "id", job)
-    if isinstance(value, UUID):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"{job!r} cannot be joined. Pass what enqueue() returned, a job's id, or a batch.")
-    try:
-        return UUID(value)
-    except ValueError:
+    id = id_of(job, f"{job!r} cannot be joined. Pass what enqueue() returned, a job's id, or a batch.")
+    if id is None:
         if isinstance(job, TaskResult) and not stores_jobs(job.backend):
             refuse_backend(job.backend, "join()")
-        raise JobDoesNotExist(value) from None
+        raise JobDoesNotExist(getattr(job, "id", job))
+    return id
 
 
 def _validated_timeout(timeout: Any) -> float | None:

@@ -134,8 +134,8 @@ class Lease:
             self._until = until
             self._read_request()
         elif not self._thread.is_stopped:
-            logger.warning("Lease was over or in doubt, beginning a new one for worker %s", self.worker)
             self._insert_row()
+            logger.warning("Lease was over or in doubt, beginning a new one for worker %s", self.worker)
         return settings.LEASE / RENEWALS
 
     def _extend(self) -> datetime | None:

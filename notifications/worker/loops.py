@@ -7,23 +7,33 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from notifications.db.unavailable import QUERY_ERRORS, log_retried
+from notifications.db.unavailable import QUERY_ERRORS, is_unavailable, log_retried
 
 logger = logging.getLogger("notifications.jobs")
 T = TypeVar("T")
 
 #: Seconds until the next try while the database is unavailable, and after a step failed.
 RETRY_INTERVAL_SECONDS = 0.5
+#: What the log says of all loops while it is unavailable.
+WAITS = "The worker waits for the database"
 
 
-async def run_forever(step: Callable[[], Awaitable[None]]) -> None:
-    """Await ``step()`` again and again. An error is logged, and the next step begins after a pause."""
+async def run_to_end(
+    loop: Callable[[], Awaitable[None]], is_stopping: Callable[[], bool] = lambda: False
+) -> None:
+    """Await a loop. An error, as while the database is away, is logged, and it is started again after a pause.
+
+    Not while the worker stops, nor when the loop has ended by itself.
+    """
     while True:
         try:
-            await step()
+            return await loop()
         except (Exception, SystemExit) as exc:
-            log_retried(logger, "A loop of the worker failed and is started again", exc)
-            await asyncio.sleep(RETRY_INTERVAL_SECONDS)
+            failed = "A loop of the worker failed and is started again"
+            log_retried(logger, WAITS if is_unavailable(exc) else failed, exc)
+        if is_stopping():
+            return None
+        await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 
 async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping: Callable[[], bool]) -> T:
@@ -37,7 +47,7 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], is_stopping:
         except QUERY_ERRORS as exc:
             if is_stopping():
                 raise
-            log_retried(logger, "The worker waits for the database", exc)
+            log_retried(logger, WAITS, exc)
             await asyncio.sleep(RETRY_INTERVAL_SECONDS)
 
 

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from notifications.db.threads import NoThread
-from notifications.db.unavailable import QUERY_ERRORS, UNAVAILABLE, log_retried
 from notifications.extension import Duty, Where
 from notifications.jobs.owed_calls import prepare_hooks
 from notifications.jobs.transitions import notify_functions, reaping
 from notifications.upkeep import Upkeep
 from notifications.worker.lease import Lease, find_dead_neighbors
 
-logger = logging.getLogger("notifications.jobs")
-
 #: Seconds between two rounds.
 ROUND_INTERVAL_SECONDS = 1.0
-#: Seconds until the first retry of a round of an own loop that has failed.
-FIRST_RETRY_SECONDS = 0.1
 #: Seconds at least between two rounds of an own loop.
 MIN_LOOP_PAUSE_SECONDS = 0.02
 #: Seconds at least between two chunks of duties that have more to do.
@@ -60,7 +54,9 @@ class Maintenance:
             unfinished = self._upkeep.find_due()
             while unfinished:
                 started = time.monotonic()
-                unfinished = await self._run_duties(unfinished)
+                waiting, unfinished = unfinished, []
+                while waiting:
+                    unfinished += await self._write(self._upkeep.run_first, waiting)
                 # For as long as they took, to leave room for others.
                 pause = max(time.monotonic() - started, MIN_CHUNK_PAUSE_SECONDS)
                 if unfinished and time.monotonic() + pause < next_round:
@@ -69,40 +65,21 @@ class Maintenance:
                     break
             await asyncio.sleep(max(next_round - time.monotonic(), MIN_CHUNK_PAUSE_SECONDS))
 
-    async def _run_duties(self, duties: Iterable[Duty]) -> list[Duty]:
-        """Do these, and return those that have more to do. While the database is unavailable the others wait too."""
-        unfinished: list[Duty] = []
-        waiting = list(duties)
-        while waiting:
-            try:
-                unfinished += await self._write(self._upkeep.run_first, waiting)
-            except QUERY_ERRORS as exc:
-                log_retried(logger, "Could not maintain jobs and streams, which is tried again", exc)
-                break
-        return unfinished
-
     @property
     def own_loops(self) -> list[Callable[[], Awaitable[None]]]:
         return [partial(self.run_own_loop, duty) for duty in self._upkeep.own_loops]
 
     async def run_own_loop(self, duty: Duty) -> None:
         """Do a duty when it is due. All workers do so: it is no harm if several do it at the same time."""
-        retry_pause = FIRST_RETRY_SECONDS
+        threads, run = self._upkeep.project_threads, cast("Callable[[], float]", duty.run)
         while True:
             started = time.monotonic()
-            try:
-                threads, run = self._upkeep.project_threads, cast("Callable[[], float]", duty.run)
-                call = asyncio.wrap_future(threads.submit(run, may_be_stuck=True))
-                if not (await asyncio.wait({call}, timeout=ROUND_INTERVAL_SECONDS))[0]:
-                    call.cancel()  # of the wait only
-                    continue  # until it returns, or is stuck, and submit() calls it again
-                pause = call.result()
-                retry_pause = FIRST_RETRY_SECONDS
-            except UNAVAILABLE as exc:
-                pause, retry_pause = retry_pause, min(2 * retry_pause, ROUND_INTERVAL_SECONDS)
-                log_retried(logger, f"Could not {duty.name}, which is tried again", exc)
+            call = asyncio.wrap_future(threads.submit(run, may_be_stuck=True))
+            if not (await asyncio.wait({call}, timeout=ROUND_INTERVAL_SECONDS))[0]:
+                call.cancel()  # of the wait only
+                continue  # until it returns, or is stuck, and submit() calls it again
             elapsed = time.monotonic() - started
-            await asyncio.sleep(max(pause - elapsed, MIN_LOOP_PAUSE_SECONDS))
+            await asyncio.sleep(max(call.result() - elapsed, MIN_LOOP_PAUSE_SECONDS))
 
     async def end(self, seconds: float) -> None:
         """End the threads on which code of the project is called. Wait for calls that run, at most this long."""

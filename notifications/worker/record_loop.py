@@ -7,19 +7,20 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from notifications.db.transactions import chunks
 from notifications.db.unavailable import is_away, log_retried
 from notifications.jobs import outcomes, results
 from notifications.jobs.notifying import jobs_added
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
-from notifications.jobs.transitions.recording import finish_jobs
-from notifications.jobs.transitions.trial import try_to_record
+from notifications.jobs.transitions.recording import finish_jobs, try_to_record
+from notifications.jobs.transitions.running import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.state import WorkerState
 
 logger = logging.getLogger("notifications.jobs")
+T = TypeVar("T")
 
 #: Outcomes that one transaction records at most. Each numbers a job and a notification, which makes 100 rows: a full
 #: pass of numbering on SQLite.
@@ -99,14 +100,20 @@ class RecordLoop:
         return settled
 
     async def _record(self, group: list[Outcome]) -> set[Claim]:
+        settled, error = await self._try(finish_jobs, group)
+        if error is None or is_away(error):
+            return settled or set()
+        return set().union(*[await self._record_alone(outcome) for outcome in group])
+
+    async def _try(self, record: Callable[..., T], group: list[Outcome]) -> tuple[T | None, Exception | None]:
+        """Return what ``record`` returns, or its error. After one that means that the database is away it waits."""
         try:
-            return await self._state.writer.run(finish_jobs, group)
+            return await self._state.writer.run(record, group), None
         except Exception as exc:
             if is_away(exc):
                 log_retried(logger, "Could not record outcomes, which is tried again", exc)
                 await asyncio.sleep(loops.RETRY_INTERVAL_SECONDS)
-                return set()
-        return set().union(*[await self._record_alone(outcome) for outcome in group])
+            return None, exc
 
     async def _record_alone(self, outcome: Outcome) -> set[Claim]:
         """Record an outcome in a transaction of its own.
@@ -122,19 +129,18 @@ class RecordLoop:
             (True, finish_jobs),
         )
         for is_plain, record in tries:
-            try:
-                attempted = _without_values(outcome) if is_plain else outcome
-                settled = await self._state.writer.run(record, [attempted])
-                if settled is not None:
-                    return settled
-            except Exception as exc:
-                if is_away(exc):
-                    break  # it stays where it is
-                if claim not in self.refused:
-                    logger.exception("Could not store the outcome of job %s", outcome.job.id)
-                if is_plain:
-                    self._keep_refused(claim, outcome)
-                    break
+            settled, error = await self._try(record, [_without_values(outcome) if is_plain else outcome])
+            if settled is not None:
+                return settled
+            if error is None:
+                continue
+            if is_away(error):
+                break  # it stays where it is
+            if claim not in self.refused:
+                logger.error("Could not store the outcome of job %s", outcome.job.id, exc_info=error)
+            if is_plain:
+                self._keep_refused(claim, outcome)
+                break
         return set()
 
     def _keep_refused(self, claim: Claim, outcome: Outcome) -> None:

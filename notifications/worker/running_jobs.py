@@ -11,7 +11,7 @@ from notifications.db.transactions import chunks
 from notifications.db.unavailable import UNAVAILABLE, log_retried
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import queueing, running
-from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
+from notifications.jobs.transitions.running import Claim, claim_of
 from notifications.worker import loops
 from notifications.worker.execution import Execution
 from notifications.worker.state import WorkerState
@@ -78,11 +78,7 @@ class CancelLoop:
             self._wake.clear()
             if not self._state.executions:
                 continue
-            try:
-                requests = await self._state.writer.run(running.cancellations_requested, self._state.worker)
-            except UNAVAILABLE as exc:
-                log_retried(logger, "Could not read cancellation requests", exc)
-                requests = []
+            requests = await self._state.writer.run(running.cancellations_requested, self._state.worker)
             for id, fence, by_other in requests:
                 if execution := self._state.executions.get((id, fence)):
                     execution.job.cancelled_by_other = by_other
@@ -121,11 +117,8 @@ class ClaimCheckLoop:
             await asyncio.sleep(CLAIM_CHECK_INTERVAL_SECONDS)
             for threads in self._thread_pools:
                 threads.start_missing_thread()
-            try:
-                await self._check_claims()
-                await self._extend_deadlines()
-            except UNAVAILABLE as exc:
-                log_retried(logger, "Could not check the claims of running jobs", exc)
+            await self._check_claims()
+            await self._extend_deadlines()
 
     async def _check_claims(self) -> None:
         executions = dict(self._state.executions)

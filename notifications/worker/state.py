@@ -12,13 +12,15 @@ from uuid import UUID
 
 from notifications.db.pools import limit_by_pool
 from notifications.db.signal_queue import SignalQueue
+from notifications.db.unavailable import UNAVAILABLE
 from notifications.jobs.claiming.claim_queries import can_lock_first_jobs
 from notifications.worker import loops
-from notifications.worker.capacity import Executions
+from notifications.worker.capacity import Capacity, Executions
 from notifications.worker.loops import RunLimit
 from notifications.worker.writer import Writer
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -62,6 +64,11 @@ class WorkerState:
         self.claim_writer = Writer(self.signals) if can_lock_first_jobs() else self.writer
 
     @property
+    def capacity(self) -> Capacity:
+        """What the executions leave free."""
+        return Capacity(self.executions, slots=self.concurrency, threads=self.max_sync_threads)
+
+    @property
     def max_sync_threads(self) -> int:
         """Threads for sync tasks, at most as many as a pool of connections has to spare."""
         return limit_by_pool(self.sync_threads or min(MAX_SYNC_THREADS, self.concurrency))
@@ -85,6 +92,23 @@ class WorkerState:
         return await loops.retry_while_unavailable(
             lambda: self.writer.run(function, *args), lambda: self.is_stopping
         )
+
+    async def write_group(
+        self, write: Callable[[list[T]], R], group: list[T], refuse: Callable[[T, Exception], R]
+    ) -> list[R]:
+        """Return what ``write()`` returns on the writer's thread for a group, in a list.
+
+        If the database refuses the group, each of it is written by itself, and ``refuse()`` is called with what it
+        refuses then, and its error. Raises what means that the database is away: all of it must be tried again.
+        """
+        try:
+            return [await self.writer.run(write, group)]
+        except Exception as exc:
+            if isinstance(exc, UNAVAILABLE):
+                raise
+            if len(group) == 1:
+                return [refuse(group[0], exc)]
+        return [result for each in group for result in await self.write_group(write, [each], refuse)]
 
     def end(self) -> None:
         """End the threads when their calls are done."""

@@ -11,11 +11,10 @@ from typing import Any, Protocol
 
 from notifications.conf import settings
 from notifications.db.unavailable import QUERY_ERRORS
-from notifications.extension.calls import HookName, log_left_out
 from notifications.extension.installed import make_worker_parts
 from notifications.jobs.outcomes import Outcome
 from notifications.jobs.transitions import reaping
-from notifications.jobs.transitions.claimed_jobs import Claim
+from notifications.jobs.transitions.running import Claim
 from notifications.models import Job, Worker
 from notifications.worker import loops
 from notifications.worker.claim_loop import ClaimLoop
@@ -175,7 +174,7 @@ class JobWorker:
         watchdog = Watchdog(loop, self._may_end_process, self.exit_seconds)
         unsubscribe = self._listen(self._on_ring) if self._listen else None
         background = [
-            asyncio.create_task(loops.run_forever(step))
+            asyncio.create_task(loops.run_to_end(step))
             for step in (
                 self._record_loop.run,
                 self._progress_loop.run,
@@ -188,24 +187,18 @@ class JobWorker:
             )
         ]
         try:
-            await self._claim_loop.run()
-            await self._drain()
-        except BaseException:
-            # Another worker runs the jobs again, and the loop may go on.
-            await self._job_runner.stop_all(STOP_MARGIN_SECONDS)
-            raise
+            await loops.run_to_end(self._claim_loop.run, lambda: self.state.is_stopping)
+            await self._let_jobs_finish()
         finally:
+            await self._stop_jobs()
             if unsubscribe:
                 unsubscribe()
             watchdog.stop()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            for label, part in self._parts.items():
-                try:
-                    part.end()
-                except Exception as exc:
-                    log_left_out(HookName(label, "end"), exc)
+            for part in self._parts.values():
+                part.end()
             await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
             await self._end()
 
@@ -256,12 +249,15 @@ class JobWorker:
         )
         return self._is_process and not is_job
 
-    async def _drain(self) -> None:
-        """Let running jobs finish within the grace period, cancel the others, and wait until outcomes are recorded."""
+    async def _let_jobs_finish(self) -> None:
+        """Let running jobs finish within the grace period."""
         self._stop_deadline = time.monotonic() + self._grace
         while self.state.executions and (remaining := self._stop_deadline - time.monotonic()) > 0:
             self._slot_freed.clear()
             await loops.wait_for_event(self._slot_freed, remaining)
+
+    async def _stop_jobs(self) -> None:
+        """Cancel the jobs that run, and wait until outcomes are recorded."""
         await self._job_runner.stop_all(STOP_MARGIN_SECONDS)
         while not self._record_loop.is_empty and time.monotonic() < self._stop_deadline + STOP_MARGIN_SECONDS:
             self._slot_freed.clear()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.db import reset_queries
+from django.db import Error, reset_queries
 
 from notifications.db.signal_queue import SignalQueue
 from notifications.db.thread_connections import discard_unusable
@@ -70,7 +70,7 @@ class Writer:
         locked_before = lock_time.seconds
         try:
             return function(*args)
-        except Exception as exc:
+        except Error as exc:
             discard_unusable(exc, [connection()])
             raise classify(exc) from exc.__cause__
         finally:

@@ -103,7 +103,7 @@ def test_a_notification_that_cannot_be_built(user, caplog):
     run_jobs()
     assert [job.state for job in Job.objects.filter(user=user).order_by("id")] == ["failed", "succeeded"]
     assert [note.title for note in notifications_of(user)] == ["Two"]
-    assert "Could not make the outcome of batch" in caplog.text
+    assert "Host code failed: outcome of batch" in caplog.text
 
 
 def test_progress(user, always_report, transactional_db):

@@ -11,7 +11,7 @@ from notifications.api import notify
 from notifications.models import Epoch, Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
 from notifications.streams import carrying, purging, retention
-from notifications.streams.carrying import CarriedChange, merge, parse_change
+from notifications.streams.carrying import CarriedChange, parse_change
 from notifications.times import now
 from tests.data.rows import finish_job, job
 from tests.extension import faulty
@@ -202,13 +202,3 @@ class TestChange:
     )
     def test_text_of_another_version_carries_nothing(self, text):
         assert parse_change(text) == ()
-
-    def test_merge(self):
-        """Changes follow each other; one ring that carries nothing leaves nothing, before them or after them."""
-        later = CHANGE._replace(prev=2, seq=3)
-        rung_users = {}
-        merge(rung_users, [1, 2, 3], {1: (CHANGE,), 2: (CHANGE,)})
-        merge(rung_users, [1, 2, 3], {1: (later,), 3: (CHANGE,)})
-        assert rung_users == {1: (CHANGE, later), 2: (), 3: ()}
-        merge(rung_users, [2], {2: (later,)})
-        assert rung_users[2] == ()

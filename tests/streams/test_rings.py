@@ -24,3 +24,13 @@ def test_many_rings_are_deleted_in_several_transactions(db):
     assert Ring.objects.count() == 5
     streams.number_pending()
     assert not Ring.objects.exists()
+
+
+def test_merge():
+    """Changes follow each other; one ring that carries nothing leaves nothing, before them or after them."""
+    first, later, rung_users = "first", "later", {}
+    rings.merge(rung_users, [1, 2, 3], {1: (first,), 2: (first,)})
+    rings.merge(rung_users, [1, 2, 3], {1: (later,), 3: (first,)})
+    assert rung_users == {1: (first, later), 2: (), 3: ()}
+    rings.merge(rung_users, [2], {2: (later,)})
+    assert rung_users[2] == ()

@@ -9,7 +9,7 @@ from notifications.jobs.transitions import reaping, recording
 
 
 def succeeded(job, value=None, policy=Policy()):  # noqa: B008 (it is frozen)
-    return outcomes.succeeded(job, policy, value)
+    return outcomes.succeeded(job, policy, value, json.dumps(value))
 
 
 def failed(job, exc=None, policy=Policy()):  # noqa: B008

@@ -92,15 +92,15 @@ def test_it_is_restarted_after_an_error(run):
     """On the same event loop, to which clients belong that tasks keep. What ran is queued again, and runs once."""
     run(
         """
-embedded.RESTART_SECONDS = 0.1
 until(lambda: Worker.objects.count() == 1)
 first = embedded._worker
 running = tasks.hold.enqueue()
 until(lambda: len(tasks.held) == 1)
 loop = first.state.loop
-first.claims._wake = None  # the loop that claims fails
+first._let_jobs_finish = None  # its stop fails
+first.stop()
 until(lambda: embedded._worker is not first)
-until(lambda: Job.objects.get(id=running.id).attempt == 2)
+until(lambda: Job.objects.get(id=running.id).fence == 2)
 tasks.gate.set()
 done(running)
 assert embedded._worker.state.loop is loop and len(tasks.held) == 2 and tasks.seen == ["cancelled "]

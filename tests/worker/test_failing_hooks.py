@@ -32,8 +32,7 @@ RECORDING = ("before_created", "on_created", "on_attempts", "on_ends", "last")
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch, forgotten_log):
-    monkeypatch.setattr(calling_owed, "FIRST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(calling_owed, "MAX_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(calling_owed, "pause_after", lambda failures: min(0.05 * 2**failures, 0.2))
 
 
 def recorded_once(user, *results):

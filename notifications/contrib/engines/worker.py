@@ -78,6 +78,13 @@ class SlotClaims:
         self._wake.set()
 
     async def run(self) -> None:
+        try:
+            await self._claim_until_idle()
+            self.has_ended = True
+        finally:  # after an error, which starts it again, other messages follow
+            self._end_free_slots()
+
+    async def _claim_until_idle(self) -> None:
         idle_since = time.monotonic()
         while not self._state.is_stopping:
             self._wake.clear()
@@ -92,7 +99,6 @@ class SlotClaims:
                     break
                 continue
             idle_since = time.monotonic()
-        self.end()
 
     def wake(self) -> None:
         """Free the slots of jobs that wait for others, and see whether the worker stops."""
@@ -140,14 +146,12 @@ class SlotClaims:
         return None if self.is_closing or not self._ready else self._ready.pop()
 
     async def _claim_from(self, source: wakeups.BackendQueue) -> None:
-        """Claim and start jobs, and give back slots for which there are none. After an error other messages follow."""
+        """Claim and start jobs, and give back slots for which there are none."""
         slots = self._free.get(source, deque())
         free = self._find_free(len(slots))
         jobs = await self._claims.claim_from(
             source, free, lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots)
         )
-        if jobs is None:
-            return self._end_slots(source)
         claimed = Counter(job.row.executor for job in jobs)
         for job in jobs:
             if job.row.executor in (SYNC, QUARANTINED):
@@ -181,6 +185,9 @@ class SlotClaims:
     def end(self) -> None:
         """Take no slots any more, and give back those that are free."""
         self.has_ended = True
+        self._end_free_slots()
+
+    def _end_free_slots(self) -> None:
         for source in list(self._free):
             self._end_slots(source)
 

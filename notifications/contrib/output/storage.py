@@ -15,7 +15,7 @@ from uuid import UUID
 from notifications import streams, validators
 from notifications.contrib.output.api import LABEL
 from notifications.contrib.output.models import OutputChunk
-from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
+from notifications.db import database, insert_rows, retrying_atomic
 from notifications.extension import WorkerPart
 from notifications.models import Job
 from notifications.worker import lock_claims, wait_for_event
@@ -40,8 +40,6 @@ MAX_CHUNK_BYTES, MAX_BYTES_PER_TRANSACTION = 8 * 1024, 256 * 1024
 MAX_LAST_BYTES = 2 * MAX_CHUNK_BYTES
 #: Seconds for which output is collected into one transaction, unless a job has written a chunk before.
 FLUSH_INTERVAL_SECONDS = 0.1
-#: Seconds until the next try while the database is unavailable.
-RETRY_SECONDS = 0.5
 #: Jobs whose output one transaction stores.
 MAX_JOBS_PER_TRANSACTION = 50
 
@@ -304,29 +302,19 @@ class OutputLoop(WorkerPart):
             self._has_much.clear()
             # Taken out one by one, because other threads add to the dict meanwhile.
             jobs = [self._jobs.pop(claim) for claim in list(self._jobs)[:MAX_JOBS_PER_TRANSACTION]]
-            for job in await self._store(jobs):
-                self._jobs.setdefault((job.id, job.fence), job)
-                if len(buffer_of(job)) >= MAX_CHUNK_BYTES:
-                    self._has_much.set()
-            if self._jobs:
-                self._has_output.set()
+            left = jobs
+            try:
+                written = await self._state.write_group(store_output, jobs, _drop_refused)
+                left = [job for part in written for job in part]
+            finally:
+                for job in left:
+                    self._jobs.setdefault((job.id, job.fence), job)
+                    if len(buffer_of(job)) >= MAX_CHUNK_BYTES:
+                        self._has_much.set()
+                if self._jobs:
+                    self._has_output.set()
             self._has_stored.set()
             self._has_stored = asyncio.Event()
-
-    async def _store(self, jobs: list[Job]) -> list[Job]:
-        """Store the output of jobs, and return those of which something is left."""
-        try:
-            return await self._state.writer.run(store_output, jobs)
-        except UNAVAILABLE as exc:
-            logger.warning("Could not store the output of %d jobs, which is tried again: %s", len(jobs), exc)
-            await asyncio.sleep(RETRY_SECONDS)
-            return jobs
-        except Exception:  # the database refuses that of one job: the others' must be stored
-            if len(jobs) > 1:
-                return [left for job in jobs for left in await self._store([job])]
-            logger.exception("Dropped the output of job %s, which could not be stored", jobs[0].id)
-            buffer_of(jobs[0]).close()
-            return []
 
     async def before_outcome(self, job: Job) -> None:
         """Store what a job has written, until little enough is left for the transaction that records its outcome."""
@@ -334,6 +322,12 @@ class OutputLoop(WorkerPart):
         while buffer is not None and len(buffer) > MAX_LAST_BYTES:
             self._has_much.set()
             await self._has_stored.wait()
+
+
+def _drop_refused(job: Job, exc: Exception) -> list[Job]:
+    logger.error("Dropped the output of job %s, which could not be stored", job.id, exc_info=exc)
+    buffer_of(job).close()
+    return []
 
 
 class InlineOutput(WorkerPart):

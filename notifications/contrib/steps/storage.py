@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import ChainMap
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
+from itertools import chain
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from django.db.models import Q
 
 from notifications import times
 from notifications.contrib.steps.models import Step, UnfinishedStep
-from notifications.db import UNAVAILABLE, database, insert_rows, retrying_atomic
+from notifications.db import database, insert_rows, retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.extension import WorkerPart
 from notifications.models import Job
@@ -208,9 +210,12 @@ class StepLoop(WorkerPart):
 
     async def run(self) -> None:
         """Store results for ever."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._store_results())
-            group.create_task(self._follow_calls())
+        loops = [asyncio.create_task(loop) for loop in (self._store_results(), self._follow_calls())]
+        try:
+            await asyncio.gather(*loops)
+        finally:
+            for loop in loops:
+                loop.cancel()
 
     async def _store_results(self) -> None:
         while True:
@@ -255,15 +260,8 @@ class StepLoop(WorkerPart):
     async def _note_group(self, calls: list[StepWrite]) -> None:
         for call in calls:
             call.is_noted = True
-        try:
-            noted = await self._state.writer.run(note_running, calls)
-        except UNAVAILABLE as exc:
-            logger.warning("Could not store that %d steps run, which is tried again: %s", len(calls), exc)
-            return
-        except Exception:  # the database refuses one of them: pages do not show that they run
-            logger.exception("Could not store that %d steps run", len(calls))
-            noted = calls
-        for call in noted:
+        noted = await self._state.write_group(note_running, calls, _show_none)
+        for call in chain.from_iterable(noted):
             if call in self._running:
                 self._changed[self._running[call]] = None
             self.drop(call)
@@ -274,21 +272,9 @@ class StepLoop(WorkerPart):
         while self._writes:
             _fail(self._writes.pop(), AttemptEnded())
 
-    async def _store(self, group: Sequence[StepWrite]) -> set[StepWrite]:
+    async def _store(self, group: list[StepWrite]) -> set[StepWrite]:
         """Store a group and complete its futures. Returns those that need not be tried again."""
-        try:
-            stored = await self._state.writer.run(store_steps, group)
-        except UNAVAILABLE as exc:
-            logger.warning(
-                "Could not store the results of %d steps, which is tried again: %s", len(group), exc
-            )
-            await asyncio.sleep(RETRY_SECONDS)
-            return set()
-        except Exception as exc:  # the database refuses one of the group: the others must be stored
-            if len(group) == 1:
-                _fail(group[0], exc)
-                return set(group)
-            return {write for one in group for write in await self._store([one])}
+        stored = ChainMap(*await self._state.write_group(store_steps, group, _refuse))
         for write, result in stored.items():
             if result is None:
                 if write.result is not None:
@@ -316,6 +302,17 @@ def _first_group(writes: Sequence[StepWrite]) -> list[StepWrite]:
             break
         group.append(write)
     return group
+
+
+def _refuse(write: StepWrite, exc: Exception) -> dict[StepWrite, str | None]:
+    _fail(write, exc)
+    return {write: ""}
+
+
+def _show_none(call: StepWrite, exc: Exception) -> list[StepWrite]:
+    """Have pages not show that a call runs."""
+    logger.error("Could not store that the step %r of job %s runs", call.name, call.job.id, exc_info=exc)
+    return [call]
 
 
 def _fail(write: StepWrite, exc: BaseException) -> None:

@@ -5,7 +5,6 @@ claim_queries  the SQL for that; ``sources`` that of the backends and queues of 
 executors      what must be free in the worker: a slot, a thread, or room for a quarantined job
 queues         pause and resume
 backlog        how many jobs wait in each queue
-unserved       queues with due jobs that no live process takes
+unserved       queues in which jobs wait although they may run
 waiting_reasons why jobs wait: the one place that says so
-waiting_queues queues in which jobs wait although they may run
 """

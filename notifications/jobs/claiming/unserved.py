@@ -1,22 +1,36 @@
-"""Queues with jobs that may run and that no live process takes, and the warnings of the log about them."""
+"""Queues with jobs that wait although they may run: no live process takes them, or one is to be woken once more.
+
+And the warnings of the log about them.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from django.db.models import Q
 
-from notifications.db.clock import database_now, is_lease_valid
+from notifications.db.clock import database_now, database_now_sql, is_lease_valid
 from notifications.db.transactions import connection, database
 from notifications.extension import hooks
-from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS
-from notifications.jobs.claiming.claim_queries import queues_with_due_jobs
+from notifications.jobs.claiming.candidates import MIN_WAIT_SECONDS, full_queues
+from notifications.jobs.claiming.claim_queries import PAUSED_QUEUES, queues_with_due_jobs, values_of_executors
 from notifications.jobs.claiming.executors import WORKER_EXECUTORS
-from notifications.jobs.claiming.sources import BackendQueue, Source, builtin_source
+from notifications.jobs.claiming.queues import queue_limits
+from notifications.jobs.claiming.sources import (
+    WAITS_SINCE,
+    BackendQueue,
+    Query,
+    Source,
+    builtin_source,
+    names_of,
+    queued_jobs,
+    read_moment,
+)
 from notifications.jobs.listing import queued_in_index_order
 from notifications.models import Job, Worker
 
@@ -143,3 +157,63 @@ def warn_of_unserved_jobs() -> None:
     """Log one warning for jobs of the built-in worker that wait, and one for those that it does not serve."""
     wait_warning.log()
     other_wait_warning.log()
+
+
+class WaitingQueue(NamedTuple):
+    """A queue with jobs that wait: how many, at most the number that is read, and since when the first of them."""
+
+    jobs: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingQueues:
+    """The queues of these backends with jobs due for so many seconds, which are neither paused nor full.
+
+    At most ``limit`` jobs of each are read, the first ones. ``queues`` has names; all if empty.
+    """
+
+    backends: Sequence[str]
+    seconds: float
+    limit: int
+    queues: tuple[str, ...] = ()
+
+    def condition(self) -> tuple[str, Sequence[Any]]:
+        """Return SQL that is true if ``read()`` may find something, and its parameters."""
+        sql, params = self._query()
+        return f"EXISTS ({sql})", params
+
+    def read(self) -> dict[BackendQueue, WaitingQueue]:
+        """Return them, each with the number of its jobs and since when the first waits.
+
+        In one query, two more if it finds something.
+        """
+        found: dict[BackendQueue, WaitingQueue] = {}
+        with connection().cursor() as cursor:
+            cursor.execute(*self._query())
+            for alias, name, count, since in cursor.fetchall():
+                moment = cast("datetime", read_moment(since))
+                before = found.get((alias, name), WaitingQueue(0, moment))
+                found[alias, name] = WaitingQueue(before.jobs + count, min(before.since, moment))
+        names = {name for _, name in found}
+        limits = {name: limit for name, limit in queue_limits().items() if name in names}
+        full = full_queues(limits) if limits else set()
+        return {queue: each for queue, each in found.items() if queue[1] not in full}
+
+    def _query(self) -> Query:
+        """Return the query for backend, queue, number and first time of the jobs of each executor, if they wait."""
+        wait = timedelta(seconds=self.seconds)
+        # A time ahead was stored by a clock that is.
+        (before, before_param), (after, after_param) = database_now_sql(-wait), database_now_sql(wait)
+        names, params = names_of(Source(backends=tuple(self.backends), queues=self.queues))
+        jobs = f"{queued_jobs()} AND backend = alias AND queue_name = name AND executor = open_executor"
+        order = f"ORDER BY due_at, priority DESC, turn, id LIMIT {self.limit}"
+        due = f"(SELECT {WAITS_SINCE} AS since {jobs} AND due_at IS NULL {order}) AS due"
+        sql = f"""
+            WITH RECURSIVE {names}, {values_of_executors(WORKER_EXECUTORS)}
+            SELECT * FROM (
+                SELECT alias, name, (SELECT count(*) FROM {due}) AS jobs, (SELECT min(since) FROM {due}) AS since
+                FROM names CROSS JOIN executors WHERE name NOT IN ({PAUSED_QUEUES})
+            ) AS found WHERE since < {before} OR since > {after}
+        """
+        return sql, [*params, before_param, after_param]

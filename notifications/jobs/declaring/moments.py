@@ -20,11 +20,7 @@ _LONGEST = f"at most {MAX_DURATION.days:,} days"
 
 def validate_expires(value: Any) -> timedelta:
     """Return ``expires`` of a policy. Raises TypeError and ValueError."""
-    expected = f"a number of seconds, or a timedelta, above 0 and {_LONGEST}"
-    duration = _duration("expires", value, expected)
-    if not duration:
-        _refuse("expires", value, expected)
-    return duration
+    return _positive("expires", value, f"a number of seconds, or a timedelta, above 0 and {_LONGEST}")
 
 
 def validate_expiry(value: Any) -> timedelta | datetime:
@@ -34,10 +30,7 @@ def validate_expiry(value: Any) -> timedelta | datetime:
         if settings.USE_TZ and value.utcoffset() is None:
             _refuse("expires", value, expected)
         return value
-    duration = _duration("expires", value, expected)
-    if not duration:
-        _refuse("expires", value, expected)
-    return duration
+    return _positive("expires", value, expected)
 
 
 def validate_run_after(value: Any) -> timedelta | datetime:
@@ -67,6 +60,10 @@ def find_moments(
         raise ValueError(
             f"run_after is {run_after}, and expires is {expires}. Both must be between the years 1 and 9999 in UTC."
         ) from exc
+
+
+def _positive(name: str, value: Any, expected: str) -> timedelta:
+    return _duration(name, value, expected) or _refuse(name, value, expected)
 
 
 def _duration(name: str, value: Any, expected: str) -> timedelta:

@@ -5,26 +5,36 @@ No model is imported here: ``notifications.api`` may be imported before the mode
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any, Never, TypeVar
 from uuid import UUID
 
 from notifications import validators
+from notifications.compat import task_backends
 from notifications.conf import cached_until_changed
-from notifications.jobs.declaring import policy_settings
+from notifications.db.imports import CannotImport, import_path
+from notifications.extension import hooks
 from notifications.jobs.declaring.moments import validate_expires
-from notifications.jobs.declaring.templates import format_template, refuse_unknown_names
+from notifications.jobs.declaring.templates import (
+    TaskCall,
+    format_key,
+    format_template,
+    refuse_unknown_names,
+    storable_key,
+)
 
 logger = logging.getLogger("notifications.jobs")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _POLICY_ATTRIBUTE = "_notifications_policy"
+#: Policies for tasks of other packages, in ``OPTIONS["policies"]`` of a backend in ``TASKS``.
+SETTINGS_EXAMPLE = '{"modelsearch.tasks.*": {"retry_on": "django.db.IntegrityError", "max_attempts": 5}}'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,7 +256,7 @@ def declared_policy(function: Callable[..., Any]) -> Policy:
 def has_policy(function: Callable[..., Any]) -> bool:
     """Return whether the author of a task's function, the settings or an extension have declared a policy for it."""
     path = f"{function.__module__}.{function.__qualname__}"
-    return hasattr(function, _POLICY_ATTRIBUTE) or any(True for _ in policy_settings.declared_for(path))
+    return hasattr(function, _POLICY_ATTRIBUTE) or any(True for _ in _declared_for(path))
 
 
 @cached_until_changed("TASKS")
@@ -258,11 +268,45 @@ def policy_of(function: Callable[..., Any]) -> Policy:
     found = declared_policy(function)
     path = f"{function.__module__}.{function.__qualname__}"
     try:
-        for options in policy_settings.options_for(path):
-            found = replace(found, **options)
+        for options in _declared_for(path):
+            found = replace(found, **imported(options))
     except (TypeError, ValueError) as exc:
         logger.error("Ignored wrong policies in TASKS: task %s: %s", path, exc)
     return found
+
+
+def _declared_for(path: str) -> Iterator[Any]:
+    """Yield the options for a task as they are declared: those of extensions, then those of the settings.
+
+    The keys are paths of tasks, which may have the wildcards ``*``, ``?`` and ``[…]``.
+    """
+    settings = [params.get("OPTIONS", {}).get("policies", {}) for params in task_backends.settings.values()]
+    for patterns in (hooks.policies, *settings):
+        for pattern, options in patterns.items() if isinstance(patterns, dict) else ():
+            if isinstance(pattern, str) and fnmatchcase(path, pattern):
+                yield options
+
+
+def imported(options: Any) -> dict[str, Any]:
+    """Return options with what ``retry_on`` and ``notify`` name by dotted paths. Settings cannot import all modules.
+
+    Raises TypeError.
+    """
+    if not isinstance(options, Mapping):
+        raise TypeError(f"The options are {options!r}. Write a dict of options of @policy.")
+    found = dict(options)
+    for name in {"retry_on", "notify"}.intersection(found):
+        value = found[name]
+        is_several = name == "retry_on" and isinstance(value, tuple | list)
+        found[name] = tuple(map(_imported, value)) if is_several else _imported(value)
+    return found
+
+
+def _imported(value: Any) -> Any:
+    try:
+        return import_path(value) if isinstance(value, str) else value
+    except CannotImport as exc:
+        raise TypeError(f"{value!r} cannot be imported: {exc.reason}") from exc
 
 
 def job_title(
@@ -273,47 +317,16 @@ def job_title(
     It is shortened to the limit of titles, because arguments are often what a user typed.
     """
     template = policy_of(function).title
-    title = format_template("title", str(template), function, takes_context, args, kwargs) if template else ""
+    call = TaskCall(function, takes_context, args, kwargs)
+    title = format_template("title", str(template), call) if template else ""
     if not title.strip():
         title = title_from_name(function.__name__)
     return validators.shortened(title, validators.MAX_TITLE_LENGTH)
 
 
-def job_concurrency_key(
-    function: Callable[..., Any],
-    takes_context: bool,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    owner: Any,
-) -> str:
-    """Return the concurrency key of a job with these arguments and this owner (key), ``""`` if it has none."""
-    return _job_key("concurrency_key", function, takes_context, args, kwargs, owner)
-
-
-def job_share(
-    function: Callable[..., Any],
-    takes_context: bool,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    owner: Any,
-) -> str:
-    """Return the share that the policy names for a job with these arguments and this owner (key), ``""`` for none."""
-    return _job_key("share", function, takes_context, args, kwargs, owner)
-
-
-def _job_key(
-    option: str,
-    function: Callable[..., Any],
-    takes_context: bool,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    owner: Any,
-) -> str:
-    template = getattr(policy_of(function), option)
-    if not template:
-        return ""
-    owner = "" if owner is None else str(owner)
-    return storable_key(format_template(option, template, function, takes_context, args, kwargs, owner=owner))
+def job_key(option: str, call: TaskCall) -> str:
+    """Return the ``concurrency_key`` or the ``share`` that the policy names for a job, ``""`` if it names none."""
+    return format_key(option, getattr(policy_of(call.function), option), call)
 
 
 def sender_key(user: Any) -> str:
@@ -324,14 +337,3 @@ def sender_key(user: Any) -> str:
 def owner_share(owner: Any) -> str:
     """Return the share of the jobs of a user (key), unless their policies name another one."""
     return f"user:{owner}"
-
-
-def storable_key(key: str) -> str:
-    """Return a concurrency key as it is stored.
-
-    One that is too long is cut and ends with a hash of the whole, so that different keys stay different.
-    """
-    if len(key) <= validators.MAX_KEY_LENGTH:
-        return key
-    digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
-    return validators.shortened(key, validators.MAX_KEY_LENGTH - len(digest)) + digest

@@ -5,7 +5,6 @@ Type checkers read ``task_types.pyi`` instead.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -23,11 +22,10 @@ from notifications.compat import (
     task_backends,
 )
 from notifications.conf import cached_until_changed
+from notifications.db.imports import CannotImport, import_path
 from notifications.jobs.declaring.moments import validate_expiry, validate_run_after
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
 from notifications.jobs.declaring.tags import validate_tags
-
-logger = logging.getLogger("notifications.jobs")
 
 #: Options of ``@policy(...)``, which ``@task`` passes to the task class.
 POLICY_OPTIONS = tuple(field.name for field in fields(Policy))
@@ -240,17 +238,17 @@ def refuse_backend(alias: str, what: str) -> NoReturn:
 
 
 def has_job_tasks(backend: Any) -> bool:
-    """Return whether a backend of ``TASKS`` is ``JobBackend`` or a subclass of it."""
-    return issubclass(backend.task_class, BackendTask)
+    """Return whether a backend of ``TASKS``, or its class, is ``JobBackend`` or a subclass of it."""
+    return issubclass(getattr(backend, "task_class", Task), BackendTask)
 
 
 def stores_jobs(alias: str) -> bool:
     """Return whether the backend of ``TASKS`` with an alias stores its jobs in this app."""
     try:
-        return has_job_tasks(task_backends[alias])
-    except Exception as exc:  # there is no such backend, or its module raises, which a check reports
-        logger.debug("Could not use the backend %s of TASKS: %r", alias, exc)
+        backend = import_path(task_backends.settings.get(alias, {}).get("BACKEND", ""))
+    except CannotImport:  # a check reports it
         return False
+    return isinstance(backend, type) and has_job_tasks(backend)
 
 
 _DJANGO_FIELDS = {field.name for field in fields(Task)}

@@ -2,11 +2,10 @@
 
 enqueueing              new jobs: their owner and key
 queueing                running to queued: retries, releases; scheduled jobs join the queue when they are due
-claims, claimed_jobs    queued to running
+claims                  queued to running
 limiting, limit_openings  change no state: queued jobs that wait for the limits of their keys
-running                 deadlines and progress of running jobs
+running                 claimed jobs, their deadlines and progress
 recording               to an end, with signals and batches
-trial                   whether the database takes an outcome, which is not recorded
 notify_functions        calls ``notify`` functions before that transaction
 waiting                 to waiting, and back to queued
 reaping                 running jobs of lost workers

@@ -8,7 +8,6 @@ lets one of them end the batch. No process waits for a lock.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import streams, times
+from notifications.db import project_code
 from notifications.db.bulk import lock_query
 from notifications.db.transactions import chunks, database, retrying_atomic
 from notifications.exceptions import JobFailed
@@ -32,8 +32,6 @@ from notifications.jobs.outcomes import Outcome, _language, announcement, failur
 from notifications.jobs.transitions.conditional_updates import conditional_update
 from notifications.models import Job
 from notifications.states import ACTIVE, CANCELLED_AT_ONCE, DONE
-
-logger = logging.getLogger("notifications.jobs")
 
 #: The path of the task of all batches.
 BATCH = "notifications.jobs.batches.batch"
@@ -83,7 +81,8 @@ def _collect_outcomes(ids: Sequence[UUID]) -> list[Outcome]:
     counted = count_states(job.id for job in rows)
     # A job that was retried by hand since the first query is active again; its end completes the batch.
     return [
-        _outcome_or_fallback(job, counted[job.id])
+        project_code.call(f"outcome of batch {job.id}:", _outcome, job, counted[job.id])
+        or outcomes.fallback(job)
         for job in rows
         if not any(counted[job.id][state] for state in ACTIVE)
     ]
@@ -220,15 +219,8 @@ def _progress_message(job: Job, counts: Counter[Any]) -> str:
         return ngettext("%(count)d failed", "%(count)d failed", failed) % {"count": failed}
 
 
-def _outcome_or_fallback(job: Job, counts: Counter[Any]) -> Outcome:
-    try:
-        return _outcome(job, counts)
-    except BaseException:  # of the project's code, a translation for example: other batches must be ended
-        logger.exception("Could not make the outcome of batch %s.", job.id)
-        return outcomes.fallback(job)
-
-
 def _outcome(job: Job, counts: Counter[Any]) -> Outcome:
+    """Return the outcome of a batch. It calls code of the project, a translation for example."""
     policy = _read_policy(job)
     job.progress_total = sum(counts.values())
     job.progress_current, job.progress_message = job.progress_total, ""

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -34,20 +34,16 @@ from notifications.jobs.claiming.executors import (
 )
 from notifications.jobs.claiming.queues import queue_limits
 from notifications.jobs.claiming.sources import Query, Source
-from notifications.jobs.transitions.claimed_jobs import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.enqueueing import QUEUED_KEY_PREFIX
 from notifications.jobs.transitions.limiting import (
     START_VALID_SECONDS,
-    is_limited,
     take_within_limits,
     wait_in_lines,
 )
+from notifications.jobs.transitions.running import DEADLINE_MARGIN_SECONDS, ClaimedJob, deadline_after
 from notifications.models import Job
 
-#: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its
-#: lease from another thread; only the deadline takes the job away from it.
-DEADLINE_MARGIN_SECONDS = 60
 #: Seconds that a claim allows for a task whose timeout the worker does not know yet.
 DEFAULT_TIMEOUT_SECONDS = 300
 #: What a claim in one statement reads of the jobs that it locks.
@@ -180,12 +176,9 @@ def _claim_due(
         return wait_in_lines(lock(now, MAX_FOLLOWERS, dict.fromkeys(executors, MAX_FOLLOWERS)), now)
 
     for _ in range(MAX_LIMITED_CLAIMS):
-        started = time.monotonic()
         claimed, waiting = retrying_atomic(
             lambda: _lock_and_claim(worker, timeouts, lambda now: lock(now, limit, executors))
         )
-        for job in claimed:
-            job.start_by = started + START_VALID_SECONDS if is_limited(job.row) else None
         if claimed or not waiting:
             break
         # These keys are closed, and there may be many more jobs with them.
@@ -210,10 +203,13 @@ def _lock_and_claim(
 
     Returns also how many of them wait now for the limits of their keys.
     """
+    start_by = time.monotonic() + START_VALID_SECONDS
     now = database_now()
     locked = lock(now)
-    jobs = take_within_limits(locked, now) if any(job.limit_key for job in locked) else locked
-    claimed = [ClaimedJob(job, job.user_id) for job in jobs]
+    jobs, counted = take_within_limits(locked, now)
+    claimed = [
+        ClaimedJob(job, job.user_id, start_by=start_by if job.limit_key in counted else None) for job in jobs
+    ]
     for job in jobs:
         job.state = Job.State.RUNNING
         job.worker = worker
@@ -234,11 +230,6 @@ def _lock_and_claim(
     )
     streams.ring(job.user_id for job in jobs)
     return claimed, len(locked) - len(jobs)
-
-
-def deadline_after(now: datetime, timeout: float | None) -> datetime | None:
-    """Return when a job that begins now is taken away from its worker, None if its task may take any time."""
-    return None if timeout is None else now + timedelta(seconds=timeout + DEADLINE_MARGIN_SECONDS)
 
 
 def _claim_in_one_statement(

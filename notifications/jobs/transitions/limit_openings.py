@@ -18,9 +18,16 @@ from notifications.db.bulk import instances, lock_query, lock_sql, update_rows
 from notifications.db.clock import database_now, database_now_sql
 from notifications.db.transactions import connection, database, dialect, fair_atomic, retrying_atomic
 from notifications.jobs.claiming.sources import WAITS_FOR_LIMIT, read_moment
-from notifications.jobs.limit_lines import IN_TURN, LimitLine, jobs_in_line, line_of
 from notifications.jobs.transitions.conditional_updates import max_rows, ring_queued, update_locked_rows
-from notifications.jobs.transitions.limiting import LimitState, ask_limits, has_limit
+from notifications.jobs.transitions.limiting import (
+    IN_TURN,
+    LimitLine,
+    LimitState,
+    ask_limits,
+    has_limit,
+    jobs_in_line,
+    line_of,
+)
 from notifications.jobs.turns import places_after_limit
 from notifications.models import Job, LimitedQueue
 

@@ -5,33 +5,31 @@ gives it a turn in the line of its key and queue. When the limit opens, the firs
 many as may start, and the claim of these takes from the limit. A job that comes while others wait in its line waits
 too.
 
+Those of one backend, queue and key stand in a line of their own, by priority and ``limit_turn``, whether they wait or
+have joined the queue to be claimed. A line has the order of ``jobs/turns.py``: what a share has in it stands in a row,
+and a share that joins it stands beside the first ones of the others.
+
 That a job waits is a hint: nothing is counted by it, and a wrong one costs time only. See ``limit_openings.py``.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import transaction
-
 from notifications import times
-from notifications.db.sqlstates import is_missing
-from notifications.db.transactions import connection, database
-from notifications.db.unavailable import is_unavailable
+from notifications.db.transactions import chunks, connection, database, dialect
 from notifications.extension import hooks
-from notifications.jobs.declaring.limit_keys import has_limit_key
-from notifications.jobs.limit_lines import LimitLine, line_of, next_turns, read_lines
+from notifications.jobs.claiming.sources import WAITS_FOR_LIMIT, limited_jobs
+from notifications.jobs.declaring.templates import has_limit_key
 from notifications.jobs.results import find_task
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
-from notifications.models import Job
-
-logger = logging.getLogger("notifications.jobs")
+from notifications.jobs.turns import MAX_SHARES_PER_QUERY, next_in_rows, share_of
+from notifications.models import Job, LimitedQueue
 
 #: After which time a job that waits joins the queue although nothing has opened its limit.
 MAX_WAIT = timedelta(hours=1)
@@ -39,6 +37,89 @@ MAX_WAIT = timedelta(hours=1)
 FAILURE_PAUSE_SECONDS = 5.0
 #: Seconds for which the start of a job is counted by its limit. One that comes later goes back to the queue.
 START_VALID_SECONDS = 1.0
+
+
+class LimitLine(NamedTuple):
+    """The jobs of a queue with a key that an extension limits."""
+
+    backend: str
+    queue_name: str
+    key: str
+
+    @staticmethod
+    def count_waiting(keys: Iterable[str], limit: int) -> dict[str, int]:
+        """Return how many jobs wait for the limit of each of these keys, at most ``limit`` in each queue."""
+        counts = dict.fromkeys(keys, 0)
+        waiting = jobs_in_line("line.backend", "line.queue_name", "line.key") + f" AND {WAITS_FOR_LIMIT}"
+        for chunk in chunks(counts):
+            with connection().cursor() as cursor:
+                cursor.execute(
+                    f"SELECT key, (SELECT count(*) FROM (SELECT 1 {waiting} LIMIT {limit}) AS counted) "
+                    f"FROM notifications_limitedqueue AS line WHERE key IN ({', '.join(['%s'] * len(chunk))})",
+                    chunk,
+                )
+                for key, count in cursor.fetchall():
+                    counts[key] += count
+        return counts
+
+    @staticmethod
+    def count_before(job: Job, limit: int) -> int:
+        """Return how many jobs stand before a job in its line, at most ``limit``."""
+        with connection().cursor() as cursor:
+            cursor.execute(
+                f"SELECT id {jobs_in_line('%s', '%s', '%s')} {IN_TURN} LIMIT {limit}", line_of(job)
+            )
+            ids = [Job._meta.pk.to_python(id) for (id,) in cursor.fetchall()]
+        return next((index for index, id in enumerate(ids) if id == job.id), limit)
+
+
+def line_of(job: Any) -> LimitLine:
+    """Return the line in which a job with a key waits for its limit."""
+    return LimitLine(job.backend, job.queue_name, job.limit_key)
+
+
+def jobs_in_line(backend: str, queue: str, key: str) -> str:
+    """Return FROM and WHERE of the queued jobs of a line, in SQL for each of its columns, by the index "limited"."""
+    return f"{limited_jobs()} AND backend = {backend} AND queue_name = {queue} AND limit_key = {key}"
+
+
+IN_TURN = "ORDER BY priority DESC, limit_turn, id"
+
+
+def read_lines(keys: Collection[str]) -> set[LimitLine]:
+    """Return the lines of these keys in which jobs wait."""
+    rows = LimitedQueue.objects.using(database()).order_by()
+    return {
+        LimitLine(*values)
+        for chunk in chunks(sorted(keys))
+        for values in rows.filter(key__in=chunk).values_list("backend", "queue_name", "key")
+    }
+
+
+def next_turns(jobs: Sequence[Job]) -> list[int]:
+    """Return the turns of jobs that join their lines now, in this order, in one query for 100 shares."""
+    return next_in_rows([(line_of(job), job.priority, share_of(job)) for job in jobs], _read_last)
+
+
+def _read_last(keys: Collection[tuple[LimitLine, int, str]]) -> dict[tuple[LimitLine, int, str], int]:
+    """Return the last turn of each share in its line, or else that before the first one of the line."""
+    found = {}
+    of_line = jobs_in_line("alias", "queue", "of_key") + " AND priority = level"
+    of_share = of_line.replace("_job_limited", "_job_limit_share") + " AND share_name = of_share"
+    first = f"(SELECT limit_turn {of_line} ORDER BY limit_turn, id LIMIT 1) - 1"
+    last = f"(SELECT limit_turn {of_share} ORDER BY limit_turn DESC LIMIT 1)"
+    turn = dialect().greatest(f"coalesce({first}, 0)", f"coalesce({last}, 0)")
+    for chunk in chunks(sorted(keys), MAX_SHARES_PER_QUERY):
+        values = ", ".join(["(%s, %s, %s, CAST(%s AS smallint), %s)"] * len(chunk))
+        with connection().cursor() as cursor:
+            cursor.execute(
+                f"WITH keys (alias, queue, of_key, level, of_share) AS (VALUES {values}) SELECT alias, queue, of_key, "
+                f"level, of_share, {turn} FROM keys",
+                [value for line, level, share in chunk for value in (*line, level, share)],
+            )
+            for alias, queue, key, level, share, turn in cursor.fetchall():
+                found[LimitLine(alias, queue, key), level, share] = turn
+    return found
 
 
 class LimitState(NamedTuple):
@@ -74,14 +155,15 @@ def without_limits() -> Iterator[None]:
         _ignores_limits.reset(token)
 
 
-def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
+def take_within_limits(jobs: Sequence[Job], now: datetime) -> tuple[list[Job], Collection[str]]:
     """Return those of these jobs that may start now by the limits of their keys, and have the others wait.
 
-    Called with locked rows, inside the transaction that claims them, last.
+    Returns also the keys that have a limit, by which their starts are counted. Called with locked rows, inside the
+    transaction that claims them, last.
     """
     limited = [job for job in jobs if is_limited(job)]
     if not limited:
-        return list(jobs)
+        return list(jobs), ()
     lines = read_lines({job.limit_key for job in limited})
     # Of those that stand behind others it is known of the line. If that is empty meanwhile, it is looked at now.
     opens_at = {job.id: now for job in limited if job.limit_turn is None and line_of(job) in lines}
@@ -95,7 +177,7 @@ def take_within_limits(jobs: Sequence[Job], now: datetime) -> list[Job]:
         if left[job.limit_key] < 0:
             opens_at[job.id] = states[job.limit_key].opens_at
     _have_wait([job for job in limited if job.id in opens_at], opens_at, now)
-    return [job for job in jobs if job.id not in opens_at]
+    return [job for job in jobs if job.id not in opens_at], states.keys()
 
 
 def wait_in_lines(jobs: Sequence[Job], now: datetime) -> int:
@@ -111,17 +193,10 @@ def ask_limits(wanted: Mapping[str, int], now: datetime, *, counts: bool) -> dic
     """Return what extensions say of keys. If one fails, the jobs with these keys wait a moment, and no others."""
     states: dict[str, LimitState] = {}
     for hook in hooks.allow_starts if wanted else ():
-        try:
-            with transaction.atomic(using=database()):
-                states |= {key: LimitState(*state) for key, state in hook(wanted, now, counts=counts).items()}
-        except Exception as exc:
-            # A table of the extension may be missing, which does not stop other jobs.
-            if is_unavailable(exc) and not is_missing(exc):
-                raise
-            named = ", ".join(sorted(wanted)[:10])
-            logger.exception("Could not read the limits of keys, whose jobs wait: %s", named)
-            failed = LimitState(0, now + timedelta(seconds=FAILURE_PAUSE_SECONDS))
-            states |= dict.fromkeys(wanted.keys() - states.keys(), failed)
+        if (allowed := hook(wanted, now, counts=counts)) is None:
+            until = now + timedelta(seconds=FAILURE_PAUSE_SECONDS)
+            allowed = dict.fromkeys(wanted.keys() - states.keys(), (0, until))
+        states |= {key: LimitState(*state) for key, state in allowed.items()}
     return states
 
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.utils import translation
@@ -24,10 +23,9 @@ from notifications.db import project_code, signal_queue
 from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
-from notifications.db.unavailable import is_log_due
+from notifications.db.unavailable import is_log_due, log_retried
 from notifications.jobs.outcome_texts import succeeded_text
-from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
-from notifications.models import Notification
+from notifications.jobs.transitions.running import Claim, claim_of
 from notifications.streams.building import build_notification
 
 if TYPE_CHECKING:
@@ -75,20 +73,13 @@ def call_here(outcome: Outcome) -> Outcome:
     """Return an outcome with its notification, its function called on this thread, without a time limit."""
     if outcome.notify is None:
         return outcome
-    try:
-        return _completed(outcome, _notification_of(outcome))
-    except BaseException as exc:  # the project's code may raise anything
-        return _with_default(outcome, exc)
+    role = f"{_describe(outcome)}; the default notification is recorded:"
+    return project_code.call(role, _complete, outcome) or replace(outcome, notify=None)
 
 
 async def acall(outcome: Outcome) -> Outcome:
     """Return an outcome with its notification. If the task is cancelled meanwhile, it is the default one."""
-    if outcome.notify is None:
-        return outcome
-    try:
-        return await _Call(outcome).await_()
-    except Exception as exc:  # a defect of the app: without the outcome the finished task would run again
-        return _with_default(outcome, exc)
+    return outcome if outcome.notify is None else await _Call(outcome).await_()
 
 
 def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome]], object]) -> list[Outcome]:
@@ -105,12 +96,7 @@ def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome
 
     def run() -> None:
         queue.use_on_this_thread()
-        try:
-            record(call_all(waiting))
-        except Exception as exc:
-            logger.warning(
-                "Could not record the outcomes of %d jobs, which is tried again: %r", len(waiting), exc
-            )
+        record(call_all(waiting))
 
     with _threads.lock:
         open_claims = claims_recorded_apart()
@@ -122,6 +108,7 @@ def record_apart(outcomes: Sequence[Outcome], record: Callable[[Sequence[Outcome
                 if is_log_due("notify functions"):
                     logger.warning("Could not call notify functions, which is tried again: %s", exc)
             else:
+                future.add_done_callback(_log_error)
                 _threads.recording |= dict.fromkeys((claim_of(outcome.job) for outcome in waiting), future)
     return ready
 
@@ -171,9 +158,9 @@ class _Call:
             self._future, self._error = None, RuntimeError(f"The call was given up: {exc!r}.")
         return self._result()
 
-    def _run(self) -> Notification | None:
+    def _run(self) -> Outcome:
         self._started_at = time.monotonic()
-        return _notification_of(self._outcome)
+        return call_here(self._outcome)
 
     def _seconds_left(self) -> float:
         if self._started_at:
@@ -193,17 +180,17 @@ class _Call:
             return _with_default(self._outcome, TimeoutError(f"It had no thread for {waited:.0f} s."))
         if exc := self._future.exception():
             return _with_default(self._outcome, exc)
-        return _completed(self._outcome, self._future.result())
+        return self._future.result()
 
 
-def _notification_of(outcome: Outcome) -> Notification | None:
-    """Call the function, and return the notification that it makes of the default one, None if there is to be none."""
+def _complete(outcome: Outcome) -> Outcome:
+    """Call the function, and return the outcome with the notification that it makes of the default one, if any."""
     call, default = outcome.notify, outcome.notification
     assert call is not None and default is not None
     with translation.override(outcome.job.language or None):
         changes = call()
         if changes is None:
-            return None
+            return replace(outcome, notification=None, notify=None)
         if unknown := set(changes) - set(CHANGEABLE_FIELDS):
             raise TypeError(
                 f"A notify function may return {', '.join(CHANGEABLE_FIELDS)}, not {sorted(unknown)}."
@@ -213,13 +200,14 @@ def _notification_of(outcome: Outcome) -> Notification | None:
         }
         if "title" in changes and default.body == succeeded_text(outcome.job.language):
             fields = {**fields, "body": ""}  # the title says what came of it
-        return build_notification(
+        notification = build_notification(
             default.user_id,
             **{**fields, **changes},
             key=default.key,
             job=default.job,
             task=outcome.job.task_path,
         )
+    return replace(outcome, notification=notification, notify=None)
 
 
 def _mark_error_as_read(future: asyncio.Future[Any]) -> None:
@@ -227,17 +215,18 @@ def _mark_error_as_read(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _completed(outcome: Outcome, notification: Notification | None) -> Outcome:
-    return replace(outcome, notification=notification, notify=None)
+def _log_error(call: Future[Any]) -> None:
+    if not call.cancelled() and (exc := call.exception()):
+        log_retried(logger, "Could not record the outcomes of jobs, which is tried again", exc)
+
+
+def _describe(outcome: Outcome) -> str:
+    return f"notify function {project_code.name_of(outcome.notify)} of job {outcome.job.id}"
 
 
 def _with_default(outcome: Outcome, exc: BaseException) -> Outcome:
-    function = outcome.notify.func if isinstance(outcome.notify, partial) else outcome.notify
     logger.error(
-        "Host code failed: notify function %s of job %s; the default notification is recorded",
-        project_code.name_of(function),
-        outcome.job.id,
-        exc_info=exc,
+        "Host code failed: %s; the default notification is recorded", _describe(outcome), exc_info=exc
     )
     return replace(outcome, notify=None)
 

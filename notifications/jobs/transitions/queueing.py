@@ -20,13 +20,13 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.claiming.sources import read_moment
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.transitions.claimed_jobs import ClaimedJob
 from notifications.jobs.transitions.conditional_updates import (
     conditional_update,
     max_rows,
     ring_queued,
     update_locked_rows,
 )
+from notifications.jobs.transitions.running import ClaimedJob
 from notifications.jobs.turns import TURN_COLUMNS
 from notifications.models import Job
 

@@ -27,10 +27,10 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import notify_functions, recording
-from notifications.jobs.transitions.claimed_jobs import Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import chunks_of, conditional_update, ring_queued
 from notifications.jobs.transitions.queueing import release
 from notifications.jobs.transitions.recording import record_attempts, run_recording
+from notifications.jobs.transitions.running import Claim, claim_of
 from notifications.models import Job, Worker
 
 logger = logging.getLogger("notifications.jobs")

@@ -8,18 +8,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import Error
-
 from notifications import streams
 from notifications.db import bulk
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import is_unavailable
 from notifications.extension import RecordedTransaction, hooks
+from notifications.extension.calls import owing
 from notifications.jobs import outcomes
 from notifications.jobs.claiming import candidates
 from notifications.jobs.end_signals import send_signals_of_ends
@@ -36,9 +35,9 @@ from notifications.jobs.outcomes import Outcome
 from notifications.jobs.owed_calls import run_owing
 from notifications.jobs.results import policy_at
 from notifications.jobs.transitions import batch_completion, notify_functions
-from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.conditional_updates import lock_claims, update_locked_rows
 from notifications.jobs.transitions.queueing import schedule_retries
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS, Claim, claim_of
 from notifications.jobs.transitions.waiting import cancel_waits, suspend_jobs
 from notifications.models import Attempt, Job
 from notifications.states import States
@@ -183,6 +182,24 @@ def record_outcomes(group: Sequence[Outcome], **options: Any) -> tuple[list[Outc
     return record(lambda tx: _lock_claims(group, void_outcomes), **options), void_outcomes
 
 
+class _Undone(Exception):
+    """Rolls a transaction back that was a trial."""
+
+
+def try_to_record(group: Sequence[Outcome]) -> None:
+    """Raise what the database says of these outcomes. They are not recorded."""
+
+    def write_and_undo(write: Callable[[], bool]) -> bool:
+        def undone() -> bool:
+            write()
+            raise _Undone
+
+        return retrying_atomic(undone)
+
+    with suppress(_Undone):
+        record_outcomes(group, run=write_and_undo)
+
+
 def record(
     lock_rows: LockRows,
     *,
@@ -201,14 +218,7 @@ def record(
     Returns the outcomes that ``lock_rows`` returned.
     """
     recording = Recording(lock_rows=lock_rows, **options)
-    try:
-        has_more_to_number = run_owing(run, recording.write)
-    except Error as exc:
-        if is_unavailable(exc):
-            raise
-        # It may be about rows of a hook that were sent together with others.
-        recording.is_one_by_one = True
-        has_more_to_number = run_owing(run, recording.write)
+    has_more_to_number = run_owing(run, recording.write)
     hooks.call_after_commit(recording.tx)
     if has_more_to_number:
         streams.number_committed(owners_of(recording.outcomes) | recording.asked)
@@ -223,8 +233,6 @@ class Recording:
         Those of the jobs before. Attempts are recorded of running jobs, and retries scheduled.
     ``columns``
         Columns of the jobs that are stored with their ends, besides those of every end.
-    ``is_one_by_one``
-        Statements are sent one by one, so that an error is raised by the one that it is about.
     ``asked``
         The keys of the users whose notifications of waits have changed.
     """
@@ -232,7 +240,6 @@ class Recording:
     lock_rows: LockRows
     states: States = (Job.State.RUNNING,)
     columns: Sequence[str] = ()
-    is_one_by_one: bool = False
     tx: RecordedTransaction = field(default_factory=RecordedTransaction)
     numbered: Numbered = NOTHING_NUMBERED
     outcomes: list[Outcome] = field(default_factory=list)
@@ -273,7 +280,7 @@ class Recording:
         self.tx.jobs = {o.notification.id: o.job for o in ended if o.notification}
         building.prepare(notifications, read=outcomes.find_own(ended, now))
         columns = (*END_COLUMNS, *self.columns)
-        with bulk.one_round_trip(is_used=not self.is_one_by_one):
+        with bulk.one_round_trip(is_used=not owing.is_one_by_one):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
                 rows = [*(job for job in jobs if job.user_id is not None), *notifications]

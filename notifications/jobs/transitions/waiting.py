@@ -29,9 +29,9 @@ from notifications.jobs.claiming import candidates
 from notifications.jobs.claiming.executors import executor_at
 from notifications.jobs.notifying import insert_notifications, number, wake_workers
 from notifications.jobs.outcomes import Outcome
-from notifications.jobs.owed_calls import run_owing
-from notifications.jobs.transitions.claimed_jobs import PROGRESS_COLUMNS, progress_of
+from notifications.jobs.owed_calls import blaming, run_owing
 from notifications.jobs.transitions.conditional_updates import conditional_update, ring_queued, store_own_act
+from notifications.jobs.transitions.running import PROGRESS_COLUMNS, progress_of
 from notifications.jobs.turns import assign_places
 from notifications.models import Job, Wait
 from notifications.states import DONE
@@ -104,16 +104,20 @@ def insert_notifications_of(waits: Sequence[Wait], jobs: Iterable[Job], now: dat
     Inside the transaction that stores the waits. Returns the keys of their users, whose rows it then numbers.
     """
     by_id = {job.id: job for job in jobs}
-    rows = [row for kind, of_kind in _by_kind(waits) for row in kind.opened(of_kind, by_id)]
-    if not rows:
-        return set()
-    building.prepare(rows)
-    tx = RecordedTransaction(now=now, jobs={row.id: by_id[row.job] for row in rows if row.job})
-    for chunk in chunks(rows):
-        wake_workers(insert_notifications(chunk, tx))
-    if tx.kept:
-        on_commit(lambda: hooks.call_after_commit(tx))
-    return {row.user_id for row in rows}
+    users = set()
+    for kind, of_kind in _by_kind(waits):
+        if not (rows := list(kind.opened(of_kind, by_id))):
+            continue
+        tx = RecordedTransaction(now=now, jobs={row.id: by_id[row.job] for row in rows if row.job})
+        with blaming() as blamed:
+            blamed.hook = kind.opened
+            building.prepare(rows)
+            for chunk in chunks(rows):
+                wake_workers(insert_notifications(chunk, tx))
+        if tx.kept:
+            on_commit(partial(hooks.call_after_commit, tx))
+        users |= {row.user_id for row in rows}
+    return users
 
 
 def open_notifications(wait: Wait, job: Job) -> set[Any]:

@@ -39,10 +39,10 @@ class PruneCommand(ManagementCommand):
 
     def prune(self, kept: timedelta | None) -> None:
         """Delete rows that ended longer ago than ``kept``, by default the setting, and print how many."""
-        pruning, deleted = retention.Pruning(self.limit(kept)), 0
+        deleted = 0
         try:
             with self.progress("rows deleted") as progress:
-                while (count := pruning.prune_chunk()) is not None:
+                for count in retention.prune_chunks(self.limit(kept)):
                     deleted += count
                     progress.add(count)
         except (Error, KeyboardInterrupt):

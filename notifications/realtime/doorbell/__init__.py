@@ -30,8 +30,8 @@ from notifications.db.unavailable import log_retried
 from notifications.ids import process_number
 from notifications.realtime.doorbell import channel_layer, postgres, sqlite
 from notifications.signals import rung
-from notifications.streams.carrying import Changes, merge
-from notifications.streams.rings import NO_CHANGES
+from notifications.streams.carrying import Changes
+from notifications.streams.rings import NO_CHANGES, merge
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from notifications.conf import cached_until_changed
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread
 from notifications.models import Stream
-from notifications.streams.carrying import Changes, merge, parse_change
-from notifications.streams.rings import NO_CHANGES
+from notifications.streams.carrying import Changes, parse_change
+from notifications.streams.rings import NO_CHANGES, merge
 
 logger = logging.getLogger(__name__)
 

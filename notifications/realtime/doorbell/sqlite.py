@@ -26,8 +26,8 @@ from notifications.ids import process_number
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Stream
 from notifications.realtime.doorbell.other_processes import ListenerThread
-from notifications.streams.carrying import merge, parse_change
-from notifications.streams.rings import NO_CHANGES, own_jobs
+from notifications.streams.carrying import parse_change
+from notifications.streams.rings import NO_CHANGES, merge, own_jobs
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from notifications.db import connection
 from notifications.jobs import cancel
 from notifications.models import Attempt, Job
 from notifications.streams.purging import purge
-from notifications.streams.retention import Pruning
+from notifications.streams.retention import prune_chunks
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.output import output_tasks
 from tests.jobs.conftest import until_done, until_state
@@ -256,10 +256,10 @@ def test_pruned_with_their_jobs(db, many_pieces):
     results = [output_tasks.write.enqueue("x" * 100) for _ in range(2)]
     run_jobs()
     assert OutputChunk.objects.count() == 50
-    pruning = Pruning(timezone.now())
-    assert pruning.prune_chunk() == 10
+    pruning = prune_chunks(timezone.now())
+    assert next(pruning) == 10
     assert Job.objects.count() == len(results)
-    while pruning.prune_chunk() is not None:
+    while next(pruning, None) is not None:
         pass
     assert not OutputChunk.objects.exists() and not Job.objects.exists()
 

@@ -12,7 +12,7 @@ from notifications.contrib.rates import rate
 from notifications.contrib.rates.models import Limit
 from notifications.extension import Where
 from notifications.jobs import JobFilter, cancel, retry
-from notifications.jobs.transitions import reaping
+from notifications.jobs.transitions import claims, reaping
 from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -267,7 +267,7 @@ def test_a_limit_that_cannot_be_read_stops_no_other_job(declare, caplog):
     plain = rated_tasks.plain.enqueue()
     with refused("notifications_rates_limit", error=ZeroDivisionError):
         assert ids(claim_all()) == [plain.id]
-    assert "Could not read the limits of keys, whose jobs wait: partner" in caplog.text
+    assert "Hook failed and was left out: notifications_rates.allow_starts" in caplog.text
     with moved(seconds=6):
         assert len(claim_all()) == 1
 
@@ -313,6 +313,16 @@ def test_a_start_that_is_late_goes_back(declare, worker):
     (job,) = until_done(late)
     assert (job.state, job.attempt) == ("succeeded", 1)
     assert Limit.objects.get().used == 2
+
+
+def test_starts_that_no_limit_counts_are_never_late(declare):
+    """As of a task whose rate is declared no more."""
+    declare(partner="60/m")
+    rated_tasks.fetch.enqueue()
+    rated_tasks.fetch_of.enqueue("a")
+    assert [claimed.start_by is not None for claimed in claims.claim_jobs(WORKER, 1)] == [True]
+    declare()
+    assert [claimed.start_by for claimed in claims.claim_jobs(WORKER, 1)] == [None]
 
 
 def test_wrong_uses():

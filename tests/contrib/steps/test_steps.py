@@ -18,7 +18,7 @@ from notifications.contrib.steps.testing import steps as stored_steps
 from notifications.jobs import retry, step_list
 from notifications.jobs.step_list import read_steps
 from notifications.models import Attempt, Job
-from notifications.streams.retention import Pruning
+from notifications.streams.retention import prune_chunks
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.steps import step_tasks
 from tests.jobs.conftest import until_done
@@ -193,12 +193,12 @@ def test_pruned_with_their_jobs(db, set_belongings):
     Step.objects.create(
         job=kept.id, name="kept", result="1", attempt=1, started_at=timezone.now(), ended_at=timezone.now()
     )
-    pruning = Pruning(timezone.now() + timedelta(minutes=1))
-    assert [pruning.prune_chunk() for _ in range(3)] == [2, 1, 1]
+    pruning = prune_chunks(timezone.now() + timedelta(minutes=1))
+    assert [next(pruning) for _ in range(3)] == [2, 1, 1]
     assert (Step.objects.count(), Job.objects.count()) == (31, 2)
-    assert pruning.prune_chunk() == 25
+    assert next(pruning) == 25
     assert (Step.objects.count(), Job.objects.count()) == (6, 2)
-    while pruning.prune_chunk() is not None:
+    while next(pruning, None) is not None:
         pass
     assert str(Job.objects.get().id) == kept.id
     assert [step.name for step in Step.objects.all()] == ["kept"]
@@ -210,8 +210,8 @@ def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, set_be
     jobs = [step_tasks.ten_steps.enqueue() for _ in range(3)]
     run_jobs()
     Job.objects.update(state="failed")
-    pruning = Pruning(timezone.now() + timedelta(minutes=1))
-    pruning.prune_chunk()
+    pruning = prune_chunks(timezone.now() + timedelta(minutes=1))
+    next(pruning)
     assert len(retry([UUID(job.id) for job in jobs])) == Job.objects.count() == 2
     run_jobs()
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}

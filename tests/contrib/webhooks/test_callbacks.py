@@ -18,7 +18,7 @@ from notifications.db import retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.jobs import cancel, retry
 from notifications.models import Attempt, Job, Wait
-from notifications.streams.retention import Pruning
+from notifications.streams.retention import prune_chunks
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import wait_tasks
 from tests.jobs.conftest import until_done, until_state
@@ -219,8 +219,8 @@ class TestEnds:
         job = waiting_job()
         cancel([job.id])
         Job.objects.update(finished_at=timezone.now() - timedelta(days=999), seq=0)
-        pruning = Pruning(timezone.now(), run=retrying_atomic)
-        while pruning.prune_chunk() is not None:
+        pruning = prune_chunks(timezone.now())
+        while next(pruning, None) is not None:
             pass
         assert not Job.objects.exists()
         assert post(calls[0]).status_code == 404

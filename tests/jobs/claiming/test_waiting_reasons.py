@@ -9,7 +9,7 @@ from tests.support.sources import list_nodes
 PACKAGE = Path(notifications.__file__).parent
 #: What an answer is made from, and who may read it: the claims and moves of jobs, and the modules of the answer.
 FACTS = {"limit_turn", "limited_jobs", "unserved_queues", "find_unserved_queues"}
-READERS = ("jobs/claiming/", "jobs/transitions/", "jobs/limit_lines.py", "jobs/turns.py", "models/jobs.py")
+READERS = ("jobs/claiming/", "jobs/transitions/", "jobs/turns.py", "models/jobs.py")
 #: Who says which queues no process takes: the hook, and the app that implements it.
 DISPATCH = ("extension/dispatch.py", "contrib/engines/apps.py", "contrib/engines/unserved.py")
 #: Methods that narrow a query of jobs.

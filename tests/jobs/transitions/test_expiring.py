@@ -11,7 +11,7 @@ from notifications.api import batch, get_job, join
 from notifications.db import keyset
 from notifications.exceptions import JobFailed
 from notifications.jobs import retry
-from notifications.jobs.transitions import claimed_jobs, expiring, manual, queueing, reaping, running
+from notifications.jobs.transitions import expiring, manual, queueing, reaping, running
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -115,7 +115,7 @@ def test_a_job_that_goes_back_before_its_task_is_called_expires(live_worker):
     jobs = claim_rows(live_worker(), 3)
     reaping.release_at_stop([jobs[0]], ())
     queueing.requeue_without_thread(jobs[1])
-    queueing.requeue_unknown_task(claimed_jobs.ClaimedJob(jobs[2]))
+    queueing.requeue_unknown_task(running.ClaimedJob(jobs[2]))
     clock.advance(61)
     run_duty(DUTY)
     assert {row(result).state for result in results} == {"failed"}
