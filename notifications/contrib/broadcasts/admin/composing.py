@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.contrib.admin import helpers
@@ -17,19 +17,21 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from notifications import times, validators
-from notifications.admin import ModelAdminBase, page_context
-from notifications.api import notify
-from notifications.contrib.broadcasts import starting
-from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, ComposerForm
-from notifications.contrib.broadcasts.audiences import (
-    MAX_USERS_COUNTED,
-    MAX_USERS_COUNTED_LIVE,
-    Texts,
-)
+from notifications.admin import LateModule, ModelAdminBase, page_context
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.exceptions import NotificationsError
 from notifications.jobs.reader_languages import read_languages
 from notifications.models import Notification, parse_id, uuid7
+
+if TYPE_CHECKING:
+    from notifications import api
+    from notifications.contrib.broadcasts import audiences, starting
+    from notifications.contrib.broadcasts.admin import forms
+else:
+    api = LateModule("notifications.api")
+    forms = LateModule("notifications.contrib.broadcasts.admin.forms")
+    audiences = LateModule("notifications.contrib.broadcasts.audiences")
+    starting = LateModule("notifications.contrib.broadcasts.starting")
 
 FOLDER = "admin/notifications_broadcasts/broadcast"
 #: The permission to send, and the length of the description of an audience.
@@ -50,10 +52,12 @@ class ComposerMixin(ModelAdminBase):
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":
-            return self._show_form(request, ComposerForm(initial=self.get_changeform_initial_data(request)))
+            return self._show_form(
+                request, forms.ComposerForm(initial=self.get_changeform_initial_data(request))
+            )
         if "_test" in request.POST:
             return self._send_test(request)
-        form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
+        form = forms.ComposerForm(request.POST, max_counted=audiences.MAX_USERS_COUNTED)
         if "_edit" in request.POST or not form.is_valid():
             return self._show_form(request, form)
         broadcast = _build(form, request)
@@ -67,28 +71,30 @@ class ComposerMixin(ModelAdminBase):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED_LIVE)
+        form = forms.ComposerForm(request.POST, max_counted=audiences.MAX_USERS_COUNTED_LIVE)
         form.is_valid()
         return TemplateResponse(request, f"{FOLDER}/places.html", self._describe_places(request, form))
 
     def _send_test(self, request: HttpRequest) -> HttpResponse:
         """Notify the user alone, and show the form or the preview again, as they were."""
-        form = ComposerForm(request.POST, max_counted=0)
+        form = forms.ComposerForm(request.POST, max_counted=0)
         if not form.is_valid():
             return self._show_form(request, form)
         broadcast = Broadcast(translations=json.dumps(form.translations))
         form.fill(broadcast)
-        title, body = Texts(broadcast).choose(read_languages([request.user.pk]).get(request.user.pk, ""))
+        title, body = audiences.Texts(broadcast).choose(
+            read_languages([request.user.pk]).get(request.user.pk, "")
+        )
         names = ("url", "level", "category")
         values = {name: getattr(broadcast, name) for name in names}
-        notify(request.user, title, body=body, **values)
+        api.notify(request.user, title, body=body, **values)
         self.message_user(request, _("Sent to you alone. Look at the bell."), messages.SUCCESS)
-        whole = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
+        whole = forms.ComposerForm(request.POST, max_counted=audiences.MAX_USERS_COUNTED)
         if request.POST.get("broadcast") and whole.is_valid():
             return self._show_preview(request, whole, _build(whole, request))
         return self._show_form(request, form)
 
-    def _describe_places(self, request: HttpRequest, form: ComposerForm) -> dict[str, Any]:
+    def _describe_places(self, request: HttpRequest, form: forms.ComposerForm) -> dict[str, Any]:
         """Return the context of ``places.html``: a row with what is valid of the message, and the recipients."""
         values = getattr(form, "cleaned_data", {})
         row = Notification(created_at=times.now(), level=values.get("level") or Notification.Level.INFO)
@@ -99,7 +105,7 @@ class ComposerMixin(ModelAdminBase):
         recipients = getattr(form, "recipients", None)
         errors = [
             str(error)
-            for field in ("audience_kind", *FIELD_OF_KIND.values())
+            for field in ("audience_kind", *forms.FIELD_OF_KIND.values())
             for error in form.errors.get(field, ())
         ]
         is_chosen = bool(form.data.get("audience_kind"))
@@ -108,7 +114,7 @@ class ComposerMixin(ModelAdminBase):
             "recipients": recipients,
             "number": formats.number_format(recipients or 0, force_grouping=True),
             "is_more": recipients is not None and form.has_more_recipients,
-            "limit": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
+            "limit": formats.number_format(audiences.MAX_USERS_COUNTED, force_grouping=True),
             "recipients_error": errors[0] if errors and is_chosen else "",
             "languages": [name for code, name in form.languages if form.data.get(f"title_{code}")],
         }
@@ -147,8 +153,8 @@ class ComposerMixin(ModelAdminBase):
             self.message_user(request, str(exc), messages.ERROR)
         return None
 
-    def _show_form(self, request: HttpRequest, form: ComposerForm) -> HttpResponse:
-        named = ("audience_kind", *FIELD_OF_KIND.values())
+    def _show_form(self, request: HttpRequest, form: forms.ComposerForm) -> HttpResponse:
+        named = ("audience_kind", *forms.FIELD_OF_KIND.values())
         recipients = [name for name in form.fields if name in named]
         fieldsets = [
             (_("Message"), {"fields": ["title", "body", "url", "level", "category"]}),
@@ -168,7 +174,9 @@ class ComposerMixin(ModelAdminBase):
         }
         return self._respond(request, "compose", context)
 
-    def _show_preview(self, request: HttpRequest, form: ComposerForm, broadcast: Broadcast) -> HttpResponse:
+    def _show_preview(
+        self, request: HttpRequest, form: forms.ComposerForm, broadcast: Broadcast
+    ) -> HttpResponse:
         number = formats.number_format(broadcast.recipients, force_grouping=True)
         row = Notification(created_at=times.now())
         form.fill(row)
@@ -192,13 +200,13 @@ class ComposerMixin(ModelAdminBase):
         context = {
             **page_context(self, request),
             "media": self.media,
-            "max_counted": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
+            "max_counted": formats.number_format(audiences.MAX_USERS_COUNTED, force_grouping=True),
             **context,
         }
         return TemplateResponse(request, f"{FOLDER}/{template}.html", context)
 
 
-def _build(form: ComposerForm, request: HttpRequest) -> Broadcast:
+def _build(form: forms.ComposerForm, request: HttpRequest) -> Broadcast:
     """Return the broadcast of a valid form. A form that is sent twice has the same id."""
     assert form.audience is not None
     broadcast = Broadcast(
