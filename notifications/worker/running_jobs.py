@@ -84,7 +84,7 @@ class CancelLoop:
                 log_retried(logger, "Could not read cancellation requests", exc)
                 requests = []
             for id, fence, by_other in requests:
-                if execution := self._state.executions.get((id, fence)):
+                if execution := self._state.executions.get((id.int, fence)):
                     execution.job.cancelled_by_other = by_other
                     execution.cancel()
             await asyncio.sleep(MIN_CANCEL_READ_INTERVAL_SECONDS)
