@@ -110,6 +110,9 @@ class PostgreSQL(Dialect):
     def lock_statements(self, query: str, params: Sequence[Any]) -> list[Statement]:
         return [(f"{query} FOR NO KEY UPDATE", params)]
 
+    def locking_write(self, sql: str, params: Sequence[Any]) -> list[Statement]:
+        return [(sql, params)]
+
     def begins_with_lock(self, db: Any) -> bool:
         return True
 

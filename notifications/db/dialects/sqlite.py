@@ -98,6 +98,9 @@ class SQLite(Dialect):
     def lock_statements(self, query: str, params: Sequence[Any]) -> list[Statement]:
         return []
 
+    def locking_write(self, sql: str, params: Sequence[Any]) -> list[Statement]:
+        return []
+
     def begins_with_lock(self, db: Any) -> bool:
         mode = db.settings_dict["OPTIONS"].get("transaction_mode") or ""
         return mode.upper() in ("IMMEDIATE", "EXCLUSIVE")

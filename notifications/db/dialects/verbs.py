@@ -149,6 +149,10 @@ class Dialect(ABC):
         """Return what locks the rows of a query, for which it waits, in the round trip of the statement after it."""
 
     @abstractmethod
+    def locking_write(self, sql: str, params: Sequence[Any]) -> list[Statement]:
+        """Return a statement that locks rows by writing them; nothing where the transaction has the lock of all."""
+
+    @abstractmethod
     def begins_with_lock(self, db: Any) -> bool:
         """Return whether a transaction waits for locks whatever it does first."""
 

@@ -40,6 +40,9 @@ STOP_TIMEOUT_SECONDS = 5.0
 MIN_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
 
+#: Not escaped to ASCII: PostgreSQL has stored the texts, so that its encoding has their characters.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
 #: Holds one connection until it is no longer needed; calls its argument once connected; raises if the connection fails.
 Run = Callable[[Callable[[], None]], None]
 
@@ -92,8 +95,7 @@ def build_messages(
         key = str(user)
         texts = [change.to_text() for change in changes.get(user, ())]
         signed = [[key, text, _sign(key, text)] for text in texts]
-        needed_bytes = _json_bytes(signed)
-        if not signed or needed_bytes > MAX_BYTES_PER_MESSAGE:
+        if not signed or (needed_bytes := _json_bytes(signed)) > MAX_BYTES_PER_MESSAGE:
             signed, needed_bytes = [], _json_bytes(key)
         if needed_bytes > MAX_BYTES_PER_MESSAGE:
             continue
@@ -111,8 +113,7 @@ def build_messages(
 
 def encode_message(message: Any) -> str:
     """Return a message as JSON text."""
-    # Not escaped to ASCII: PostgreSQL has stored the texts, so that its encoding has their characters.
-    return json.dumps(message, ensure_ascii=False)
+    return _ENCODER.encode(message)
 
 
 def parse_message(message: Any, origin: str) -> tuple[dict[Any, Any], bool] | None:
