@@ -212,7 +212,7 @@ CLOCKS = listed(
     what is stored too far ahead is taken for the time of a clock that was fast
         contrib/deliveries/outages readiness worker/lease
     the monotonic clock of the process, by which no other one counts
-        contrib/webhooks/callback_view extension/duty outbound/circuits realtime/auth/sign_outs
+        extension/duty outbound/circuits realtime/auth/sign_outs
         realtime/servers/websocket_frames realtime/transports/sse realtime/transports/websocket upkeep
         worker/claim_loop
     times of the past, for pages, checks and alerts
