@@ -104,14 +104,12 @@ print(len(sys.modules), *sorted(sys.modules))
 #: What a page of the admin, a worker or a server imports when it needs it.
 IMPORTED_LATE = {
     "django.db.migrations.executor",
-    "notifications.contrib.broadcasts.starting",
     "notifications.contrib.deliveries.sending",
     "notifications.contrib.operations.admin.overview.figures",
     "notifications.contrib.operations.alerts.evaluation",
     "notifications.contrib.schedules.operating",
     "notifications.duties",
     "notifications.http.page_views",
-    "notifications.jobs.transitions.recording",
     "notifications.realtime.probe",
 }
 
