@@ -11,6 +11,19 @@ from importlib import import_module
 from typing import Any
 
 
+class LateModule:
+    """Stands for a module, which is imported when the first name of it is used.
+
+    Each start of a process imports the admin, also that of a worker, and few processes show a page of it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+
 def export_lazily(folder: str, names_by_module: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a folder, its ``__name__``, that exports names of modules.
 

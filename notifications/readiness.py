@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef, Q
 
 from notifications import times
@@ -95,6 +94,9 @@ def builtin_aliases() -> list[str]:
 
 def pending_migrations() -> list[str]:
     """Return the migrations of this app and its extensions, and of those that it depends on, that are not applied."""
+    # Each start would import it.
+    from django.db.migrations.executor import MigrationExecutor
+
     executor = MigrationExecutor(connection())
     labels = {config.label for config in list_apps()}
     leaves = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] in labels]

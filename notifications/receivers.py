@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.checks import WARNING, run_checks
 from django.core.signals import got_request_exception, request_started
+from django.db import connections
 from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
@@ -95,4 +96,4 @@ def _purge_user(sender: Any, instance: Any, using: str, **kwargs: Any) -> None:
         on_commit(lambda: purging.purge(users))
 
     # First after the commit of the users' database, which may be another one than the app's. Many are deleted at once.
-    on_commit_merged("purges", instance.pk, purge, using=using)
+    on_commit_merged("purges", instance.pk, purge, connections[using])

@@ -99,9 +99,10 @@ def stores_text(db: Any) -> bool:
 
 def to_db(moment: datetime, db: Any) -> Any:
     """Return an aware time as a parameter for the database."""
-    if stores_text(db) and moment.tzinfo is UTC and db.timezone is UTC:
+    is_text = stores_text(db)
+    if is_text and moment.tzinfo is UTC and db.timezone is UTC:
         return str(moment.replace(tzinfo=None))  # as adapt_datetimefield_value() does, in a fifth of its time
-    if settings.USE_TZ or not stores_text(db):
+    if settings.USE_TZ or not is_text:
         return db.ops.adapt_datetimefield_value(moment)
     return str(moment.astimezone(UTC).replace(tzinfo=None))
 

@@ -93,3 +93,32 @@ def test_no_string_names_a_table_of_an_optional_app():
     assert len(tables) > 10
     named = re.compile(rf"\b({'|'.join(tables)})\b")
     assert not [name for name, strings in strings_of_core() if any(map(named.search, strings))]
+
+
+IMPORTS = """
+import sys
+import django
+django.setup()
+print(len(sys.modules), *sorted(sys.modules))
+"""
+#: What a page of the admin, a worker or a server imports when it needs it.
+IMPORTED_LATE = {
+    "django.db.migrations.executor",
+    "notifications.contrib.deliveries.sending",
+    "notifications.contrib.operations.admin.overview.figures",
+    "notifications.contrib.operations.alerts.evaluation",
+    "notifications.contrib.schedules.operating",
+    "notifications.duties",
+    "notifications.http.page_views",
+    "notifications.realtime.probe",
+}
+
+
+def test_setup_imports_no_machinery():
+    """Each command, worker and server imports all admins."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    number, *names = done.stdout.split()
+    assert not IMPORTED_LATE.intersection(names)
+    assert "notifications.admin.jobs" in names, number

@@ -20,3 +20,4 @@ from notifications.admin.mixins import list_url as list_url
 from notifications.admin.mixins import page_context as page_context
 from notifications.admin.notifications import NotificationAdmin as NotificationAdmin
 from notifications.admin.paging import OwnedMixin as OwnedMixin
+from notifications.lazy_names import LateModule as LateModule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -19,9 +19,14 @@ from notifications.admin.mixins import ModelAdminBase, can_be_for_all
 from notifications.db.transactions import database
 from notifications.exceptions import TooManyJobs
 from notifications.jobs.changing import applicable
-from notifications.jobs.transitions import manual
+from notifications.lazy_names import LateModule
 from notifications.models import Job
 from notifications.states import ACTIVE, CLAIMABLE
+
+if TYPE_CHECKING:
+    from notifications.jobs.transitions import manual
+else:
+    manual = LateModule("notifications.jobs.transitions.manual")
 
 
 class JobActionsMixin(ModelAdminBase):

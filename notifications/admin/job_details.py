@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -17,13 +17,18 @@ from django.utils.translation import gettext_lazy as _
 from notifications.admin.mixins import ModelAdminBase
 from notifications.admin.timelines import read_attempts
 from notifications.extension import hooks
-from notifications.http.page_views import find_end
 from notifications.jobs.arguments import describe_arguments, describe_result
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.tags import read_tags
 from notifications.jobs.timeline import read_job_timeline
 from notifications.jobs.viewing import can_view
+from notifications.lazy_names import LateModule
 from notifications.models import Job, Notification
+
+if TYPE_CHECKING:
+    from notifications.http import page_views
+else:
+    page_views = LateModule("notifications.http.page_views")
 
 #: In place of a value. Where the list is narrow, its cell is hidden, and so is a field of the page.
 NONE = mark_safe('<span class="none">-</span>')
@@ -122,7 +127,7 @@ class JobDetailsMixin(ModelAdminBase):
             return _("Shown with the permission to view notifications.")
         if job.finished_at is None:
             return NONE
-        found = find_end(job)
+        found = page_views.find_end(job)
         if found is None:
             return NONE
         read = _("not read")

@@ -87,20 +87,19 @@ def insert_rows(rows: Sequence[Model], *, ignore_conflicts: bool = False) -> Non
         model._base_manager.using(db.alias).bulk_create(rows, ignore_conflicts=ignore_conflicts)
         return
     adapting = adapters(model, model._meta.concrete_fields, db)
-    columns_of_values = [
-        list(column) for column in zip(*[values_of(row, adapting) for row in rows], strict=True)
-    ]
+    values = [values_of(row, adapting) for row in rows]
+    columns_of_values = list(zip(*values, strict=True))
     # Columns that are NULL in all rows are left out.
     has_values = tuple(
         [column[0] is not None or column.count(None) < len(rows) for column in columns_of_values]
     )
-    columns_of_values = list(compress(columns_of_values, has_values))
     conflicts = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     with db.cursor() as cursor:
         if db.vendor == "sqlite":
             sql = _insertion_of_one(model, has_values) + conflicts  # type: ignore[arg-type]
-            cursor.executemany(sql, list(zip(*columns_of_values, strict=True)))
+            cursor.executemany(sql, [tuple(compress(row, has_values)) for row in values])
         else:  # one short statement: executemany sends one for each row, and psycopg and the server parse a long one
+            columns_of_values = list(compress(columns_of_values, has_values))
             same = _same(columns_of_values, len(columns_of_values))
             params = _as_parameters(columns_of_values, same)
             sql = _insertion_of_many(model, has_values, same) + conflicts  # type: ignore[arg-type]
@@ -182,9 +181,8 @@ def one_round_trip(*, is_used: bool = True) -> Iterator[None]:
         execute_many(statements)
 
 
-def is_one_round_trip() -> bool:
-    """Return whether statements wait for the end of ``one_round_trip()``."""
-    db = connection()
+def is_one_round_trip(db: Any) -> bool:
+    """Return whether statements on this connection wait for the end of ``one_round_trip()``."""
     return db.vendor == "postgresql" and "_notifications_statements" in db.__dict__
 
 

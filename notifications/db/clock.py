@@ -45,6 +45,11 @@ def database_now(*, is_estimate: bool = False) -> datetime:
         return _from_db(cursor.fetchone()[0])
 
 
+def local_seconds() -> int:
+    """Return the time of a database that runs in this process, in seconds since 1970, without conversions."""
+    return int(time.time() + clock_offset.total_seconds())
+
+
 def execute_with_now(sql: str, params: Sequence[Any]) -> tuple[list[tuple[Any, ...]], datetime]:
     """Return the rows of a statement, and the database's time after it, in one round trip."""
     if not (query := dialect().clock_query()):

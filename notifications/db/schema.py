@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.loader import MigrationLoader
 
 from notifications.db import missing_tables
 from notifications.db.dialects import dialect_of, find_dialect
@@ -90,6 +89,9 @@ def is_of_other_app(applied: Container[tuple[str, str]]) -> bool:
 
 def _explain(db: BaseDatabaseWrapper, problems: dict[str, str]) -> Mismatch | None:
     """Return the problem to report, of the first problems of some apps by their labels; first one to refuse."""
+    # Each start would import it.
+    from django.db.migrations.loader import MigrationLoader
+
     loader = MigrationLoader(db)
     applied = loader.applied_migrations.keys()
     if is_of_other_app(applied):

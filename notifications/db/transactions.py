@@ -145,7 +145,7 @@ def retrying_atomic(
         lock_time.seconds += lock_time.until - started
         return result
 
-    return retrying(run, db)
+    return _retry(run, nested)
 
 
 def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
@@ -154,7 +154,10 @@ def retrying(work: Callable[[], T], db: BaseDatabaseWrapper | None = None) -> T:
     Inside a caller's transaction it is run once.
     Raises ``django.db.OperationalError`` when the database stays busy, or is not available for another reason.
     """
-    nested = in_callers_transaction(db)
+    return _retry(work, in_callers_transaction(db))
+
+
+def _retry(work: Callable[[], T], nested: bool) -> T:
     stop_at = time.monotonic() + BUSY_RETRY_SECONDS
     pause = 0.005
     while True:
@@ -244,9 +247,9 @@ def on_commit(work: Callable[[], object], db: BaseDatabaseWrapper | None = None)
     # Django 5.2 fails to log the name of a functools.partial, and drops the later hooks.
     hook = work if hasattr(work, "__qualname__") else lambda: work()
     if (db.in_atomic_block and db.commit_on_exit) or _has_autocommit(db):
-        transaction.on_commit(hook, using=db.alias, robust=True)
+        db.on_commit(hook, robust=True)
     else:
-        # Autocommit is off temporarily: transaction.on_commit() refuses, but Django runs these when it is on again.
+        # Autocommit is off temporarily: Django's on_commit() refuses, but Django runs these when it is on again.
         db.run_on_commit.append((set(db.savepoint_ids), hook, True))
 
 
@@ -259,14 +262,14 @@ def call_after_write(work: Callable[[], object]) -> None:
 
 
 def on_commit_merged(
-    name: str, argument: T, work: Callable[[list[T]], object], *, using: str | None = None
+    name: str, argument: T, work: Callable[[list[T]], object], db: BaseDatabaseWrapper | None = None
 ) -> None:
     """Call ``work`` once after the caller's transaction, with the arguments of all calls under this name in it.
 
-    ``using``
-        The alias of a database of the project, whose transaction it is in place of one of ``database()``.
+    ``db``
+        The connection of the transaction, by default ``connection()``.
     """
-    db = connections[using] if using else connection()
+    db = db or connection()
     waiting: WeakSet[_MergedCall] = db.__dict__.setdefault(f"_notifications_{name}", WeakSet())
     hooks = db.run_on_commit
     # Registering one hook only would be wrong, because the rollback of its savepoint removes it. That of the same

@@ -11,8 +11,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
-from inspect import iscoroutine, isfunction
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from inspect import isfunction
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from django.db import Error, IntegrityError, connections
@@ -227,7 +228,7 @@ def _raising(
             result = hook(*args, **kwargs)
             if result is None:
                 return empty()
-            if iscoroutine(result):
+            if isinstance(result, CoroutineType):
                 raise _is_async(result, name)
             return read(result)
         except KeyboardInterrupt:
@@ -254,12 +255,12 @@ def _leaving_out(
         try:
             if find:
                 hook, find = find(), None
-            # Most are called outside of a transaction, and some for each ring.
-            with _savepoints(open_ones) if (open_ones := _find_transactions()) else _NO_SAVEPOINTS:
+            # Those of ``prepare`` have one for all of them, because each transaction calls these.
+            with _NO_SAVEPOINTS if name.hook == "prepare" else keeping_transactions():
                 result = hook(*args, **kwargs)
                 if result is None:
                     return _EMPTY.get(name.hook, empty)()
-                if iscoroutine(result):
+                if isinstance(result, CoroutineType):
                     raise _is_async(result, name)
                 return read(result)
         except KeyboardInterrupt:
@@ -303,15 +304,16 @@ class _Savepoint:
 _NO_SAVEPOINTS = nullcontext()
 
 
-def _find_transactions() -> list[Any]:
-    """Return the connections of PostgreSQL that are in a transaction, which an error would end."""
+def keeping_transactions() -> AbstractContextManager[None]:
+    """Roll back what fails in the block, in transactions of PostgreSQL, which would refuse all that follows."""
     opened = connections.all(initialized_only=True)
-    return [db for db in opened if db.in_atomic_block and db.vendor == "postgresql"]
+    open_ones = [db for db in opened if db.in_atomic_block and db.vendor == "postgresql"]
+    # Most hooks are called outside of a transaction, and some for each ring.
+    return _savepoints(open_ones) if open_ones else _NO_SAVEPOINTS
 
 
 @contextmanager
 def _savepoints(open_ones: list[Any]) -> Iterator[None]:
-    """Roll back what fails in the block, in transactions of PostgreSQL, which would refuse all that follows."""
     points = [_Savepoint(db) for db in open_ones]
     is_refused = True
     try:

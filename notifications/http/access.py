@@ -8,7 +8,6 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.views import redirect_to_login
 from django.db import DataError, connections
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -168,6 +167,9 @@ def page_view(view: View) -> View:
             log_database_error(exc)
             return database_unavailable_page()
         is_get = request.method in ("GET", "HEAD")
+        # Each start would import the forms of Django's users.
+        from django.contrib.auth.views import redirect_to_login
+
         return redirect_to_login(request.get_full_path() if is_get else reverse("notifications:inbox"))
 
     return exempt_from_project(background_view(wrapped))

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from notifications.db import keyset
 from notifications.db.keyset import NEWEST_FIRST
 from notifications.db.transactions import database
-from notifications.jobs.transitions import manual
+from notifications.lazy_names import LateModule
 from notifications.models import Job
 from notifications.states import ACTIVE, CLAIMABLE, RETRYABLE
+
+if TYPE_CHECKING:
+    from notifications.jobs.transitions import manual
+else:
+    manual = LateModule("notifications.jobs.transitions.manual")
 
 #: Jobs that are changed between two reports of progress.
 JOBS_PER_CHUNK = 1_000

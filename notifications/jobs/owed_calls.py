@@ -23,7 +23,16 @@ from notifications.db import bulk
 from notifications.db.clock import database_now
 from notifications.db.unavailable import is_unavailable
 from notifications.extension import RecordedTransaction, hooks
-from notifications.extension.calls import UNKNOWN_HOOK, HookName, blame, log_owed, mark, name_of, owing
+from notifications.extension.calls import (
+    UNKNOWN_HOOK,
+    HookName,
+    blame,
+    keeping_transactions,
+    log_owed,
+    mark,
+    name_of,
+    owing,
+)
 from notifications.ids import uuid7
 from notifications.jobs.outcomes import Outcome
 from notifications.models import Job, Notification, OwedCall, Wait
@@ -57,8 +66,10 @@ def run_owing(run: Callable[[Callable[[], T]], T], work: Callable[[], T]) -> T:
 
 def prepare_hooks() -> None:
     """Let extensions import and read what they need, before a transaction."""
-    for prepare in hooks.prepare:
-        prepare()
+    if hooks.prepare:
+        with keeping_transactions():
+            for prepare in hooks.prepare:
+                prepare()
 
 
 class blaming:

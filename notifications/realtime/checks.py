@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Warning, register
 from django.core.management import get_commands
 
-from notifications.realtime import probe
+from notifications.lazy_names import LateModule
 from notifications.realtime.doorbell import channel_layer
+
+if TYPE_CHECKING:
+    from notifications.realtime import probe
+else:
+    probe = LateModule("notifications.realtime.probe")
 
 #: Of a project whose ``runserver`` is not that of Daphne.
 RUNSERVER_PROBLEM = (

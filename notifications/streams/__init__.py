@@ -24,7 +24,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import F
@@ -142,21 +142,29 @@ def number_new(rows: Iterable[Any]) -> Numbered | None:
     rows = list(rows)
     if not rows:
         return Numbered([])
-    keys = {user: user_to_db(user) for user in sorted({row.user_id for row in rows})}
+    users = [row.user_id for row in rows]
+    keys = {user: user_to_db(user) for user in sorted(set(users))}
     in_database = list(keys.values())
-    # Several statements: one that locked and read would read from a snapshot older than its lock.
-    statements = [lock_statement(in_database), read_statement(in_database, epoch_columns())]
-    if keyed := [row for row in rows if isinstance(row, Notification) and row.key]:
+    statements = [read_statement(in_database, epoch_columns())]
+    if keyed := [
+        (keys[user], row.key)
+        for user, row in zip(users, rows, strict=True)
+        if isinstance(row, Notification) and row.key
+    ]:
         statements.append(_find_unread(keyed))
-    _, found, *replaced = execute_many(statements)
+    # Several statements: one that locked and read would read from a snapshot older than its lock.
+    locking = dialect().locking_write(*lock_statement(in_database))
+    found, *replaced = execute_many([*locking, *statements])[len(locking) :]
+    if len(found) < len(keys):  # where it locks nothing, and users have no stream yet
+        _, found, *replaced = execute_many([lock_statement(in_database), *statements])
     if any(replaced):
         return None
     size = 1 + len(StreamState.COLUMNS)
     streams = {user_from_db(row[0]): StreamState(*row[1:size]) for row in found}
     heads = {user: stream.head for user, stream in streams.items()}
     epoch = parse_epoch(*found[0][size:]) if found[0][size] is not None else None
-    for row in rows:
-        stream = streams[row.user_id]
+    for user, row in zip(users, rows, strict=True):
+        stream = streams[user]
         row.seq = stream.advance()
         if isinstance(row, Notification):
             row.raised, row.counted = row.seq, False  # also after an attempt that was rolled back
@@ -165,8 +173,7 @@ def number_new(rows: Iterable[Any]) -> Numbered | None:
     return Numbered(rows, epoch, heads, streams)
 
 
-@contextmanager
-def uncounting_deleted(rows: Sequence[Notification]) -> Iterator[None]:
+def uncounting_deleted(rows: Sequence[Notification]) -> AbstractContextManager[None]:
     """Count those of these new rows no longer that hooks delete in the block, if ``number_new`` has numbered them.
 
     Inside the transaction that has inserted the rows, and holds their streams. If hooks have deleted or changed rows,
@@ -175,33 +182,47 @@ def uncounting_deleted(rows: Sequence[Notification]) -> Iterator[None]:
     db = connection()
     numbered = [row for row in rows if row.seq is not None]
     # In one round trip rows are inserted after the block.
-    if not numbered or bulk.is_one_round_trip():
-        yield
-        return
-    has_changed = False
+    return nullcontext() if not numbered or bulk.is_one_round_trip(db) else _Uncounting(db, numbered)
 
-    def watch(execute: Any, sql: str, *args: Any) -> Any:
-        nonlocal has_changed
-        has_changed = has_changed or _CHANGE.search(sql) is not None
+
+class _Uncounting:
+    # Not two generators: each notification needs it.
+
+    def __init__(self, db: Any, numbered: Sequence[Notification]) -> None:
+        self._db = db
+        self._numbered = numbered
+        self._has_changed = False
+
+    def __enter__(self) -> None:
+        self._db.execute_wrappers.append(self._watch)
+
+    def __exit__(self, kind: Any, *args: Any) -> None:
+        self._db.execute_wrappers.remove(self._watch)
+        if self._has_changed and kind is None:
+            self._uncount()
+
+    def _watch(self, execute: Any, sql: str, *args: Any) -> Any:
+        self._has_changed = self._has_changed or _CHANGE.search(sql) is not None
         return execute(sql, *args)
 
-    with db.execute_wrapper(watch):
-        yield
-    if has_changed:
-        for row in numbered:
+    def _uncount(self) -> None:
+        for row in self._numbered:
             row.seq = None
-        counted = [row for row in numbered if row.counted]
+        counted = [row for row in self._numbered if row.counted]
         ids = [row.pk for row in counted]
-        left = set(Notification.objects.using(db.alias).filter(pk__in=ids).values_list("pk", flat=True))
+        alias = self._db.alias
+        left = set(Notification.objects.using(alias).filter(pk__in=ids).values_list("pk", flat=True))
         users = Counter(row.user_id for row in counted if row.pk not in left)
         for user, count in users.items():
-            stream = Stream.objects.using(db.alias).filter(pk=user)
+            stream = Stream.objects.using(alias).filter(pk=user)
             stream.update(unread=F("unread") - count, unseen=F("unseen") - count)
 
 
-def _find_unread(notifications: Sequence[Notification]) -> tuple[str, list[Any]]:
-    """Return the query, with its parameters, for a row if one of these unwritten rows has the key of an unread one."""
-    keys = [(user_to_db(notification.user_id), notification.key) for notification in notifications]
+def _find_unread(keys: Sequence[tuple[Any, str]]) -> tuple[str, list[Any]]:
+    """Return the query, with its parameters, for a row if a user has an unread one with a key.
+
+    Users are as the database has their keys.
+    """
     new_keys, params = bulk.values(Notification, ("user_id", "key"), keys)
     # A subquery for each key: for a join PostgreSQL may read the keys of all users. Pending rows count.
     unread_row = (

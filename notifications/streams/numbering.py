@@ -112,7 +112,8 @@ class Pass:
         return [user_from_db(user) for user in moved], bool(numbered) and len(rows) >= self.limit
 
     def lock_streams(self) -> None:
-        self.cursor.execute(*lock_statement(self.users))
+        for statement in self.dialect.locking_write(*lock_statement(self.users)):
+            self.cursor.execute(*statement)
 
     def read_numberable(self) -> tuple[list[Row], dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
         """Return pending rows, and what ``lock_replaced`` returns for them.
@@ -152,8 +153,15 @@ class Pass:
 
     def read_streams(self) -> dict[Any, StreamState]:
         """Return the streams by user, as the database has their keys."""
-        self.cursor.execute(*read_statement(self.users))
-        return {user: StreamState(*columns) for user, *columns in self.cursor.fetchall()}
+        reading = read_statement(self.users)
+        self.cursor.execute(*reading)
+        if len(rows := self.cursor.fetchall()) < len(
+            self.users
+        ):  # not locked by a write, and users have none yet
+            self.cursor.execute(*lock_statement(self.users))
+            self.cursor.execute(*reading)
+            rows = self.cursor.fetchall()
+        return {user: StreamState(*columns) for user, *columns in rows}
 
     def lock_replaced(self, rows: list[Row]) -> tuple[dict[tuple[Any, str], list[Row]], set[tuple[Any, str]]]:
         """Lock the open rows that new rows with the same key replace.

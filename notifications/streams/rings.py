@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from notifications.db.adapters import user_to_db
-from notifications.db.clock import database_now
+from notifications.db.clock import local_seconds
 from notifications.db.dialects import dialect_of
 from notifications.db.transactions import connection, on_commit_merged, retrying_atomic
 from notifications.ids import process_number
@@ -49,7 +49,7 @@ def ring(users: Iterable[Any], *, queue: bool = False, changes: Changes = NO_CHA
         return
     db = connection()
     if dialect_of(db).stores_rings:
-        rung_at, row, params = _now(), f"(%s, {process_number()}, %s, %s)", []
+        rung_at, row, params = local_seconds(), f"(%s, {process_number()}, %s, %s)", []
         for key in keys:
             carried = changes.get(key)
             params += [user_to_db(key), rung_at, carried[0].to_text() if carried else None]
@@ -59,7 +59,7 @@ def ring(users: Iterable[Any], *, queue: bool = False, changes: Changes = NO_CHA
             cursor.execute(
                 f"INSERT INTO notifications_ring (user_id, origin, rung_at, change) VALUES {rows}", params
             )
-    on_commit_merged("rings", (keys, queue, changes), _send)
+    on_commit_merged("rings", (keys, queue, changes), _send, db)
 
 
 def ring_new_jobs(jobs: Sequence[Job], *, queue: bool) -> None:
@@ -89,7 +89,7 @@ def has_old_rings() -> tuple[str, list[Any]]:
     """Return SQL that is true if ``prune_rings`` deletes something, and its parameters."""
     # The oldest one has the least id. After the clock was set back, the time of a ring may be ahead.
     age = "abs((SELECT rung_at FROM notifications_ring ORDER BY id LIMIT 1) - %s)"
-    return f"coalesce({age}, 0) > {MAX_RING_SECONDS}", [_now()]
+    return f"coalesce({age}, 0) > {MAX_RING_SECONDS}", [local_seconds()]
 
 
 def prune_rings() -> None:
@@ -125,10 +125,6 @@ def merge(rung: dict[Any, Sequence[CarriedChange]], users: Iterable[Any], change
             # Not more of one user than a read would be for: what publishes them may wait for its connection.
             is_carried = known and new and len(known) < MAX_MERGED_CHANGES
             rung[user] = (*known, *new) if is_carried else ()
-
-
-def _now() -> int:
-    return int(database_now().timestamp())
 
 
 def _send(rings: list[tuple[list[Any], bool, Changes]]) -> None:

@@ -80,7 +80,7 @@ class CancelLoop:
                 continue
             requests = await self._state.writer.run(running.cancellations_requested, self._state.worker)
             for id, fence, by_other in requests:
-                if execution := self._state.executions.get((id, fence)):
+                if execution := self._state.executions.get((id.int, fence)):
                     execution.job.cancelled_by_other = by_other
                     execution.cancel()
             await asyncio.sleep(MIN_CANCEL_READ_INTERVAL_SECONDS)

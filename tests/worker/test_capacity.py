@@ -59,7 +59,7 @@ def start(executions, executor="async"):
 
 
 def end(executions, execution):
-    executions.remove((execution.job.id, execution.job.fence))
+    executions.remove((execution.job.id.int, execution.job.fence))
 
 
 def test_each_executor_loses_what_runs_in_it(executions, capacity):

@@ -13,14 +13,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import F
 from django.utils.translation import gettext as _
 
-from notifications import times
+from notifications import jobs, times
 from notifications.api import requester
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db import database, retrying_atomic
 from notifications.extension import hooks
-from notifications.jobs import cancel, using_first_backend
+from notifications.jobs import using_first_backend
 from notifications.models import ACTIVE, Job, Notification
 
 State = Broadcast.State
@@ -128,7 +128,7 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
             return False
         title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
         if is_scheduled(broadcast) and broadcast.job:
-            cancel([broadcast.job], by=by.pk)
+            jobs.cancel([broadcast.job], by=by.pk)
         job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), url=url)
         return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
 

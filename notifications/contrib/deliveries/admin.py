@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import (
+    LateModule,
     ModelAdminBase,
     NotificationAdmin,
     OwnedMixin,
@@ -23,14 +24,18 @@ from notifications.admin import (
     extend,
     page_context,
 )
-from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.channels import label_of, list_channels
 from notifications.contrib.deliveries.models import Delivery, Preference
-from notifications.contrib.deliveries.timeline import describe_addresses
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.models import Notification
 from notifications.times import format_exact
+
+if TYPE_CHECKING:
+    from notifications.contrib.deliveries import sending, timeline
+else:
+    sending = LateModule("notifications.contrib.deliveries.sending")
+    timeline = LateModule("notifications.contrib.deliveries.timeline")
 
 
 @admin.register(Delivery)
@@ -123,7 +128,7 @@ def may_resend(request: HttpRequest) -> bool:
 
 
 def _describe(deliveries: list[Delivery]) -> list[dict[str, Any]]:
-    addresses = describe_addresses(deliveries)
+    addresses = timeline.describe_addresses(deliveries)
     return [
         {
             "id": delivery.pk,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -14,16 +14,20 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin import ReadOnlyMixin, list_url
-from notifications.contrib.schedules import operating
-from notifications.contrib.schedules.declarations import declared_schedules
+from notifications.admin import LateModule, ReadOnlyMixin, list_url
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.contrib.schedules.runs import DELETED
 from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS
-from notifications.contrib.schedules.users import find_problem
 from notifications.db import database
 from notifications.models import Job
 from notifications.times import format_exact
+
+if TYPE_CHECKING:
+    from notifications.contrib.schedules import declarations, operating, runs, users
+else:
+    declarations = LateModule("notifications.contrib.schedules.declarations")
+    operating = LateModule("notifications.contrib.schedules.operating")
+    runs = LateModule("notifications.contrib.schedules.runs")
+    users = LateModule("notifications.contrib.schedules.users")
 
 logger = logging.getLogger("notifications")
 
@@ -132,13 +136,15 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             ]
             if self.has_operate_permission(request):
                 context["offered_change"] = "resume_schedules" if row.paused_at else "pause_schedules"
-            context["offers_run"] = self.has_run_permission(request) and row.name in declared_schedules()
+            context["offers_run"] = (
+                self.has_run_permission(request) and row.name in declarations.declared_schedules()
+            )
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("state"))
     def state_now(self, row: Schedule) -> str:
         """Return whether the schedule is declared, paused, or has a problem."""
-        if row.name not in declared_schedules():
+        if row.name not in declarations.declared_schedules():
             return _("Not declared")
         if row.paused_at:
             return _("Paused since %(when)s") % {"when": format_exact(row.paused_at)}
@@ -153,7 +159,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
     @admin.display(description=_("next run"), ordering="next_tick")
     def next_run(self, row: Schedule) -> str:
         """Return when the schedule is due next, in the time zone of the page, unless it does not run."""
-        if row.paused_at or row.name not in declared_schedules() or row.next_tick is None:
+        if row.paused_at or row.name not in declarations.declared_schedules() or row.next_tick is None:
             return "-"
         return format_exact(row.next_tick)
 
@@ -170,7 +176,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
     @admin.display(description=_("declaration"))
     def options(self, row: Schedule) -> str:
         """Return the other options of the declaration. The arguments may be secrets."""
-        declaration = declared_schedules().get(row.name)
+        declaration = declarations.declared_schedules().get(row.name)
         if declaration is None:
             return "-"
         values = {
@@ -181,7 +187,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "grace": f"{declaration.grace.total_seconds():g} s",
         }
         text = ", ".join(f"{name}: {value}" for name, value in values.items() if value)
-        problem = " ".join(find_problem(declaration) or ())
+        problem = " ".join(users.find_problem(declaration) or ())
         return format_html('{}<p class="errornote">{}</p>', text, problem) if problem else text
 
 
@@ -206,7 +212,7 @@ def describe_tick(tick: Tick) -> str:
         return tick.get_outcome_display()
     if not tick.job_state:
         text = _("Active")
-    elif tick.job_state == DELETED:
+    elif tick.job_state == runs.DELETED:
         text = _("Deleted")
     else:
         text = Job.State(tick.job_state).label
@@ -215,7 +221,7 @@ def describe_tick(tick: Tick) -> str:
 
 def job_link(tick: Tick, text: Any, site_name: str) -> str:
     """Return a link to a tick's job in an admin site as HTML, "" if it has none."""
-    if not tick.job or tick.job_state == DELETED:
+    if not tick.job or tick.job_state == runs.DELETED:
         return ""
     url = reverse("admin:notifications_job_change", args=[tick.job], current_app=site_name)
     return format_html('<a href="{}">{}</a>', url, text)

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
-from notifications import times, validators
+from notifications import jobs, times, validators
 from notifications.conf import settings
 from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks.handlers import EVENTS, WEBHOOK_TASK, load_handlers
@@ -26,7 +26,6 @@ from notifications.db import (
     user_keys_of,
 )
 from notifications.exceptions import NotificationsError
-from notifications.jobs import retry
 from notifications.jobs.declaring.policies import sender_key
 from notifications.models import Job, uuid7
 
@@ -233,7 +232,7 @@ def resend_failed(id: UUID) -> int:
     """Send the events again that have failed in all attempts, at most the last 100. Return how many."""
     failed = _jobs_of(id).filter(state=Job.State.FAILED)
     ids = failed.order_by("-finished_at").values_list("id", flat=True)[:MAX_RESENT]
-    return len(retry(list(ids)))
+    return len(jobs.retry(list(ids)))
 
 
 def resend(id: UUID, message: UUID) -> bool:
@@ -245,7 +244,7 @@ def resend(id: UUID, message: UUID) -> bool:
     Raises ``ObjectDoesNotExist`` if it was not sent to this endpoint, or is deleted.
     """
     job = _jobs_of(id).get(pk=message)
-    return bool(job.can_retry and retry([job.pk]))
+    return bool(job.can_retry and jobs.retry([job.pk]))
 
 
 def check_url(url: Any) -> str:

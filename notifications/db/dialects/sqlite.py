@@ -76,6 +76,9 @@ class SQLite(Dialect):
             with db.cursor() as cursor:
                 cursor.execute("DELETE FROM notifications_stream WHERE 0")
 
+    def locking_write(self, sql: str, params: Sequence[Any]) -> list[Statement]:
+        return []
+
     def begins_with_lock(self, db: Any) -> bool:
         mode = db.settings_dict["OPTIONS"].get("transaction_mode") or ""
         return mode.upper() in ("IMMEDIATE", "EXCLUSIVE")

@@ -147,6 +147,10 @@ class Dialect(ABC):
         """Return what locks the rows of a query, for which it waits, in the round trip of the statement after it."""
         return []
 
+    def locking_write(self, sql: str, params: Sequence[Any]) -> list[Statement]:
+        """Return a statement that locks rows by writing them; nothing where the transaction has the lock of all."""
+        return [(sql, params)]
+
     def begins_with_lock(self, db: Any) -> bool:
         """Return whether a transaction waits for locks whatever it does first."""
         return True

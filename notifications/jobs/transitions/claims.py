@@ -228,7 +228,7 @@ def _lock_and_claim(
         states=(Job.State.QUEUED,),
         fence=lambda job: job.fence - 1,
     )
-    streams.ring(job.user_id for job in jobs)
+    streams.ring(job.owner for job in claimed)
     return claimed, len(locked) - len(jobs)
 
 

@@ -50,14 +50,11 @@ def read_fences(jobs: Iterable[Job], *, lock: bool = True) -> tuple[datetime, di
         f"FROM notifications_job WHERE {condition}{lock_sql() if lock else ''}"
     )
     rows, now = execute_with_now(query, params)
-    return now, {ids[id]: _read_row(*values) for id, *values in rows}
-
-
-def _read_row(*values: Any) -> ClaimRow:
-    row = ClaimRow(*values)
-    if row.owner_acted_at is None:
-        return row
-    return row._replace(owner_acted_at=times.from_db(row.owner_acted_at, connection()))
+    found = {ids[id]: ClaimRow(*values) for id, *values in rows}
+    for id, row in found.items():
+        if row.owner_acted_at is not None:
+            found[id] = row._replace(owner_acted_at=times.from_db(row.owner_acted_at, connection()))
+    return now, found
 
 
 class LockedClaims(NamedTuple):
@@ -81,7 +78,7 @@ def lock_claims(jobs: Collection[Job]) -> LockedClaims:
     A row that another transaction holds is left out: none is waited for.
     """
     now, locked = read_fences(jobs)
-    is_complete = len(locked) == len({job.id for job in jobs})
+    is_complete = len(locked) == len(jobs) or len(locked) == len({job.id for job in jobs})
     return LockedClaims(now, locked, locked if is_complete else read_fences(jobs, lock=False)[1])
 
 
@@ -90,7 +87,8 @@ def _is_claim_valid(row: ClaimRow | None, job: Job) -> bool:
     if row is None or row.state != Job.State.RUNNING or row.fence != job.fence:
         return False
     # SQLite returns the hex digits.
-    return row.worker in (job.worker, job.worker and job.worker.hex)
+    is_text = isinstance(row.worker, str) and job.worker
+    return bool(row.worker == (job.worker.hex if is_text else job.worker))
 
 
 def conditional_update(

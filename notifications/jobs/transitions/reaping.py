@@ -114,14 +114,11 @@ def release_at_stop(jobs: Sequence[Job], begun: Collection[Claim]) -> None:
     ``begun``
         The claims of the jobs whose tasks were called.
     """
-    workers = {
-        claim: job.worker
-        for job in jobs
-        if (claim := claim_of(job)) in begun and policy_at(job.task_path).max_attempts == 1
-    }
+    once = [job for job in jobs if claim_of(job) in begun and policy_at(job.task_path).max_attempts == 1]
+    workers = {claim_of(job): job.worker for job in once}
     running = Job.objects.using(database()).filter(state=Job.State.RUNNING)
     # As they are now: a cancellation may be requested.
-    read = [job for ids in chunks_of([id for id, _ in workers]) for job in running.filter(id__in=ids)]
+    read = [job for ids in chunks_of([job.id for job in once]) for job in running.filter(id__in=ids)]
     lost = [job for job in read if workers.get(claim_of(job)) == job.worker and not _has_attempts_left(job)]
     ended = {claim_of(job) for job in lost}
     release([job for job in jobs if claim_of(job) not in ended])

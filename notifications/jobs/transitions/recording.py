@@ -283,7 +283,7 @@ class Recording:
         with bulk.one_round_trip(is_used=not owing.is_one_by_one):
             # Streams are locked once, in one order: in place only if no wait is closed after it.
             if not self.asked and not waiting:
-                rows = [*(job for job in jobs if job.user_id is not None), *notifications]
+                rows = [*(job for job in jobs if job.seq is None), *notifications]
                 self.numbered = streams.number_new(rows) or NOTHING_NUMBERED
             stopped = [o for o in self.outcomes if o.is_end or o.job.state == Job.State.WAITING]
             returned = call_hooks(hooks.on_ends, stopped, self.tx) if stopped else []
@@ -301,7 +301,7 @@ class Recording:
         wake_workers(inserted_jobs)
         # The ring of a stream reaches neither those who wait for a job without a user, nor workers that wait for a
         # place under a limit.
-        if any(job.user_id is None for job in jobs) or candidates.has_limited_jobs(jobs):
+        if any(job.seq == 0 for job in jobs) or candidates.has_limited_jobs(jobs):
             streams.ring((), queue=True)
 
 

@@ -18,9 +18,10 @@ from notifications.models import Job
 if TYPE_CHECKING:
     from notifications.compat import TaskResult
 
-#: A job's id and the fence of one claim. A worker may hold two claims of one job: after the deadline of the first one,
-#: whose sync task could not be stopped, the same worker claimed the job again.
-Claim = tuple[UUID, int]
+#: The number that is a job's id, which Python hashes without a call, and the fence of one claim. A worker may hold two
+#: claims of one job: after the deadline of the first one, whose sync task could not be stopped, the same worker claimed
+#: the job again.
+Claim = tuple[int, int]
 
 
 PROGRESS_COLUMNS = ("progress_current", "progress_total", "progress_message")
@@ -66,7 +67,7 @@ class ClaimedJob:
 
 def claim_of(job: Job) -> Claim:
     """Return the claim that the row of a claimed job stands for."""
-    return job.id, job.fence
+    return job.id.int, job.fence
 
 
 #: Seconds between the timeout of a task and the deadline of its claim. A worker whose event loop is blocked renews its

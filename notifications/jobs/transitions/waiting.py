@@ -178,9 +178,7 @@ def end_waits(waits: Sequence[Wait], now: datetime, *, defer_numbering: bool = F
         )
         if changed:
             ended.append(wait)
-    for wait in ended:
-        store_own_act([wait.job], wait.ended_by_id, now)
-    update_waiting_jobs({wait.job for wait in ended}, now)
+    update_waiting_jobs({wait.job for wait in ended}, now, acts=ended)
     (streams.number if defer_numbering else number)(close_notifications(ended, now))
 
 
@@ -277,23 +275,38 @@ def _queue_without_wait(ids: Collection[UUID]) -> list[UUID]:
     return update_waiting_jobs([job.id for job in lock_query(rows.only("id"))], database_now())
 
 
-def update_waiting_jobs(ids: Collection[UUID], now: datetime) -> list[UUID]:
-    """Queue those of these locked jobs that wait for nothing, and return their ids. Others show what is left."""
+def update_waiting_jobs(ids: Collection[UUID], now: datetime, *, acts: Collection[Wait] = ()) -> list[UUID]:
+    """Queue those of these locked jobs that wait for nothing, and return their ids. Others show what is left.
+
+    ``acts``
+        Waits of them that users have ended now.
+    """
     jobs = list(Job.objects.using(database()).filter(id__in=ids, state=Job.State.WAITING).order_by("id"))
     open_waits: dict[UUID, list[Wait]] = {}
     rows = Wait.objects.using(database()).filter(job__in=[job.id for job in jobs], is_awaited=True)
     for wait in rows.filter(ended_at=None).order_by("id"):
         open_waits.setdefault(wait.job, []).append(wait)
+    by_id = {job.id: job for job in jobs}
+    for wait in acts:
+        if (job := by_id.get(wait.job)) is None:
+            store_own_act([wait.job], wait.ended_by_id, now)
+        elif wait.ended_by_id is not None and job.user_id == wait.ended_by_id:
+            job.owner_acted_at = now
     ready = [job for job in jobs if job.id not in open_waits]
     assign_places(ready)
     conditional_update(
-        "state='queued', run_after=%s, share_name=%s, turn=%s, attempt=attempt-1, waiting=NULL, version=version+1",
-        [((now, job.share_name, job.turn), job) for job in ready],
+        "state='queued', run_after=%s, share_name=%s, turn=%s, owner_acted_at=%s, attempt=attempt-1, waiting=NULL, "
+        "version=version+1",
+        [((now, job.share_name, job.turn, job.owner_acted_at), job) for job in ready],
         state="waiting",
     )
     conditional_update(
-        "waiting=%s, version=version+1",
-        [((_describe(open_waits[job.id], job.user_id),), job) for job in jobs if job.id in open_waits],
+        "waiting=%s, owner_acted_at=%s, version=version+1",
+        [
+            ((_describe(open_waits[job.id], job.user_id), job.owner_acted_at), job)
+            for job in jobs
+            if job.id in open_waits
+        ],
         state="waiting",
     )
     streams.ring(job.user_id for job in jobs if job.id in open_waits)

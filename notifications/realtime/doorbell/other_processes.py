@@ -40,6 +40,8 @@ STOP_TIMEOUT_SECONDS = 5.0
 COALESCE_SECONDS = 0.005
 #: Seconds that ``Publisher.flush()`` waits for rings to be published.
 FLUSH_TIMEOUT_SECONDS = 1.0
+#: Not escaped to ASCII: PostgreSQL has stored the texts, so that its encoding has their characters.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 class ListenerThread(SupervisedThread):
@@ -145,8 +147,7 @@ def build_messages(
         key = str(user)
         texts = [change.to_text() for change in changes.get(user, ())]
         signed = [[key, text, _sign(key, text)] for text in texts]
-        needed_bytes = _json_bytes(signed)
-        if not signed or needed_bytes > MAX_BYTES_PER_MESSAGE:
+        if not signed or (needed_bytes := _json_bytes(signed)) > MAX_BYTES_PER_MESSAGE:
             signed, needed_bytes = [], _json_bytes(key)
         if needed_bytes > MAX_BYTES_PER_MESSAGE:
             continue
@@ -164,8 +165,7 @@ def build_messages(
 
 def encode_message(message: Any) -> str:
     """Return a message as JSON text."""
-    # Not escaped to ASCII: PostgreSQL has stored the texts, so that its encoding has their characters.
-    return json.dumps(message, ensure_ascii=False)
+    return _ENCODER.encode(message)
 
 
 def parse_message(message: Any, origin: str) -> tuple[dict[Any, Any], bool] | None:

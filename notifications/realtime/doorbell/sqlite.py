@@ -8,7 +8,6 @@ Linux the thread sleeps until inotify reports a write.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import logging
 import os
@@ -223,6 +222,8 @@ class Inotify:
     def __init__(self, paths: Iterable[str], wake_fd: int) -> None:
         if sys.platform != "linux":
             raise OSError("inotify is available on Linux only.")
+        import ctypes  # which each start would import
+
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:

@@ -176,7 +176,7 @@ def test_worker_that_stops_calls_no_task_twice(user, live_worker):
     results = [tasks.add.delay(1, 2), tasks.late.delay()]
     run_duty("queue jobs that are due", Where.SERVER)
     jobs = claim_rows(live_worker(), 3)
-    reaping.release_at_stop(jobs, {(job.id, job.fence) for job in jobs})
+    reaping.release_at_stop(jobs, {(job.id.int, job.fence) for job in jobs})
     assert [result.state for result in results] == ["FAILURE", "PENDING"]
     retried = Job.objects.get(task_path=tasks.retry_by_hand.name)
     assert (retried.attempt, "worker-lost" in retried.error) == (2, True)

@@ -535,7 +535,7 @@ def test_database_is_unavailable(admin_client, monkeypatch):
     def raise_error(period, **selection):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr("notifications.contrib.operations.admin.overview.page.read_figures", raise_error)
+    monkeypatch.setattr("notifications.contrib.operations.admin.overview.figures.read_figures", raise_error)
     response = admin_client.get(PAGE)
     assert response.status_code == 503
     assert "The database is not available" in response.text

@@ -14,7 +14,6 @@ from django.utils import timezone
 from standardwebhooks import Webhook
 
 from notifications.contrib.webhooks import callback, callback_storage
-from notifications.db import retrying_atomic
 from notifications.exceptions import AttemptEnded
 from notifications.jobs import cancel, retry
 from notifications.models import Attempt, Job, Wait

@@ -209,7 +209,7 @@ class TestAStopOfTheWorker:
 
     @staticmethod
     def stop(job, *, has_begun=True):
-        reaping.release_at_stop([job], {(job.id, job.fence)} if has_begun else ())
+        reaping.release_at_stop([job], {(job.id.int, job.fence)} if has_begun else ())
         return Job.objects.values().get()
 
     @pytest.mark.parametrize("has_begun", [True, False])

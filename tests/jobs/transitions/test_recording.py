@@ -203,7 +203,7 @@ def test_failed_numbering_of_a_recorded_end(live_worker, user, caplog, connect_r
             raise OperationalError("The database is away.")
 
     with preceded("UPDATE notifications_stream", fail_at_second, times=2) as passes:
-        assert recording.finish_jobs([succeeded(job, 1)]) == {(job.id, job.fence)}
+        assert recording.finish_jobs([succeeded(job, 1)]) == {(job.id.int, job.fence)}
     assert ended == [job.id]
     assert "Could not number rows" in caplog.text
     run_duty("number pending changes")

@@ -73,7 +73,7 @@ def race(user):
                 for job, wait in zip(group, waits, strict=True)
             ]
             finished = recording.finish_jobs(outcomes)
-            remaining += [job for job in group if (job.id, job.fence) not in finished]
+            remaining += [job for job in group if (job.id.int, job.fence) not in finished]
             time.sleep(random.uniform(0, MAX_PAUSE))
 
     def end_due():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -15,13 +15,17 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from notifications import times
-from notifications.admin import OwnedMixin, page_context
-from notifications.contrib.broadcasts import starting
+from notifications.admin import LateModule, OwnedMixin, page_context
 from notifications.contrib.broadcasts.admin.composing import FOLDER, SEND_PERMISSION, ComposerMixin
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import database
 from notifications.inbox import job_path
 from notifications.models import ACTIVE, Job, Notification
+
+if TYPE_CHECKING:
+    from notifications.contrib.broadcasts import starting
+else:
+    starting = LateModule("notifications.contrib.broadcasts.starting")
 
 State = Broadcast.State
 

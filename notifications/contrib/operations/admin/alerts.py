@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -13,10 +13,14 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from notifications.admin import ReadOnlyMixin, list_url
-from notifications.contrib.operations.alerts.evaluation import acknowledge
-from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, detail_of, subject_url
+from notifications.admin import LateModule, ReadOnlyMixin, list_url
 from notifications.contrib.operations.models import Alert
+
+if TYPE_CHECKING:
+    from notifications.contrib.operations.alerts import evaluation, texts
+else:
+    evaluation = LateModule("notifications.contrib.operations.alerts.evaluation")
+    texts = LateModule("notifications.contrib.operations.alerts.texts")
 
 
 @admin.register(Alert)
@@ -43,7 +47,9 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
     @admin.action(description=_("Acknowledge selected alerts"), permissions=["acknowledge"])
     def acknowledge_alerts(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
         by = request.user.get_username()
-        changed = [alert for alert in queryset[:MAX_OPEN_ALERTS] if acknowledge(alert.pk, by=by)]
+        changed = [
+            alert for alert in queryset[: texts.MAX_OPEN_ALERTS] if evaluation.acknowledge(alert.pk, by=by)
+        ]
         for alert in changed:
             self.log_change(request, alert, "Acknowledged.")
         if not changed:
@@ -66,10 +72,10 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     def _set_urls(self, request: HttpRequest, rows: Iterable[Any]) -> None:
         for row in rows:
-            row.subject_url = subject_url(row, partial(list_url, self, request))
+            row.subject_url = texts.subject_url(row, partial(list_url, self, request))
 
     @admin.display(description=_("detail"))
     def text(self, row: Any) -> str:
         """Return the detail in the language of the page, with a link to what it is about."""
-        text = detail_of(row)
+        text = texts.detail_of(row)
         return format_html('<a href="{}">{}</a>', row.subject_url, text) if row.subject_url else text

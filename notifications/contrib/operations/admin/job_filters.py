@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -13,13 +13,13 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin import (
     JobAdmin,
+    LateModule,
     ListFilter,
     ModelAdminBase,
     NotificationAdmin,
     add_filters,
     extend,
 )
-from notifications.contrib.operations.admin import bulk_changes
 from notifications.contrib.operations.admin.filters import (
     MAX_ROWS_READ,
     CategoryFilter,
@@ -31,6 +31,11 @@ from notifications.db import database
 from notifications.jobs import can_view
 from notifications.jobs.arguments import find_jobs
 from notifications.models import Attempt, Job
+
+if TYPE_CHECKING:
+    from notifications.contrib.operations.admin import bulk_changes
+else:
+    bulk_changes = LateModule("notifications.contrib.operations.admin.bulk_changes")
 
 #: Choices of a filter that are shown at most.
 MAX_CHOICES = 15

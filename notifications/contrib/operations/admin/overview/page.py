@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
@@ -26,12 +26,7 @@ from django.utils.timezone import template_localtime
 from django.utils.translation import gettext as _
 
 from notifications import times
-from notifications.admin import ReadOnlyMixin, list_url, page_context
-from notifications.contrib.operations.admin.overview import history, operating
-from notifications.contrib.operations.admin.overview.figures import read_figures
-from notifications.contrib.operations.admin.overview.history import PERIODS
-from notifications.contrib.operations.admin.overview.operating import FOLDER
-from notifications.contrib.operations.alerts.texts import subject_url
+from notifications.admin import LateModule, ReadOnlyMixin, list_url, page_context
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
 from notifications.contrib.operations.statistics import reading
@@ -42,6 +37,15 @@ from notifications.jobs import can_view
 from notifications.models import Job
 from notifications.realtime import listen
 from notifications.worker import start_thread
+
+if TYPE_CHECKING:
+    from notifications.contrib.operations.admin.overview import figures, history, operating
+    from notifications.contrib.operations.alerts import texts
+else:
+    figures = LateModule("notifications.contrib.operations.admin.overview.figures")
+    history = LateModule("notifications.contrib.operations.admin.overview.history")
+    operating = LateModule("notifications.contrib.operations.admin.overview.operating")
+    texts = LateModule("notifications.contrib.operations.alerts.texts")
 
 DEFAULT_PERIOD = "hour"
 #: The page on which staff write a notification. Its address takes the recipients.
@@ -101,7 +105,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "tasks_url": f"{self._url('tasks')}?{urlencode(parameters)}",
             **(extra_context or {}),
         }
-        return TemplateResponse(request, f"{FOLDER}.html", context)
+        return TemplateResponse(request, f"{operating.FOLDER}.html", context)
 
     def tasks_view(self, request: HttpRequest) -> HttpResponse:
         self._require_permission(request)
@@ -117,14 +121,14 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             "overview_url": self._url("changelist"),
             "jobs_url": self._jobs_url(request),
         }
-        return TemplateResponse(request, f"{FOLDER}/tasks.html", context)
+        return TemplateResponse(request, f"{operating.FOLDER}/tasks.html", context)
 
     def _page_context(self, request: HttpRequest, period: str) -> dict[str, Any]:
         return {
             **page_context(self, request),
             "subtitle": None,
             **_describe_period(period),
-            "periods": [(name, known.label) for name, known in PERIODS.items()],
+            "periods": [(name, known.label) for name, known in history.PERIODS.items()],
             "deliveries": urlencode(read_deliveries(request)),
             "has_deliveries": bool(hooks.own_tasks),
         }
@@ -139,7 +143,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
             response: HttpResponse = HttpResponseNotModified()
         else:
             context = self._figures_context(request, period, selection)
-            response = TemplateResponse(request, f"{FOLDER}/figures.html", context)
+            response = TemplateResponse(request, f"{operating.FOLDER}/figures.html", context)
         response["ETag"] = etag
         return response
 
@@ -166,18 +170,18 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
         self, request: HttpRequest, period: str, selection: dict[str, str]
     ) -> dict[str, Any]:
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        figures = read_figures(
+        shown = figures.read_figures(
             period,
             **selection,
             with_deliveries=bool(read_deliveries(request)),
             with_messages=can_view(request.user, "tracebacks"),
         )
-        for alert in figures.alerts:
-            alert.subject_url = subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
+        for alert in shown.alerts:
+            alert.subject_url = texts.subject_url(alert, partial(list_url, self, request))  # type: ignore[attr-defined]
         read_all = hooks.functions_of("operations", "overview_sections")
         sections = [section for read in read_all for section in read(self, request)]
         return {
-            "figures": figures,
+            "figures": shown,
             "sections": sections,
             "selection": selection,
             **_describe_period(period),
@@ -273,7 +277,7 @@ def read_period(parameters: Any) -> str:
 
 def _describe_period(period: str) -> dict[str, Any]:
     """Return what the template needs of a period: that of a range as its two times."""
-    known = PERIODS.get(period, history.RANGE)
+    known = history.PERIODS.get(period, history.RANGE)
     since, until = (template_localtime(end) if end else None for end in read_span(period, times.now()))
     return {
         "period": period,
