@@ -11,6 +11,9 @@ jobs
     The CPU time of a job (of the worker), of an enqueued job, one by one and in bulk, and on PostgreSQL the time from
     enqueueing to the start at an idle worker. The projects have all ten optional apps, so their part is measured too.
     Both trees run their jobs at the same time, on one core each.
+celery
+    How long a thread of a Celery worker takes for a job that waits 50 ms, on PostgreSQL, where Celery and Redis are
+    installed. What is above 50 is how long threads wait for jobs.
 notify, questions
     The CPU time of a notification of one user, and of a job until it waits for the answer to its question (of the
     worker).
@@ -61,11 +64,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.guard_jobs import (
+    CELERY_THREADS,
     NOT_JUDGED,
     Turn,
+    celery_turn,
     job_turn,
     notify_turn,
     pickup_turn,
@@ -74,17 +80,17 @@ from bench.guard_jobs import (
 )
 from bench.guard_sockets import Sockets
 from bench.measured_queue import PYTHON, Queue
-from bench.queues import Places, TestSkipped, this_app
+from bench.queues import Places, TestSkipped, broker_database, this_app, this_app_on_celery
 
 TREE = Path(__file__).resolve().parent.parent
 #: Turns of a measure, of which each runs both trees: the most, and the least when its seconds are over.
 MAX_TURNS, MIN_TURNS = 15, 8
 JOBS_SECONDS, PICKUPS_SECONDS, WRITERS_SECONDS = 8.0, 4.0, 14.0
 PUSH_SECONDS, MESSAGES_SECONDS, RECONNECT_SECONDS = 6.0, 12.0, 8.0
-NOTIFY_SECONDS, QUESTIONS_SECONDS = 3.0, 4.0
+NOTIFY_SECONDS, QUESTIONS_SECONDS, CELERY_SECONDS = 3.0, 4.0, 15.0
 STARTUP_TURNS = 1
 MEASURES = (
-    *("statements", "jobs", "notify", "questions"),
+    *("statements", "jobs", "celery", "notify", "questions"),
     *("writers", "push", "messages", "reconnect", "startup", "page", "older"),
 )
 #: The measures whose figures scatter, by words of the names of these.
@@ -93,6 +99,7 @@ SCATTERING = {
     "of CPU a job": "jobs",
     "to enqueue": "jobs",
     "starts a job": "jobs",
+    "of Celery's": "celery",
     "a question": "questions",
     "a writer waits": "writers",
     "a push": "push",
@@ -214,6 +221,8 @@ def compare(base: Path, only: set[str], databases: set[str]) -> Figures:
         if "PostgreSQL" in databases:
             with contextlib.suppress(TestSkipped):
                 compare_on("PostgreSQL", places.postgres, base, only, figures)
+                if "celery" in only and find_spec("celery"):
+                    compare_on_celery(places, base, figures)
         old = only & ({"statements", "jobs", "notify"} if "older" in only else {"statements"})
         if OLD_DJANGO in databases and OLD_PYTHON.exists() and old:
             compare_on(OLD_DJANGO, places.sqlite, base, old, figures, str(OLD_PYTHON))
@@ -265,6 +274,20 @@ def compare_on(
                 if "questions" in only:
                     turns = list(map(question_turn, queues, workers))
                     alternate(turns, QUESTIONS_SECONDS, figures, run_at_once)
+
+
+def compare_on_celery(places: Places, base: Path, figures: Figures) -> None:
+    with contextlib.ExitStack() as sides:
+        turns = []
+        for number, folder in enumerate((base, TREE), 1):
+            broker = broker_database(places.redis(), number)
+            queue = this_app_on_celery("PostgreSQL", places.postgres(), broker, "threads")
+            queue.folder = folder
+            sides.callback(queue.end)
+            queue.call("prepare")
+            sides.enter_context(queue.working(concurrency=CELERY_THREADS))
+            turns.append(celery_turn(queue))
+        alternate(turns, CELERY_SECONDS, figures, run_at_once)
 
 
 def run_by_turns(first: Turn, second: Turn) -> list[dict[str, float]]:

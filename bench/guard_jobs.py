@@ -21,6 +21,8 @@ NOT_JUDGED = "(not judged)"
 JOBS, SINGLE_JOBS = 1000, 100
 #: Jobs in a turn that an idle worker starts one by one, after 0.05 s each.
 PICKUPS = 3
+#: Jobs of 50 ms in a turn, and the threads of the Celery worker that runs them.
+SHORT_JOBS, CELERY_THREADS = 160, 8
 #: Notifications, and jobs that ask, in a turn.
 NOTIFICATIONS, QUESTIONS = 200, 200
 #: Processes that write beside the worker, and the jobs in such a turn, enough for about 200 waits.
@@ -54,6 +56,17 @@ def pickup_turn(queue: Queue) -> Turn:
         pickups = queue.call("pickups", PICKUPS).value
         wait_until_done(queue)
         return {f"ms until an idle worker starts a job, {queue.name}": statistics.median(pickups)}
+
+    return run
+
+
+def celery_turn(queue: Queue) -> Turn:
+    def run() -> dict[str, float]:
+        queue.call("enqueue_in_bulk", SHORT_JOBS, USERS, "short_sync")
+        start = time.perf_counter()
+        wait_until_done(queue)
+        milliseconds = (time.perf_counter() - start) * CELERY_THREADS / SHORT_JOBS * 1e3
+        return {f"ms of a thread of Celery's for a job of 50 ms, {queue.name}": milliseconds}
 
     return run
 

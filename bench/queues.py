@@ -71,10 +71,10 @@ def queues(places: Places, *, finished: bool = False) -> Iterator[Queue]:
 
 def engine_queues(places: Places) -> Iterator[Queue]:
     """Yield this app on Celery's workers, and Celery and the built-in worker alone."""
-    for pool in ("prefork", "threads"):
+    for number, pool in enumerate(("prefork", "threads"), 1):
 
-        def on_celery(name: str, url: str, pool: str = pool) -> Queue:
-            return this_app_on_celery(name, url, places.redis(), pool)
+        def on_celery(name: str, url: str, number: int = number, pool: str = pool) -> Queue:
+            return this_app_on_celery(name, url, broker_database(places.redis(), number), pool)
 
         yield from available(
             f"this app on Celery, {pool}, PostgreSQL", places.postgres, on_celery, needs="celery"
@@ -117,7 +117,6 @@ def this_app(name: str, url: str, python: str = PYTHON) -> Queue:
 
 def this_app_on_celery(name: str, url: str, broker: str, pool: str) -> Queue:
     command = [PYTHON, "-m", "celery", "--app=asyncsite", "worker", "--loglevel=WARNING", f"--pool={pool}"]
-    broker = broker_database(broker, 1 + ("prefork", "threads").index(pool))
 
     def workers(processes: int, concurrency: int) -> list[list[str]]:
         if pool == "prefork":

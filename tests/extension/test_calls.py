@@ -1,8 +1,5 @@
 """Hooks of extensions that fail: what the core does then, for every hook."""
 
-import asyncio
-import errno
-import gc
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -411,24 +408,6 @@ def test_doctor(transactional_db, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")  # the coroutine that no event loop has awaited
-def test_jobs_run_inline_without_a_descriptor(user, monkeypatch):
-    """As in a worker, the job has not begun, and stays queued."""
-    job = tasks.noop.using(owner=user).enqueue()
-
-    def fail(*args, **kwargs):
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "new_event_loop", fail)
-        patch.setattr(asyncio, "run", fail)
-        with pytest.raises(OSError, match="Too many open files"):
-            run_jobs()
-    gc.collect()  # here, where the warning is ignored: it would fail a later test
-    row = Job.objects.get(id=job.id)
-    assert (row.state, row.attempt) == ("queued", 0)
-    assert run_jobs() == 1
-
-
 def conflicting(what):
     """Return two extensions that share a name."""
 

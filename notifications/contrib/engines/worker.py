@@ -59,13 +59,12 @@ class SlotClaims:
         self._wake = asyncio.Event()
         #: Whether it takes no slots any more.
         self.has_ended = False
+        #: The sources that are claimed from next, in this order, and their free slots, of which there may be none.
         self._free: dict[wakeups.BackendQueue, deque[MessageSlot]] = {}
         #: The slots of running jobs.
         self._used: dict[UUID, MessageSlot] = {}
-        #: Sources that may have more jobs that take no slot, once others of these have ended, and those of which some
-        #: have.
+        #: Sources that may have more jobs that take no slot, once others of these have ended.
         self._beside: set[wakeups.BackendQueue] = set()
-        self._ready: set[wakeups.BackendQueue] = set()
         #: Claims nothing beside slots any more: the process ends with the last job.
         self.is_closing = False
 
@@ -89,7 +88,7 @@ class SlotClaims:
         while not self._state.is_stopping:
             self._wake.clear()
             if source := self._next_source():
-                await self._claim_from(source)
+                await self._claim_from(*source)
             elif self._state.executions:
                 await wait_for_event(self._wake, IDLE_SECONDS)
             else:
@@ -115,7 +114,8 @@ class SlotClaims:
         """Claim more of what takes no slot, and let others claim what this job has kept from running."""
         self._free_slot(job.id)
         if job.executor != SYNC:
-            self._ready |= self._beside
+            for source in self._beside:
+                self._free.setdefault(source, deque())
         if self._keeps_others_waiting(job):
             wakeups.send(Counter({(job.backend, job.queue_name): 1}))
         self._wake.set()
@@ -136,51 +136,53 @@ class SlotClaims:
             self._free.setdefault(slot.source, deque()).append(slot)
             self._wake.set()
 
-    def _next_source(self) -> wakeups.BackendQueue | None:
-        for source in list(self._free):
+    def _next_source(self) -> tuple[wakeups.BackendQueue, deque[MessageSlot]] | None:
+        """Take a source that may have jobs, and its slots. While the process ends, only one that has slots."""
+        while self._free:
+            source = next(iter(self._free))
             slots = deque(slot for slot in self._free.pop(source) if not slot.end.done())
-            if slots:
-                # Behind the others, which come first the next time.
-                self._free[source] = slots
-                return source
-        return None if self.is_closing or not self._ready else self._ready.pop()
+            if slots or not self.is_closing:
+                return source, slots
+        return None
 
-    async def _claim_from(self, source: wakeups.BackendQueue) -> None:
-        """Claim and start jobs, and give back slots for which there are none."""
-        slots = self._free.get(source, deque())
+    async def _claim_from(self, source: wakeups.BackendQueue, slots: deque[MessageSlot]) -> None:
+        """Claim and start jobs, and give back slots for which there are none.
+
+        Slots that come or are freed meanwhile are for the next claim: this one may have read the queue before.
+        """
         free = self._find_free(len(slots))
-        jobs = await self._claims.claim_from(
-            source, free, lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots)
-        )
-        claimed = Counter(job.row.executor for job in jobs)
-        for job in jobs:
-            if job.row.executor in (SYNC, QUARANTINED):
-                self._use_slot(source, job.row.id)
-            self._start(job)
-        self._beside.discard(source)
-        if any(claimed[kind] >= free.get(kind, 0) for kind in (ASYNC, SENDER, EMAIL)):
-            self._beside.add(source)
-        if len(jobs) < self._claims.max_batch:
-            self._end_slots(source)
+        try:
+            jobs = await self._claims.claim_from(
+                source, free, lambda: self._state.is_stopping or any(slot.is_used_up for slot in slots)
+            )
+            claimed = Counter(job.row.executor for job in jobs)
+            for job in jobs:
+                if job.row.executor in (SYNC, QUARANTINED):
+                    self._use_slot(slots, job.row)
+                self._start(job)
+            self._beside.discard(source)
+            if any(claimed[kind] >= free.get(kind, 0) for kind in (ASYNC, SENDER, EMAIL)):
+                self._beside.add(source)
+            if len(jobs) >= self._claims.max_batch and slots:
+                self._free.setdefault(source, deque()).extend(slots)
+                slots = deque()
+        finally:
+            for slot in slots:
+                slot.give_back()
 
-    def _use_slot(self, source: wakeups.BackendQueue, id: UUID) -> None:
+    def _use_slot(self, slots: deque[MessageSlot], job: Job) -> None:
         """Occupy a free slot by a job. One more job than there are slots, a quarantined one, shares that of another."""
-        slots = self._free.get(source, deque())
         while slots:
             slot = slots.popleft()
             if slot.running or slot.jobs or slot.end.set_running_or_notify_cancel():
                 break
         else:
+            source = job.backend, job.queue_name
             if not (shared := [slot for slot in self._used.values() if slot.source == source]):
                 return
             slot = shared[-1]
-        slot.running.add(id)
-        self._used[id] = slot
-
-    def _end_slots(self, source: wakeups.BackendQueue) -> None:
-        """Give back the free slots of a source: there is nothing for them."""
-        for slot in self._free.pop(source, ()):
-            slot.give_back()
+        slot.running.add(job.id)
+        self._used[job.id] = slot
 
     def end(self) -> None:
         """Take no slots any more, and give back those that are free."""
@@ -188,8 +190,10 @@ class SlotClaims:
         self._end_free_slots()
 
     def _end_free_slots(self) -> None:
-        for source in list(self._free):
-            self._end_slots(source)
+        for slots in self._free.values():
+            for slot in slots:
+                slot.give_back()
+        self._free.clear()
 
     def end_used(self) -> None:
         """Give back the other slots: no job runs any more."""

@@ -1,8 +1,10 @@
 """The worker of a process of an engine: what it claims for the slots of messages, and when it gives them back."""
 
+import asyncio
 import time
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from notifications.contrib.engines import wakeups, worker
@@ -64,6 +66,45 @@ def test_slot_runs_one_sync_job_after_another(started, gate):
 
 def test_slot_without_a_job_is_given_back(started):
     give(started).end.result(60)
+
+
+def test_slot_that_comes_during_a_claim_is_for_the_next_one(started):
+    """The claim may have read the queue before the job of the message was there."""
+    claim_from, late = started.claims.claim_from, []
+
+    async def claim_while_a_message_comes(*arguments):
+        jobs = await claim_from(*arguments)
+        if not late:
+            late.extend(await sync_to_async(enqueue)())
+            started._slots.add(MessageSlot(("default", "default")))
+        return jobs
+
+    started.claims.claim_from = claim_while_a_message_comes
+    give(started).end.result(60)
+    until(late, "succeeded")
+
+
+def test_jobs_run_in_the_slots_that_are_there(started):
+    """A slot that is freed while another claim is under way stays too, and no claim is for nothing."""
+    claim_from, claims = started.claims.claim_from, []
+
+    async def claim_until_others_have_ended(source, free, *arguments):
+        claims.append(free[Job.Executor.SYNC])
+        jobs = await claim_from(source, free, *arguments)
+        while started.state.executions:  # noqa: ASYNC110  # There is no event for it.
+            await asyncio.sleep(0.001)
+        return jobs
+
+    started.claims.claim_from = claim_until_others_have_ended
+    with transaction.atomic():
+        ids = [tasks.short_sync.enqueue(seconds).id for seconds in (0.05, 0.001) * 10]
+    slots = [give(started) for _ in range(2)]
+    for slot in slots:
+        slot.end.result(60)
+    until(ids, "succeeded")
+    assert sum(slot.jobs for slot in slots) == len(ids)
+    assert min(slot.jobs for slot in slots) > 5, "one of them was given back while jobs were queued"
+    assert len(claims) <= len(ids) + len(slots)
 
 
 def test_slot_is_given_back_after_many_jobs(started, sent, monkeypatch):
