@@ -223,6 +223,7 @@ NIGHTLY = {
         "contrib/output/test_not_installed.py::*",
         "contrib/questions/test_not_installed.py::test_it_is_installed_by_one_line",
         "contrib/rates/test_many_keys.py::*",
+        "contrib/rates/test_not_installed.py::*",
         "contrib/rates/test_plans.py::*",
         "contrib/schedules/test_not_installed.py::*",
         "contrib/slack/test_not_installed.py::*",
