@@ -1,5 +1,5 @@
 // Builds the scripts and style sheets that pages load outside of development: a script for every page, one for rows of notifications, one
-// for the open bell and toasts, one for inboxes, one for jobs, one for their output, one for keys, one that checks the bell in development, one for questions, that of preferences, and those of push, of which one is loaded when its key has changed. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
+// for the open bell and toasts, one for inboxes, one for their reading pane, one for jobs, one for their output, one for keys, one that checks the bell in development, one for questions, that of preferences, and those of push, of which one is loaded when its key has changed. They are committed, so that neither a checkout nor the wheel needs npm. Run it after a module has changed: npm run bundle
 // `npm run bundle -- --check` fails if the committed scripts are not those of the modules.
 //
 // The modules do not import one another, so each becomes a function that returns its exports. Each is minified alone, by
@@ -12,12 +12,13 @@ import { minifySync } from "vite";
 const folder = new URL("../notifications/static/notifications/", import.meta.url);
 /** The modules of each script, in the order that was found to compress best; page.js ends with the entry module. */
 const MODULES = {
-  page: "tabs connection job_handle stream client requests polling jobs localization connect notifications forms toasts dom bell_color bell",
-  rows: "actions row_menu row_keys rows",
+  page: "tabs connection polling job_handle jobs client stream requests connect notifications toasts bell_color localization forms dom bell",
+  rows: "rows row_menu actions row_keys",
   panel: "toast_list bell_panel bell_place",
-  inbox: "inbox_rows inbox_search inbox_list inbox_state inbox reading_pane",
+  inbox: "inbox_rows inbox_search inbox_list inbox inbox_state",
+  pane: "reading_pane",
   job: "job_element job_texts",
-  output: "output_element output_reader output_search job_events",
+  output: "output_search output_element output_reader job_events",
   shortcuts: "shortcuts",
   preferences: "preferences",
   push: "push",
@@ -68,6 +69,7 @@ const files = {
   "rows.js": wrapAll(MODULES.rows),
   "panel.js": wrapAll(MODULES.panel),
   "inbox.js": wrapAll(MODULES.inbox),
+  "pane.js": wrapAll(MODULES.pane),
   "job.js": wrapAll(MODULES.job),
   "output.js": wrapAll(MODULES.output),
   "contrast.js": wrapAll(MODULES.contrast),

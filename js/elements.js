@@ -11,6 +11,7 @@ import * as dom from "./modules/dom.js";
 import * as forms from "./modules/forms.js";
 import * as inbox from "./modules/inbox.js";
 import * as inbox_list from "./modules/inbox_list.js";
+import * as inbox_rows from "./modules/inbox_rows.js";
 import * as inbox_search from "./modules/inbox_search.js";
 import * as inbox_state from "./modules/inbox_state.js";
 import * as job_element from "./modules/job_element.js";
@@ -22,6 +23,7 @@ import * as output_reader from "./modules/output_reader.js";
 import * as preferences from "./modules/preferences.js";
 import * as push from "./modules/push.js";
 import * as reading_pane from "./modules/reading_pane.js";
+import * as row_keys from "./modules/row_keys.js";
 import * as row_menu from "./modules/row_menu.js";
 import * as rows from "./modules/rows.js";
 import * as shortcuts from "./modules/shortcuts.js";
@@ -35,6 +37,7 @@ if (script?.dataset.sync && !script.src) {
   const content = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "");
   const loaded = {
     rows,
+    row_keys,
     row_menu,
     actions,
     bell_panel,
@@ -42,6 +45,7 @@ if (script?.dataset.sync && !script.src) {
     toast_list,
     inbox,
     inbox_list,
+    inbox_rows,
     inbox_search,
     inbox_state,
     preferences,

@@ -51,7 +51,6 @@ LAZY_MODULES = {
         "inbox_rows",
         "inbox_search",
         "inbox_state",
-        "reading_pane",
         *ROW_MODULES,
     ),
     "job": ("job_element", "job_texts"),
@@ -59,6 +58,8 @@ LAZY_MODULES = {
     "preferences": ("preferences",),
     "push": ("push",),
     "contrast": ("bell_contrast",),
+    # Loaded by an inbox that has room for it.
+    "pane": ("reading_pane",),
     # Loaded with the first key that is pressed while a list is open.
     "shortcuts": ("shortcuts",),
     # Loaded with the first page that has another key for push.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta, tzinfo
@@ -52,13 +52,15 @@ from notifications.inbox.saved_views import MAX_VIEWS, TooManyViews, put_view
 from notifications.problems import Problem
 from notifications.streams import snoozing
 from notifications.streams.listing import find_categories
-from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, change_rows
-from notifications.streams.marking_all import TooManyPendingMarks, mark_all, undo_mark
+from notifications.streams.marking import INVERSE_VERBS, MAX_MARKED_ROWS, VERBS, Mark, Marked, change_rows
+from notifications.streams.marking_all import TooManyPendingMarks, mark_all, mark_selected, undo_mark
 from notifications.streams.marking_seen import mark_seen
 from notifications.streams.positions import read_stream_position
 
 #: Seconds after which a request that had too many changes in the background is worth another try.
 PENDING_RETRY_SECONDS = 10
+#: Groups that a form can name.
+MAX_GROUPS = 100
 #: The hour at which days begin for what is snoozed.
 MORNING = time(8)
 
@@ -69,10 +71,11 @@ def mark(request: HttpRequest) -> HttpResponse:
     """Change notifications that were raised up to position ``up_to``, and return to the page of the form.
 
     ``one`` is a verb and an id; ``group`` a verb and a group; ``all`` a verb for all that the page's filters select;
-    ``verb`` is for the ``id`` that are checked. ``seen`` is the newest one on the page with the form. Without
-    JavaScript it is marked as seen here and not when the page is read, because a GET must not write: a prefetched or
-    restored page may not have been seen. What a list with filters has is marked by a URL of its own: a server of an
-    older version, which may not know all filters, refuses it.
+    ``verb`` is for the ``id`` and ``groups`` that are checked, each of which has the position up to which it is shown:
+    an open page sends up to ``MAX_MARKED_ROWS`` and ``MAX_GROUPS`` of them. ``seen`` is the newest one on the page with
+    the form. Without JavaScript it is marked as seen here and not when the page is read, because a GET must not write:
+    a prefetched or restored page may not have been seen. What a list with filters has is marked by a URL of its own: a
+    server of an older version, which may not know all filters, refuses it.
     """
     user = request.user.pk
     query = parse_query(QueryDict(request.POST.get("query", "")))
@@ -90,12 +93,13 @@ def mark(request: HttpRequest) -> HttpResponse:
         if not listed.group:
             raise BadRequest("group must be a verb and a group of the inbox.")
     if all_verb:
-        try:
-            change = _mark_all(user, all_verb, up_to, listed)
-        except TooManyPendingMarks as exc:
-            raise _refuse_change() from exc
+        change = _mark_all(user, all_verb, up_to, listed)
     elif verb not in VERBS:
         raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
+    elif groups := _parse_groups(request.POST.getlist("groups")):
+        change = _mark_selected(
+            user, verb, up_to, [_parse_uuid(text) for text in ids[:MAX_MARKED_ROWS]], groups
+        )
     elif ids:
         parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
@@ -233,7 +237,7 @@ def _zone_of(user: Any, name: str) -> tzinfo:
 
 
 def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged:
-    """Change all that the page lists, on all of its pages. Raises BadRequest and ``TooManyPendingMarks``."""
+    """Change all that the page lists, on all of its pages. Raises BadRequest and Problem."""
     is_possible = (verb == "read" and query.view in ("inbox", "unread")) or (
         verb == "archive" and query.view == "inbox"
     )
@@ -247,7 +251,41 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
         categories = sorted(found - set(categories))
         if not categories:
             return AllChanged(verb=verb, count=0, moment=times.now(), after=0, up_to=up_to, is_pending=False)
-    marked = mark_all(user, verb, up_to, group=query.group or None, categories=categories, level=query.level)
+    group = query.group or None
+    return _run(
+        verb,
+        up_to,
+        lambda: mark_all(user, verb, up_to, group=group, categories=categories, level=query.level),
+    )
+
+
+def _parse_groups(values: Sequence[str]) -> dict[str, int]:
+    """Return the positions up to which groups are shown, by their keys. Raises BadRequest."""
+    if len(values) > MAX_GROUPS:
+        raise BadRequest(f"There can be at most {MAX_GROUPS} groups. Select fewer.")
+    positions = {}
+    for value in values:
+        raised, _, key = value.partition(".")
+        if not (group := parse_query(QueryDict(InboxQuery(group=key).encode())).group):
+            raise BadRequest("groups must be a position and a group of the inbox.")
+        positions[group] = parse_position(raised)
+    return positions
+
+
+def _mark_selected(
+    user: Any, verb: str, up_to: int, ids: Sequence[UUID], groups: dict[str, int]
+) -> AllChanged:
+    """Change checked notifications and groups. Raises BadRequest and Problem."""
+    if verb not in ("read", "archive"):
+        raise BadRequest("verb must be read or archive where a group is selected. Open the group instead.")
+    return _run(verb, max(up_to, *groups.values()), lambda: mark_selected(user, verb, up_to, ids, groups))
+
+
+def _run(verb: str, up_to: int, mark: Callable[[], Marked]) -> AllChanged:
+    try:
+        marked = mark()
+    except TooManyPendingMarks as exc:
+        raise _refuse_change() from exc
     return AllChanged(
         verb=verb,
         count=len(marked.changed),

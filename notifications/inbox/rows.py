@@ -38,6 +38,8 @@ class Reason:
 class GroupRow:
     """What is shown of a group: its name with how many notifications of each level it has, and one of them.
 
+    ``count``, ``has_more``
+        How many there are, such as ``"106"``, or ``"1000+"`` if there are more than are counted.
     ``named``
         The one: the newest of the most severe level, whose texts are in ``body``.
     ``data``
@@ -49,7 +51,8 @@ class GroupRow:
     url: str
     title: str
     body: str
-    total: str
+    count: str
+    has_more: bool
     level: str
     is_unread: bool
     raised_at: datetime | None
@@ -177,7 +180,8 @@ def _describe_group(group: Group, newest: Notification, job: Job | None, query: 
         url=query.url(group=group.key, after=None, before=None),
         title=name_people(group) or texts.title,
         body=texts.body,
-        total=f"{group.total}+" if group.has_more else "",
+        count=f"{group.total}{'+' * group.has_more}",
+        has_more=group.has_more,
         level=texts.level,
         is_unread=group.is_unread,
         raised_at=newest.raised_at,

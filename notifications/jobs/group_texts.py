@@ -25,11 +25,17 @@ CONNECTING_WORDS = re.compile(
 )
 #: What is removed from the end of a name. Closing brackets and quotes stay.
 SEPARATORS = " :,;-\N{EN DASH}—#.…·|/&+=@*~"
+#: Levels of which one notification is shown.
+WORSE_LEVELS = ("error", "warning")
 QUOTES, PAIRS = '"“”„', ("()", "[]", "{}", "«»")
 
 
 class GroupTexts(NamedTuple):
-    """What the row of a group shows. ``level`` is the most severe one, ``body`` its newest notification."""
+    """What the row of a group shows: ``level`` is the most severe one, ``body`` its newest notification.
+
+    Without a failure or a warning there is no body, but for people, whose names are the title: one of many says nothing
+    of the others.
+    """
 
     title: str
     body: str
@@ -51,10 +57,11 @@ def describe_group(group: Group, newest: Notification, job: Job | None) -> Group
     counts = [text % {"count": group.counts[level]} for level, text in texts.items() if level in group.counts]
     name = name_group(group, newest, job)
     worst = group.worst or newest
+    texts_of_worst = ["" if worst.title == name else worst.title, worst.body]
     return GroupTexts(
         # The counts are not those of the newest ones only, which a reader would take for all.
         title=name if group.has_more else f"{name}: {', '.join(counts)}",
-        body=" · ".join(filter(None, ["" if worst.title == name else worst.title, worst.body])),
+        body=" · ".join(filter(None, texts_of_worst)) if group.people or group.level in WORSE_LEVELS else "",
         level=group.level,
     )
 

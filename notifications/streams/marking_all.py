@@ -8,7 +8,7 @@ All rows that one change marks get the same time, by which exactly these rows ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -54,22 +54,46 @@ def mark_all(
     What is left, above the ``next`` of the result, is changed in the background.
     Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
     """
-    pending = pending_marks(user)
+    whole = Mark(user=user, verb=verb, up_to=up_to, group=group, level=level)
+    return _change_together([replace(whole, category=category) for category in categories or (None,)])
+
+
+def mark_selected(
+    user: Any, verb: str, up_to: int, ids: Collection[UUID], groups: Mapping[str, int]
+) -> Marked:
+    """Change by ``"read"`` or ``"archive"`` what a user (key) has selected, with one time, by which it is undone.
+
+    ``ids``
+        Of notifications that were raised up to ``up_to``.
+    ``groups``
+        The position up to which those of each group were raised, by its key.
+
+    What is left of groups, above the ``next`` of the result, is changed in the background.
+    Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
+    """
+    whole = Mark(user=user, verb=verb, up_to=up_to)
+    of_groups = [replace(whole, group=key, up_to=raised) for key, raised in groups.items()]
+    return _change_together([*([replace(whole, ids=ids)] if ids else []), *of_groups])
+
+
+def _change_together(marks: Sequence[Mark]) -> Marked:
+    """Change rows by marks of one user and verb, with one time. What is left is pending, but for ids."""
+    whole = marks[0]
+    pending = pending_marks(whole.user)
     if len(pending) >= MAX_PENDING_MARKS_PER_USER:
         raise TooManyPendingMarks
-    whole = Mark(user=user, verb=verb, up_to=up_to, group=group, level=level)
-    marks = [replace(whole, category=category) for category in categories or (None,)]
     # Of two equal changes, of which the first is pending, both are undone together.
     for _, earlier in pending:
         for mark in marks:
-            if all(getattr(earlier, name) == getattr(mark, name) for name in EQUAL if name != "moment"):
+            same = all(getattr(earlier, name) == getattr(mark, name) for name in EQUAL if name != "moment")
+            if same and mark.ids is None:
                 whole = replace(whole, moment=earlier.moment)
     changed: dict[UUID, int] = {}
     next: int | None = None
     for mark in marks:
         same = replace(mark, moment=whole.moment)
         if next is None:
-            marked = change_rows(same, save_pending)
+            marked = change_rows(same, save_pending if same.ids is None else None)
             changed, next = changed | marked.changed, marked.next
         else:  # The second of the request is over.
             save_pending(same)

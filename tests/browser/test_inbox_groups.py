@@ -35,6 +35,47 @@ def group(site_server, page):
     return page.locator("li[data-group]")
 
 
+def test_a_group_is_selected_beside_rows(page, group):
+    """Its count is said, also to screen readers, and the verbs after it act on what is selected."""
+    said = page.locator(".notifications-toolbar [role=status]")
+    expect(said).to_have_text("")
+    page.get_by_role("link", name="Select page").click()
+    clear = page.get_by_role("link", name="Clear selection")
+    expect(clear).to_have_text("32 selected")
+    expect(said).to_have_text("32 selected")
+    expect(page.locator(".notifications-toolbar").get_by_role("button", name="Snooze")).to_be_hidden()
+    clear.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Select page")).to_be_focused()
+    # By keys: the group, and what is above it.
+    row(page, "Ada commented on Report 7").get_by_role("checkbox").check()
+    page.keyboard.press("j")
+    expect(group).to_be_focused()
+    page.keyboard.press("x")
+    expect(said).to_have_text("31 selected")
+    page.keyboard.press("u")  # not possible with a group
+    page.keyboard.press("e")
+    expect(message(page)).to_contain_text("31 moved to Done.")
+    expect(rows(page)).to_have_count(1)
+    message(page).get_by_role("button", name="Undo").click()
+    expect(message(page)).to_contain_text("Undone.")
+    expect(rows(page)).to_have_count(2)
+    page.reload()
+    expect(group).to_contain_text("1 failed, 29 succeeded")
+
+
+def test_what_is_shown_of_a_selected_group_counts_once(page, group):
+    title = group.get_by_role("link", name="Imports")
+    title.click()
+    expect(title).to_have_attribute("aria-expanded", "true")
+    expect(rows(page)).to_have_count(27)
+    page.get_by_role("link", name="Select page").click()
+    expect(page.get_by_role("link", name="Clear selection")).to_have_text("32 selected")
+    page.locator(".notifications-toolbar").get_by_role("button", name="Done").click()
+    expect(message(page)).to_contain_text("32 moved to Done.")
+    expect(rows(page)).to_have_count(0)
+
+
 def test_a_group_opens_and_closes_in_place(page, group):
     page.evaluate("window.isSamePage = true")
     expect(group).to_contain_text("1 failed, 29 succeeded")

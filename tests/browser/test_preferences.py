@@ -39,7 +39,7 @@ def test_quiet_hours_on_a_phone(site_server, new_page):
     below = page.get_by_role("heading", name="Daily and weekly messages")
     before = below.evaluate(TOP)
     assert page.evaluate(FIND_SMALL, ".notifications-week") == []
-    page.get_by_role("button", name="Every night, 10 p.m. to 7 a.m.").tap()
+    page.get_by_role("button", name="Every night, 10 p.m. to 7 a.m. in").tap()
     monday = page.get_by_role("checkbox", name="Monday")
     expect(monday).to_be_checked()
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
@@ -62,6 +62,33 @@ def test_quiet_hours_on_a_phone(site_server, new_page):
     page.evaluate("document.documentElement.dir = 'rtl'")
     name, heading = page.locator("th bdi").first.bounding_box(), page.locator("h1").bounding_box()
     assert name["x"] + name["width"] == pytest.approx(heading["x"] + heading["width"], abs=1)
+
+
+def test_the_first_quiet_hours_are_in_the_zone_of_the_browser(site_server, new_page):
+    """It is named beside them. One that was chosen stays, and Undo restores that of the site."""
+    page = visit(new_page(timezone_id="Asia/Tokyo"), site_server.url, PAGE)
+    nights = page.get_by_role("button", name="Every night, 10 p.m. to 7 a.m. in Tokyo", exact=True)
+    zone, status = page.get_by_role("combobox", name="Time zone"), page.locator(".notifications-saved")
+    expect(page.get_by_text("The times are those of Tokyo.")).to_be_visible()
+    expect(zone).to_have_value("")
+    nights.click()
+    expect(status).to_contain_text("Saved.")
+    expect(zone).to_have_value("Asia/Tokyo")
+    status.get_by_role("button", name="Undo").click()
+    expect(status).to_have_text("Undone.")
+    expect(zone).to_have_value("")
+    nights.click()
+    expect(status).to_contain_text("Saved.")
+    page.reload()
+    expect(zone).to_have_value("Asia/Tokyo")
+    zone.select_option("America/New_York")
+    expect(page.get_by_text("The times are those of New York.")).to_be_visible()
+    expect(status).to_contain_text("Saved.")
+    page.get_by_role("checkbox", name="Monday").click()
+    expect(page.get_by_role("checkbox", name="Monday")).not_to_be_checked()
+    page.reload()
+    expect(page.get_by_text("The times are those of New York.")).to_be_visible()
+    expect(zone).to_have_value("America/New_York")
 
 
 def answer_requests(page, url, answer):

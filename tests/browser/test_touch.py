@@ -90,6 +90,12 @@ for n in (58, 59): notify(user, f"Number {n}", body="Nearly as long as a phone i
 """
 
 
+ASK_FOUR = """
+from tests.contrib.questions import question_tasks
+for number in range(4): question_tasks.ask_sync.using(owner=user).enqueue()
+"""
+
+
 #: The edges of a sheet that stay where they are, whatever it has.
 MEASURE_SHEET = """async (sheet) => {
     await Promise.all(sheet.getAnimations().map((animation) => animation.finished));
@@ -139,7 +145,7 @@ def test_every_control_is_large_enough(site_server, new_page):
     look("inbox")
     found["inbox"] += phone.evaluate(FIND_CUT_TEXTS, "notifications-inbox")
     body = phone.locator("li .notifications-body", has_text="Nearly as long").first
-    assert body.evaluate(COUNT_LINES) == 1, "more lines than the last one leave room for the time"
+    assert body.evaluate(COUNT_LINES) == 1, "the time takes room from it"
     phone.locator(".notifications-menu").first.tap()
     dialog = phone.get_by_role("dialog")
     expect(dialog).to_be_visible()
@@ -200,6 +206,31 @@ def test_every_control_is_large_enough(site_server, new_page):
         assert tab.evaluate("(tab) => tab.scrollWidth <= tab.clientWidth"), "beside what is new, a tab is cut"
     problems = [f"{name}: {problem}" for name, each in found.items() for problem in each]
     assert not problems, "\n".join(problems)
+
+
+def test_the_time_is_beside_the_title(site_server, new_page):
+    """In the inbox and in the bell, also in French at 320 px. Four questions are seen at 360 x 740."""
+    site_server.python(CREATE_TWO_NOTIFICATIONS + ASK_FOUR)
+    phone = new_page(**PHONE | {"viewport": {"width": 360, "height": 740}})
+    visit(phone, site_server.url, "/notifications/?view=questions")
+    questions = phone.locator("notifications-inbox li")
+    expect(questions).to_have_count(4)
+    # Their buttons end above the bar at the lower edge.
+    assert questions.last.evaluate("(row) => row.getBoundingClientRect().bottom") <= 740
+    tops = """(rows) => rows.map((row) => ["title", "time"].map((part) =>
+        Math.round(row.querySelector(`.notifications-${part}`).getBoundingClientRect().top)))"""
+    for width, language in ((360, "en"), (320, "fr")):
+        phone.context.add_cookies([{"name": "django_language", "value": language, "url": site_server.url}])
+        phone.set_viewport_size({"width": width, "height": 740})
+        phone.goto(f"{site_server.url}/notifications/")
+        expect(phone.locator("notifications-inbox li").nth(6)).to_be_visible()
+        wait_until_live(phone)
+        phone.locator("notifications-bell button").first.tap()
+        expect(phone.locator(".notifications-panel li").last).to_be_attached()
+        for title, time in phone.locator(":is(notifications-inbox, .notifications-panel) li").evaluate_all(
+            tops
+        ):
+            assert title == time
 
 
 def test_the_controls_of_the_composer(site_server, new_page):

@@ -50,11 +50,20 @@ def notify_imports(user, count=6, group="Imports"):
         notify(user, f"Import {number}", level=level, group=group)
 
 
-def press(client, value, url=INBOX):
-    """Press a verb of a group, and return the page after it."""
+def read_form(client, url=INBOX):
+    """Return the fields of the form of a page, with all of its checkboxes."""
     page = client.get(url).content.decode()
     fields = dict(re.findall(r'<input type="hidden" name="(query|up_to|seen)" value="([^"]*)"', page))
-    response = client.post(f"{INBOX}mark/", {**{k: unescape(v) for k, v in fields.items()}, "group": value})
+    boxes = {
+        name: re.findall(rf'type="checkbox" name="{name}" value="([^"]*)"', page) for name in ("id", "groups")
+    }
+    return {k: unescape(v) for k, v in fields.items()} | {k: [*map(unescape, v)] for k, v in boxes.items()}
+
+
+def press(client, value, url=INBOX):
+    """Press a verb of a group, and return the page after it."""
+    fields = {**read_form(client, url), "id": [], "groups": [], "group": value}
+    response = client.post(f"{INBOX}mark/", fields)
     assert response.status_code == 303
     return client.get(response["Location"]).content.decode()
 
@@ -83,13 +92,16 @@ class TestWhatIsAGroup:
             assert read_titles(user_client) == titles
 
     def test_jobs_of_one_task_with_different_titles(self, user_client, user):
-        """It has the name of the task, and the title of the newest below."""
+        """It has the name of the task, and below nothing of one that is as the others, but of one that has failed."""
         for number in range(3):
             finish_job(
                 job(user, title=f"Send receipts {number}", task_path="shop.tasks.send_receipts"), uuid7()
             )
         assert read_titles(user_client) == ["Send receipts: 3 succeeded"]
-        assert '-body" dir="auto">Send receipts 2 · Succeeded.<' in user_client.get(INBOX).content.decode()
+        assert '-body" dir="auto"><' in user_client.get(INBOX).content.decode()
+        Notification.objects.filter(title="Send receipts 1").update(level="error", body="The printer is out.")
+        page = user_client.get(INBOX).content.decode()
+        assert '-body" dir="auto">Send receipts 1 · The printer is out.<' in page
 
     def test_jobs_of_a_task_that_declares_a_title(self, user_client, user):
         """That is the name, in the reader's language, whatever the titles of the jobs are."""
@@ -158,6 +170,57 @@ class TestWhatIsAGroup:
     def test_a_bad_name_is_refused(self, user, group, error):
         with pytest.raises(error, match="group"):
             notify(user, "Import", group=group)
+
+
+class TestSelection:
+    """A form names groups beside notifications, each with the position up to which it is shown."""
+
+    def test_groups_and_notifications_are_changed_and_undone_as_one(self, user_client, user, other_user):
+        """What arrives after the page was loaded stays, and is not undone."""
+        notify(user, "Old")
+        (single,) = notify(user, "Single")
+        notify_imports(user)
+        notify_imports(other_user)
+        fields = read_form(user_client)
+        ((box,), _) = fields.pop("groups"), fields.pop("id")
+        notify(user, "Import 6", level="success", group="Imports")
+        chosen = {**fields, "id": [str(single)], "groups": [box], "verb": "archive"}
+        response = user_client.post(f"{INBOX}mark/", chosen)
+        page = user_client.get(response["Location"]).content.decode()
+        assert "7 moved to Done." in page
+        assert read_titles(user_client) == ["Import 6", "Old"]
+        assert Notification.objects.filter(user=other_user, archived_at=None).count() == 6
+        changed = re.search(r'name="changed" value="([^"]+)"', page)[1]
+        user_client.post(f"{INBOX}undo/", {"changed": changed})
+        assert read_titles(user_client) == ["Imports: 1 failed, 6 succeeded", "Single", "Old"]
+
+    def test_the_page_selects_groups_and_says_how_many_they_are(self, user_client, user):
+        notify(user, "Single")
+        notify_imports(user)
+        assert (
+            read_form(user_client).get("groups") == read_form(user_client, f"{INBOX}?selected=page")["groups"]
+        )
+        page = user_client.get(f"{INBOX}?selected=page").content.decode()
+        assert len(re.findall(r'name="(?:id|groups)"[^>]* checked', page)) == 2
+        assert 'data-count="6"' in page
+
+    def test_a_verb_that_groups_do_not_have_changes_nothing(self, user_client, user):
+        notify_imports(user)
+        fields = read_form(user_client)
+        assert user_client.post(f"{INBOX}mark/", {**fields, "verb": "unread"}).status_code == 400
+        for groups in (["x.n:Imports"], ["1."], fields["groups"] * 101):
+            response = user_client.post(f"{INBOX}mark/", {**fields, "verb": "archive", "groups": groups})
+            assert response.status_code == 400
+        assert read_titles(user_client) == ["Imports: 1 failed, 5 succeeded"]
+
+    def test_a_large_group_continues_in_the_background(self, user_client, user, set_marking):
+        notify_imports(user)
+        fields = read_form(user_client)
+        set_marking(REQUEST_SECONDS=0)
+        response = user_client.post(f"{INBOX}mark/", {**fields, "verb": "archive"})
+        assert "continues in the background" in user_client.get(response["Location"]).content.decode()
+        run_duty("mark notifications as read")
+        assert read_titles(user_client) == []
 
 
 def test_the_part_for_an_open_page_has_the_row_of_a_group(user_client, user):

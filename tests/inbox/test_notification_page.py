@@ -218,4 +218,4 @@ def test_the_inbox_has_the_pane(user, user_client):
     _, failed, _ = [notify(user, "Import", group="Imports", level=level)[0] for level in levels]
     page = user_client.get("/notifications/").content.decode()
     assert 'aria-label="Reading pane"' in page
-    assert f'data-group data-named="{failed}"' in page
+    assert f'data-named="{failed}"' in page

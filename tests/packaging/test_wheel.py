@@ -96,6 +96,7 @@ def test_wheel_holds_every_file_of_the_app(wheel):
             "job.js",
             "output.js",
             "page.js",
+            "pane.js",
             "panel.js",
             "preferences.js",
             "push.js",

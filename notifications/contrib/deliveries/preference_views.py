@@ -30,7 +30,7 @@ from notifications.contrib.deliveries.preference_rows import (
     shown_channels,
 )
 from notifications.contrib.deliveries.pushes import read_public_key
-from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK, zone_names
+from notifications.contrib.deliveries.quiet_hours import DAYS_PER_WEEK, place_of, zone_names, zone_of
 from notifications.extension import PageButton, hooks
 from notifications.http import Problem, page_view
 from notifications.inbox import load_categories, return_to_inbox
@@ -76,6 +76,7 @@ def preferences_page(request: HttpRequest) -> HttpResponse:
         "days": [(day, date_format(MONDAY + timedelta(days=day), "l")) for day in range(7)],
         "time_zones": _offered_time_zones(reader.time_zone),
         "site_time_zone": django_settings.TIME_ZONE,
+        "place": place_of(str(zone_of(reader))),
         "dead_addresses": find_dead_addresses(request.user, reader),
         **{name: request.GET.get(name, "")[: validators.MAX_NAME_LENGTH] for name in MESSAGES},
     }

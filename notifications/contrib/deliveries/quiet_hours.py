@@ -34,6 +34,11 @@ def zone_of(reader: Reader) -> tzinfo:
         return timezone.get_default_timezone()
 
 
+def place_of(zone: str) -> str:
+    """Return what people call the place of a time zone: "New York" for ``"America/New_York"``."""
+    return zone.rpartition("/")[2].replace("_", " ")
+
+
 def quiet_until(reader: Reader, moment: datetime) -> datetime | None:
     """Return when the quiet hours around a time end, in UTC, None if there are none then.
 

@@ -101,8 +101,7 @@ export function connectElement(element, page, signal, { bell_color }) {
     const [unread, unseen] = [client.unread ?? 0, client.unseen ?? 0];
     const { questions } = page;
     const counts = { count: unread, new: unseen };
-    if (unseen) label.textContent = localization.text("bell_new", counts);
-    else label.textContent = unread ? localization.text("bell", counts) : localization.text("bell_none");
+    label.textContent = localization.text(unseen ? "bell_new" : unread ? "bell" : "bell_none", counts);
     if (questions) label.append(`, ${localization.text("bell_questions", { count: questions })}`);
     // Until the server has counted again, at least each open question counts once.
     const number = Math.max(unseen - countOffered(unseen) + page.seenQuestions, questions);

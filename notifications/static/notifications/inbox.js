@@ -16,11 +16,12 @@ const invert = (verb) => /** @type {Verb} */ (verb.startsWith("un") ? verb.slice
  * @param {Page} page
  * @param {AbortSignal} signal aborted when the element is removed
  * @param {{inbox_list: typeof import("./inbox_list.js"), inbox_rows: typeof import("./inbox_rows.js"), inbox_search: typeof import("./inbox_search.js"),
- *   inbox_state: typeof import("./inbox_state.js"), reading_pane: typeof import("./reading_pane.js")}} modules
+ *   inbox_state: typeof import("./inbox_state.js")}} modules
  */
 export function connectElement(inbox, page, signal, modules) {
-  const { inbox_list, inbox_rows, inbox_search, inbox_state, reading_pane } = modules;
+  const { inbox_list, inbox_rows, inbox_search, inbox_state } = modules;
   const { client, localization, dom, rows } = page;
+  const { findBox, isGroup, nameRows, toItem, withMembers } = inbox_rows;
   /** The greatest `raised` of the rendered list. */
   const newest = Number(inbox.getAttribute("newest"));
   const view = inbox.getAttribute("view");
@@ -54,15 +55,12 @@ export function connectElement(inbox, page, signal, modules) {
     inbox_rows,
   );
   inbox_search.connectSearch(inbox, page, signal, list.loadPage);
-  const pane = reading_pane.connectPane(inbox, page, signal, {
-    getShown,
-    findRemaining,
-    markRead,
-    follow,
-    loadPage: list.loadPage,
-    handleSubmit,
-    showMessage,
-  });
+  let pane = /** @type {ReturnType<typeof import("./reading_pane.js").connectPane>} */ (undefined);
+  let isPaneLoading = false;
+  const { loadPage } = list;
+  const paneList = { getShown, findRemaining, markRead, follow, loadPage, handleSubmit, showMessage };
+  addEventListener("resize", loadPane, { signal });
+  loadPane();
   page.inbox = { getSelectedRows, change, getLastSave: () => lastSave };
   // In the heading of the page, which stays when another list takes the place of the inbox.
   const keys = /** @type {HTMLElement|null|undefined} */ (
@@ -72,6 +70,21 @@ export function connectElement(inbox, page, signal, modules) {
   keys?.addEventListener("click", rows.handleKey, { signal });
   const hasRow = rows.connectFilter(view, signal);
   markShownSeen();
+
+  /** Load the reading pane once there is room for it: a phone never loads it. */
+  function loadPane() {
+    const hasRoom = inbox.parentElement?.querySelector(".notifications-pane")?.checkVisibility();
+    if (isPaneLoading || !hasRoom) return;
+    isPaneLoading = true;
+    page.loadModules("pane").then(
+      ({ reading_pane }) => {
+        if (!signal.aborted) pane = reading_pane.connectPane(inbox, page, signal, paneList);
+      },
+      () => {
+        isPaneLoading = false;
+      },
+    );
+  }
 
   /** Return the rows that are shown, and those of groups, without links to older ones. */
   function getShown() {
@@ -93,7 +106,7 @@ export function connectElement(inbox, page, signal, modules) {
       part?.contains(document.activeElement),
     );
     // Before the response: what is selected meanwhile stays selected.
-    const boxes = changed.map(findBox).filter((box) => box?.checked);
+    const boxes = /** @type {HTMLInputElement[]} */ (changed.map(findBox).filter((box) => box?.checked));
     select(boxes, false);
     const sent = send(verb, changed, { save, retry: () => change(verb, rows, save, text) });
     pane?.keep();
@@ -214,20 +227,20 @@ export function connectElement(inbox, page, signal, modules) {
     dialog.close();
     const [verb, id] = /** @type {[Verb, string]} */ (value.split("."));
     const group = /** @type {HTMLElement|null|undefined} */ (button?.closest("[data-group]"));
-    const row = dom.findRow(inbox, id);
+    const row = group ?? dom.findRow(inbox, id);
     const rows = row ? [row] : getSelectedRows();
-    if (name === "verb" || (name === "one" && row)) return void change(verb, rows);
+    const hasGroups = /^(verb|group)$/.test(name) && rows.some(isGroup);
+    if ((name === "verb" && !hasGroups) || (name === "one" && row)) return void change(verb, rows);
     const form = /** @type {HTMLFormElement} */ (button?.form);
     const body = new FormData(form, button);
     body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
     const url = all ? `${toolbar?.dataset.url}` : (button?.getAttribute("formaction") ?? form.action);
     if (all) body.set(name, value);
-    // All of a group that is shown: some may have arrived after the page was loaded.
-    if (group) body.set("up_to", group.dataset.raised ?? "");
     // A category, or a notification that has left the list, or is the newest of a group that is closed, has no row.
-    if (group || /^(all|category)$/.test(name) || (id && !row)) {
-      const parts = group ? list.withMembers(group) : name === "all" ? list.getParts(newest) : [];
-      const changed = parts.filter((part) => canChange(verb, part));
+    if (hasGroups || /^(all|category)$/.test(name) || (id && !row)) {
+      const parts = name === "all" ? list.getParts(newest) : hasGroups ? rows.flatMap(withMembers) : [];
+      const changed = [...new Set(parts)].filter((part) => canChange(verb, part));
+      if (hasGroups) nameRows(body, rows, verb);
       return void change(changed[0] ? verb : "", changed, () => list.sendForm(url, body));
     }
     const local = value.startsWith("time") && `${body.get("time")}`;
@@ -242,8 +255,7 @@ export function connectElement(inbox, page, signal, modules) {
    * @param {string} url
    */
   async function snooze(rows, body, url) {
-    body.delete("id");
-    for (const row of rows) body.append("id", toItem(row).id);
+    nameRows(body, rows);
     body.set("part", "list");
     await page.jobs.sendForm(url, body);
     client.refresh();
@@ -329,16 +341,6 @@ export function connectElement(inbox, page, signal, modules) {
     button.addEventListener("click", act, { once: true });
     message.append(button);
   }
-}
-
-/** @param {HTMLElement} row */
-function toItem({ dataset }) {
-  return { id: dataset.id ?? dataset.named ?? "", raised: Number(dataset.raised) };
-}
-
-/** @param {HTMLElement} row */
-function findBox(row) {
-  return /** @type {HTMLInputElement} */ (row.querySelector("[name=id]"));
 }
 
 /** @param {HTMLElement|undefined} row */

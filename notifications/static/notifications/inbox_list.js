@@ -26,6 +26,7 @@ export function connectList(
   { getShown, focusRow, showMessage, getLastSave, getCurrent },
   inbox_rows,
 ) {
+  const { findBox, withMembers } = inbox_rows;
   /** Whether the next rows that are loaded get the focus: the row that had it has left, and was the last one. */
   let needsFocus = false;
   let isUpdatePlanned = false;
@@ -68,7 +69,6 @@ export function connectList(
     loadPage,
     sendForm,
     updateViews,
-    withMembers,
 
     /** Return what is changed with all: the rows that are not newer than the list, and its end, below which are others. */
     getParts(newest = 0) {
@@ -157,6 +157,8 @@ export function connectList(
     const [shown, loaded] = [group, next].map((row) => [
       .../** @type {Element} */ (row.querySelector(".notifications-summary")).children,
     ]);
+    const [box, loadedBox] = [group, next].map(findBox);
+    if (box && loadedBox) box.value = loadedBox.value;
     for (const part of shown) part.replaceChildren(.../** @type {Element} */ (loaded.shift()).childNodes);
     dom.updateTimes(group, localization);
   }
@@ -206,17 +208,6 @@ export function connectList(
   }
 
   /**
-   * Return the row of a group with those that are shown of it.
-   * @param {HTMLElement} group
-   */
-  function withMembers(group) {
-    const rows = [group];
-    for (let next = group.nextElementSibling; next?.matches("[data-member]"); next = next.nextElementSibling)
-      rows.push(/** @type {HTMLElement} */ (next));
-    return rows;
-  }
-
-  /**
    * Show the rows of a group below its own, or remove them.
    * @param {HTMLElement} group
    * @param {HTMLAnchorElement} link to the page that lists them
@@ -251,7 +242,7 @@ export function connectList(
         rows.push(end);
       }
       for (const member of rows) {
-        member.dataset.member = "";
+        member.dataset.member = row.dataset.group ?? row.dataset.member;
         member.prepend(dom.createElement("span", "notifications-select")); // An indent.
       }
       row.after(...rows);

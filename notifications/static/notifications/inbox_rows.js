@@ -34,12 +34,69 @@ function listChildren(parent, name) {
 }
 
 /**
- * Return the checkboxes of the rows that are shown. Groups have none.
+ * Return the checkboxes of the rows that are shown.
  * @param {HTMLElement} inbox
  */
 export function findBoxes(inbox) {
-  const boxes = findRows(inbox).map((row) => row.querySelector("[name=id]"));
-  return /** @type {HTMLInputElement[]} */ (boxes.filter(Boolean));
+  return /** @type {HTMLInputElement[]} */ (findRows(inbox).map(findBox).filter(Boolean));
+}
+
+/**
+ * Return the checkbox of a row. An open question, which no verb changes, and a link to older ones have none.
+ * @param {HTMLElement} row
+ */
+export function findBox(row) {
+  return /** @type {HTMLInputElement|null} */ (
+    row.querySelector(":not([data-question]) > .notifications-select > input")
+  );
+}
+
+/** @param {HTMLElement} row */
+export function toItem({ dataset }) {
+  return { id: dataset.id ?? dataset.named ?? "", raised: Number(dataset.raised) };
+}
+
+/** @param {HTMLElement} row */
+export function isGroup({ dataset }) {
+  return dataset.group !== undefined;
+}
+
+/**
+ * Return how many notifications rows stand for, such as "106", or "1100+" if there are more. Those that are shown of a group
+ * count with it.
+ * @param {HTMLElement[]} rows
+ */
+export function countNotifications(rows) {
+  const groups = new Set(rows.filter(isGroup).map(({ dataset }) => dataset.group));
+  const counts = rows
+    .filter(({ dataset }) => !groups.has(dataset.member))
+    .map(({ dataset }) => dataset.count ?? "1");
+  const sum = counts.reduce((total, count) => total + Number.parseInt(count, 10), 0);
+  return `${sum}${counts.some((count) => count.endsWith("+")) ? "+" : ""}`;
+}
+
+/**
+ * Return a row, with those that are shown of it if it is a group.
+ * @param {HTMLElement} group
+ */
+export function withMembers(group) {
+  const rows = [group];
+  if (!isGroup(group)) return rows;
+  for (let next = group.nextElementSibling; next?.matches("[data-member]"); next = next.nextElementSibling)
+    rows.push(/** @type {HTMLElement} */ (next));
+  return rows;
+}
+
+/**
+ * Name rows in a form, which has the boxes that are checked, and a group as it is shown: some of it may have arrived since.
+ * @param {FormData} body
+ * @param {HTMLElement[]} rows
+ * @param {string} [verb]
+ */
+export function nameRows(body, rows, verb = "") {
+  for (const name of ["id", "groups", "group"]) body.delete(name);
+  for (const box of rows.map(findBox)) if (box) body.append(box.name, box.value);
+  body.set("verb", verb);
 }
 
 /**

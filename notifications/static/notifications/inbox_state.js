@@ -16,7 +16,7 @@ export function connectState(inbox, signal, { rows: { findBeside } }, inbox_rows
     ".notifications-toolbar, .notifications-unfilter",
     ".notifications-empty",
     ".notifications-floating",
-    "[data-total], .notifications-toolbar [data-snooze]",
+    "[data-total], .notifications-toolbar :is([data-snooze], [value=unread])",
     "[data-selected]",
   ].map((selector) => /** @type {HTMLElement[]} */ ([...inbox.querySelectorAll(selector)]));
   /** Whether toasts are above the lower edge of the window. */
@@ -63,10 +63,14 @@ export function connectState(inbox, signal, { rows: { findBeside } }, inbox_rows
     const link = /** @type {HTMLElement|null} */ (clicked.closest("[data-check]"));
     if (link) {
       event.preventDefault();
-      isAll = link.dataset.check === "filter";
-      select(inbox_rows.findBoxes(inbox), link.dataset.check !== "none");
+      const { check } = link.dataset;
+      const hadFocus = link === document.activeElement;
+      isAll = check === "filter";
+      select(inbox_rows.findBoxes(inbox), check !== "none");
+      const next = inbox.querySelector(`[data-check=${check === "none" ? "all" : "none"}]`);
+      if (hadFocus && !link.checkVisibility()) /** @type {HTMLElement|null} */ (next)?.focus();
     }
-    if (clicked.name !== "id") return; // Only checkboxes have this name.
+    if (clicked.type !== "checkbox") return;
     isAll = false;
     const boxes = event.shiftKey ? inbox_rows.findBoxes(inbox) : [clicked];
     const [from, to] = [lastBox ?? clicked, clicked].map((box) => boxes.indexOf(box)).sort((a, b) => a - b);
@@ -88,18 +92,20 @@ export function connectState(inbox, signal, { rows: { findBeside } }, inbox_rows
     const rows = getSelectedRows();
     isAll &&= rows.length > 0;
     const isUnread = isAll || rows.some((row) => row.hasAttribute("data-unread"));
+    const hasGroups = rows.some(inbox_rows.isGroup);
     for (const toolbar of toolbars) {
       toolbar.toggleAttribute("data-selecting", rows.length > 0);
       toolbar.toggleAttribute("data-selecting-unread", isUnread);
       toolbar.toggleAttribute("data-all", isAll);
     }
-    let count = `${rows.length}`;
+    let count = inbox_rows.countNotifications(rows);
     for (const part of limited) {
-      part.hidden = isAll;
-      if (isAll) count = part.dataset.total ?? count;
+      const { total } = part.dataset;
+      part.hidden = isAll || (hasGroups && !total); // What can be done with all, and with a group, is less.
+      if (isAll) count = total ?? count;
     }
     for (const part of counts) {
-      const text = `${part.dataset.selected?.replace("{count}", count)}`;
+      const text = rows.length ? `${part.dataset.selected?.replace("{count}", count)}` : "";
       if (part.textContent !== text) part.textContent = text;
     }
     lift(rows.length > 0 || floating.some((part) => part.hasChildNodes()));

@@ -22,11 +22,17 @@ export function connectElement(element, page, signal) {
   /** The names of what was changed while the user was signed out. @type {Set<string>} */
   let unsaved = new Set();
 
+  const zone = /** @type {HTMLSelectElement|null} */ (form.querySelector("[name=time_zone]"));
+  const ownZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const hasOwnZone = [...(zone?.options ?? [])].some(({ value }) => value === ownZone);
+
   for (const control of controls()) stored.set(control.name, read(control));
+  showPlace();
   save.remove();
   form.addEventListener("change", (event) => {
     const control = /** @type {Control} */ (event.target);
     if (!stored.has(control.name)) return;
+    showPlace();
     if (control.reportValidity()) change(namesWith(control.name), "saved");
   });
   form.addEventListener("click", (event) => {
@@ -34,12 +40,9 @@ export function connectElement(element, page, signal) {
     if (!button) return;
     event.preventDefault();
     const [begin = "", end = ""] = /** @type {HTMLButtonElement} */ (button).value.split(" ");
+    const values = { quiet_on: "on", quiet_from: begin, quiet_to: end, time_zone: ownZone };
     const names = namesWith("quiet_");
-    show(
-      new Map(
-        names.map((name) => [name, name.includes("_on") ? "on" : name.includes("_from") ? begin : end]),
-      ),
-    );
+    show(new Map(names.map((name) => [name, values[/** @type {"quiet_on"} */ (name.split(".")[0])]])));
     change(names, "saved");
   });
   signal.addEventListener(
@@ -64,13 +67,31 @@ export function connectElement(element, page, signal) {
   }
 
   /**
-   * Return the names of the controls that are stored together.
+   * Return the names of the controls that are stored together: with the first quiet hours the zone of the browser, where none
+   * was chosen.
    * @param {string} name
    */
   function namesWith(name) {
-    return name.startsWith("quiet_")
-      ? [...stored.keys()].filter((each) => each.startsWith("quiet_"))
-      : [name];
+    if (!name.startsWith("quiet_")) return [name];
+    const names = [...stored.keys()].filter((each) => each.startsWith("quiet_"));
+    if (!zone || !offersOwnZone()) return names;
+    zone.value = ownZone;
+    return [...names, zone.name];
+  }
+
+  function offersOwnZone() {
+    const hasHours = [...stored].some(([name, value]) => name.startsWith("quiet_on") && value === "on");
+    return hasOwnZone && !hasHours && !zone?.value;
+  }
+
+  /** Say in which place the quiet hours are: that of the zone that is chosen, or is offered. */
+  function showPlace() {
+    /** @type {NodeListOf<HTMLElement>} */
+    const places = element.querySelectorAll("[data-zone]");
+    for (const place of places) {
+      const name = (offersOwnZone() && ownZone) || zone?.value || place.dataset.zone;
+      place.textContent = `${name}`.replace(/.*\//, "").replaceAll("_", " ");
+    }
   }
 
   /**
@@ -102,6 +123,7 @@ export function connectElement(element, page, signal) {
     }
     keep(new Map());
     for (const [name, value] of after) stored.set(name, value);
+    showPlace();
     say(done);
     if (done === "undone") return;
     const undo = document.createElement("button");
@@ -141,6 +163,7 @@ export function connectElement(element, page, signal) {
       if (control.type === "checkbox") /** @type {HTMLInputElement} */ (control).checked = value === "on";
       else control.value = value;
     }
+    showPlace();
   }
 
   /**

@@ -75,26 +75,24 @@ export function handleEvent(event, page) {
     if (page.readStored(IS_OFF)) return false;
     const isInPane = target.closest(".notifications-pane");
     const row = isInPane ? /** @type {HTMLElement|null} */ (inbox.querySelector("[aria-current]")) : own;
-    const selected = page.inbox.getSelectedRows();
-    const rows = selected.length ? selected : row ? [row] : [];
     switch (key) {
       case "j":
       case "k":
         return focusRow(findNext(inbox, row, key === "j" ? "ArrowDown" : "ArrowUp"));
       case "x":
-        return press(row, "[name=id]");
+        return press(row, ":not([data-question]) > .notifications-select > input");
       case "Enter": // A link, a button or a checkbox that has the focus is activated by it itself.
         return target === row && press(row, "a.notifications-title, [rel=next]");
       case "e":
-        return act("archive", row, rows);
+        return act("archive", row);
       case "u":
-        return act("unread", row, rows);
+        return act("unread", row);
       case "I":
-        return act("read", row, rows);
+        return act("read", row);
       case "h":
-        return rows[0] === row && row
-          ? press(row, "[name=until]")
-          : press(inbox, "[data-snooze]:not([hidden])");
+        return page.inbox.getSelectedRows().length
+          ? press(inbox, "[data-snooze]:not([hidden])")
+          : press(row, "[name=until]");
       case "z":
         // Not the change before, whose message is shown until the last one is saved, and a moment longer.
         // One that was not saved has nothing to undo: its button tries it again.
@@ -151,17 +149,15 @@ export function handleEvent(event, page) {
   }
 
   /**
-   * Change rows, or by its own button the group that has the focus.
+   * Change what is selected, or else the row or the group that has the focus.
    * @param {Verb} verb
    * @param {HTMLElement|null} row that has the focus
-   * @param {HTMLElement[]} rows
    */
-  function act(verb, row, rows) {
-    if (document.querySelector(".notifications-toolbar")?.hasAttribute("data-all"))
-      return press(document.body, `[name=verb][value=${verb}]`);
-    if (rows[0] === row && press(row, `[name=group][value^="${verb}."]`)) return true;
-    const changed = rows.filter(({ dataset }) => dataset.id);
-    void page.inbox?.change(verb, changed);
-    return changed.length > 0;
+  function act(verb, row) {
+    if (page.inbox?.getSelectedRows().length)
+      return press(document.body, `.notifications-for-selection [value=${verb}]:not([hidden])`);
+    if (press(row, `[name=group][value^="${verb}."]`)) return true;
+    if (row?.dataset.id) void page.inbox?.change(verb, [row]);
+    return Boolean(row?.dataset.id);
   }
 }

@@ -108,6 +108,13 @@ class TestPage:
         configure([{"email": 0}], WEB_PUSH=keys)
         assert "<notifications-push" not in client.get(PAGE).content.decode()
 
+    def test_the_place_of_quiet_hours(self, client, user, categories, settings):
+        settings.TIME_ZONE = "Europe/Berlin"
+        for zone, place in (("", "Berlin"), ("America/New_York", "New York"), ("UTC", "UTC")):
+            preferences.change_reader(user.pk, time_zone=zone)
+            html = client.get(PAGE).content.decode()
+            assert html.count(f'<bdi data-zone="Europe/Berlin">{place}</bdi>') == 2
+
     def test_form_that_is_sent_unchanged_stores_nothing(self, client, user, categories):
         notify(user, "note", category="reports <1>")
         html = client.get(PAGE).content.decode()
