@@ -21,12 +21,6 @@ Smoke tests are never left out.
 NIGHTLY = {
     "nightly": [
         "admin/test_large_tables.py::*",
-        "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[alert]",
-        "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[broadcast]",
-        "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[notification]",
-        "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[preference]",
-        "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[schedule]",
-        "admin/test_permissions.py::test_lookups_by_the_address_of_a_list[webhookendpoint]",
         "asyncsite/test_blocked_loop.py::*",
         "asyncsite/test_database_away.py::*",
         "asyncsite/test_in_browser.py::test_a_fast_and_a_slow_check",
