@@ -212,7 +212,7 @@ CLOCKS = listed(
     what is stored too far ahead is taken for the time of a clock that was fast
         contrib/deliveries/outages readiness worker/lease
     the monotonic clock of the process, by which no other one counts
-        contrib/webhooks/callback_view extension/duty outbound/circuits realtime/auth/sign_outs
+        extension/duty outbound/circuits realtime/auth/sign_outs
         realtime/servers/websocket_frames realtime/transports/sse realtime/transports/websocket upkeep
         worker/claim_loop
     times of the past, for pages, checks and alerts
@@ -234,7 +234,7 @@ BROAD = listed(
         upkeep worker/claim_loop worker/embedded worker/event_loop
         worker/loops worker/worker worker/writer
     the error is given to the call that waits for the result
-        db/calls db/threads jobs/job_ends outbound/resolver testing/client
+        db/thread_calls db/threads jobs/job_ends outbound/resolver testing/client
     what a task raises is the outcome of its job, which is stored
         jobs/outcomes jobs/transitions/batch_completion jobs/transitions/notify_functions
         worker/execution worker/job_runner contrib/steps/api

@@ -7,7 +7,7 @@ imports                    modules of the project, imported before a transaction
 keyset                     pages of long tables
 clock                      the database's clock, and stored times that a wrong one has made
 pools, async_twins         pools of connections; calls of sync code from async code
-threads, calls, supervised  threads with connections: the executor of calls, and loops that are started when needed
+threads, thread_calls, supervised  the executor of calls, and loops that are started when needed
 thread_connections         the connections of a thread between two calls
 job_threads, job_sessions  the calls of async jobs in threads, and what they set in their sessions
 deadlines                  connections that do not answer

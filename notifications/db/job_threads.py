@@ -17,7 +17,7 @@ from typing import Any
 
 from notifications.context import current_execution
 from notifications.db import job_sessions
-from notifications.db.calls import Call
+from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 
 #: Seconds after which a call does not count among the short ones, which share a few threads: others get another one.
@@ -34,7 +34,7 @@ class _Calls:
     __slots__ = ("is_active", "is_over", "queued", "thread")
 
     def __init__(self, *, is_over: bool = False) -> None:
-        self.queued: deque[Call] = deque()
+        self.queued: deque[ThreadCall] = deque()
         self.thread: _Thread | None = None
         #: One of them runs, or waits for a thread.
         self.is_active = False
@@ -77,7 +77,7 @@ class JobThreads(Executor):
         self._has_timer = self._is_ended = False
         self._count = 0
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ThreadCall:
         """Return a future of the call, which belongs to the job that runs in this context.
 
         It fails with ``NoThread`` if no thread can be started, and there is none.
@@ -90,7 +90,7 @@ class JobThreads(Executor):
             work = partial(
                 job_sessions.call, partial(fn, *args, **kwargs), is_of_app=job_sessions.is_app_call()
             )
-            call = Call(work)
+            call = ThreadCall(work)
             calls.queued.append(call)
             if not calls.is_active:
                 calls.is_active = True
@@ -209,7 +209,7 @@ class JobThreads(Executor):
             if thread in self._free:
                 self._free.remove(thread)
             thread.taken_at = time.monotonic()
-            thread.executor.run(Call(partial(_renew, thread), partial(self._renewed, thread)))
+            thread.executor.run(ThreadCall(partial(_renew, thread), partial(self._renewed, thread)))
         else:
             self._renewed(thread)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from notifications.db.calls import Call
+from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.unavailable import log_retried
 
@@ -32,7 +32,7 @@ class ProjectThreads:
 
     def __init__(self) -> None:
         self._executor = DaemonExecutor(THREADS, "notifications-project", keep_connections=True)
-        self._calls: dict[Callable[[], Any], Call] = {}
+        self._calls: dict[Callable[[], Any], ThreadCall] = {}
         self._is_closed = False
 
     def submit(self, function: Callable[[], T], *, may_be_stuck: bool = False) -> Future[T]:

@@ -22,8 +22,8 @@ from weakref import WeakSet
 from django.db import transaction
 
 from notifications.db import job_sessions
-from notifications.db.calls import Call, without_base_exceptions
 from notifications.db.deadlines import limit_this_thread, set_options_of_this_thread
+from notifications.db.thread_calls import ThreadCall, without_base_exceptions
 from notifications.db.thread_connections import check_connections, close_connections
 
 logger = logging.getLogger("notifications.jobs")
@@ -105,7 +105,7 @@ class DaemonExecutor(Executor):
         _executors.add(self)
 
     def _reset(self) -> None:
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[ThreadCall | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
         #: Number of calls that are not done, without those detached.
@@ -114,17 +114,17 @@ class DaemonExecutor(Executor):
         self._released: set[Future[Any]] = set()
         self._lock = threading.RLock()
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ThreadCall:
         """Return a future of the call, which is queued while all threads are busy.
 
         A BaseException of the call becomes a RuntimeError.
         Raises ``NoThread``, and never runs it, if no thread can be started now, or all are in calls that were detached.
         """
-        call = Call(partial(without_base_exceptions, fn, *args, **kwargs))
+        call = ThreadCall(partial(without_base_exceptions, fn, *args, **kwargs))
         self.run(call)
         return call
 
-    def run(self, call: Call) -> None:
+    def run(self, call: ThreadCall) -> None:
         """Do what ``submit()`` does, for a call of the caller."""
         with self._lock:
             if self._ended:
@@ -155,7 +155,7 @@ class DaemonExecutor(Executor):
                 self._fail_queued_calls(exc)
         return True
 
-    def give_up(self, call: Call) -> None:
+    def give_up(self, call: ThreadCall) -> None:
         """Cancel a call, or detach it if it has begun, and log where its code stands."""
         if call.cancel():
             return
@@ -276,7 +276,7 @@ class DaemonExecutor(Executor):
                 break
             del call
 
-    def _next(self) -> Call | None:
+    def _next(self) -> ThreadCall | None:
         if close_kept := _thread_local.close_kept:
             try:
                 return self._calls.get(timeout=self._idle_seconds)
@@ -299,7 +299,7 @@ class DaemonExecutor(Executor):
             self._threads.discard(threading.current_thread())
             return True
 
-    def _call(self, call: Call) -> None:
+    def _call(self, call: ThreadCall) -> None:
         work, call.work = cast("Callable[[], Any]", call.work), None  # the future may outlive what it calls
         error: BaseException | None = None
         try:
@@ -330,15 +330,8 @@ class DaemonExecutor(Executor):
 
 
 _executors: WeakSet[DaemonExecutor] = WeakSet()
-
-
-def _reset_executors() -> None:
-    for executor in _executors:
-        executor._reset()
-
-
 # A child has none of these threads, and the locks may have been held at the fork.
-os.register_at_fork(after_in_child=_reset_executors)
+os.register_at_fork(after_in_child=lambda: list(map(DaemonExecutor._reset, _executors)))
 
 
 def count_stuck_calls() -> int:

@@ -244,10 +244,12 @@ def _insert_jobs(jobs: Sequence[Job]) -> None:
     deliver.get_backend().insert_all(jobs)
 
 
-def _prepare_digest_job(channel: Channel, user: Any, run_after: datetime, **options: bool) -> Job:
-    """Return the job of a digest, or of a message that deliveries may join."""
+def _prepare_digest_job(
+    channel: Channel, user: Any, run_after: datetime, queued_key: str | None = None, **options: bool
+) -> Job:
+    """Return the job of a digest, which has a key, or of a message that deliveries may join."""
     task = deliver_digest_async if iscoroutinefunction(channel.send) else deliver_digest
-    task = task.using(run_after=run_after)
+    task = task.using(run_after=run_after, queued_key=queued_key)
     return task.get_backend().prepare(task, [str(user)], options)[0]
 
 

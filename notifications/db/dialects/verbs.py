@@ -234,3 +234,17 @@ class Dialect(ABC):
     def watched_file(self, db: Any) -> str:
         """Return the path of the file whose changes can be watched, "" if there is none."""
         return ""
+
+
+#: By the vendor of a connection. The package ``dialects`` fills it.
+DIALECTS: dict[str, Dialect] = {}
+
+
+def find_dialect(db: Any) -> Dialect | None:
+    """Return the dialect of a connection, None if its database is neither of the two."""
+    return DIALECTS.get(db.vendor)
+
+
+def dialect_of(db: Any) -> Dialect:
+    """Return the dialect of a connection. For a database that a check refuses, it is that of SQLite."""
+    return DIALECTS.get(db.vendor) or DIALECTS["sqlite"]

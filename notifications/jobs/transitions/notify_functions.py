@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils import translation
 
 from notifications.db import project_code, signal_queue
-from notifications.db.calls import Call
+from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import is_log_due
@@ -144,7 +144,7 @@ class _Call:
         self._outcome = outcome
         self._submitted_at = time.monotonic()
         self._started_at = 0.0
-        self._future: Call | None = None
+        self._future: ThreadCall | None = None
         if (hanging := _threads.calls.stuck_calls) >= MAX_HANGING_CALLS:
             self._error: Exception = TimeoutError(f"{hanging} other calls take too long.")
             return

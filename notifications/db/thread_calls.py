@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 
-class Call(Future[Any]):
+class ThreadCall(Future[Any]):
     """The future of a call.
 
     ``work``
