@@ -320,8 +320,6 @@ NIGHTLY = {
         "faults/test_worker_kills.py::test_takeover_from_a_killed_worker*",
         "faults/test_worker_kills.py::test_worker_frozen_past_its_lease",
         "hosts/test_apps_taken_out.py::*",
-        "hosts/test_css_frameworks.py::test_a_bell_that_is_low[(320, 256)]",
-        "hosts/test_css_frameworks.py::test_a_bell_that_is_low[(740, 360)]",
         "hosts/test_css_frameworks.py::test_a_switch_between_light_and_dark",
         "hosts/test_css_frameworks.py::test_bell_panel_and_toast[*",
         "hosts/test_css_frameworks.py::test_the_number_is_seen[*",
