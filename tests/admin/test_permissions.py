@@ -562,7 +562,10 @@ def short_refusals(monkeypatch, settings):
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
 
 
-@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("job", "limit") else pytest.param(name, marks=pytest.mark.nightly) for name in FILTERS],
+)
 def test_lookups_by_the_address_of_a_list(name, viewer, rows, short_refusals):
     """Only the declared filters are accepted: any other lookup would tell what a field holds that no page shows."""
     client, path = viewer(name), f"{folder_of(name)}{name}/"

@@ -17,7 +17,7 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from asyncsite.environment import NAMES
 from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
-from tests.support.site import ROOT
+from tests.support.site import ROOT, make_sqlite_template
 
 
 @pytest.fixture
@@ -48,6 +48,12 @@ def serve(checkout):
     yield start
     for process in started:
         process.stop()
+
+
+def copy_database(checkout, *, users):
+    """Give the checkout a migrated database, with or without users, and return its path."""
+    (checkout / "var").mkdir(mode=0o755)
+    return shutil.copy(make_sqlite_template(users=users), checkout / "var/asyncsite.sqlite3")
 
 
 def environment(**variables):
@@ -267,7 +273,7 @@ def test_postgres_and_redis(serve, postgres, redis, server):
 def test_production_has_no_development_features(serve, checkout):
     """With DEBUG=0 there are no users, no sample upstream, no record and no key file, and HTTP redirects to HTTPS."""
     port, var = free_port(), checkout / "var"
-    var.mkdir(mode=0o755)
+    copy_database(checkout, users=False)
     server = serve(PORT=str(port), DEBUG="0", SECRET_KEY="k" * 60, ALLOWED_HOSTS="site.example")
     server.wait_for_line("Press Ctrl-C to stop.")
     assert var.stat().st_mode & 0o777 == 0o700, "An existing var/ becomes private too."
@@ -283,32 +289,33 @@ def test_production_has_no_development_features(serve, checkout):
 
 def test_production_refuses_development_passwords(serve, checkout):
     """The error names each user with a public password, before the migration changes the database."""
-    development = serve(PORT=str(free_port()))
-    development.wait_for_line("Press Ctrl-C to stop.")
-    development.stop()
+    path, encode = copy_database(checkout, users=True), PBKDF2PasswordHasher().encode
     production = {"DEBUG": "0", "SECRET_KEY": "k" * 60, "ALLOWED_HOSTS": "site.example"}
-    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+    with closing(sqlite3.connect(path)) as database:
+        for name in ("admin", "demo"):
+            password = encode(name, "salt", iterations=1)
+            database.execute("UPDATE auth_user SET password = ? WHERE username = ?", [password, name])
         database.execute("DELETE FROM django_migrations WHERE app = 'asyncsite'")
         database.commit()
     assert output_of_failed_start(serve(PORT=str(free_port()), **production)) == (
         "CommandError: The database is one of development: admin has the password admin and demo has the password "
         "demo. Change that with manage.py changepassword admin and manage.py changepassword demo, then start again.\n"
     )
-    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+    with closing(sqlite3.connect(path)) as database:
         migrated = "SELECT count(*) FROM django_migrations WHERE app = 'asyncsite'"
         assert database.execute(migrated).fetchone() == (0,)
         database.execute(
             "INSERT INTO django_migrations (app, name, applied) VALUES ('asyncsite', '0001_reports', 0)"
         )
         database.commit()
-    password = PBKDF2PasswordHasher().encode("another", "salt", iterations=1)
-    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+    password = encode("another", "salt", iterations=1)
+    with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE auth_user SET password = ? WHERE username = 'admin'", [password])
         database.commit()
     assert "manage.py changepassword demo, then" in output_of_failed_start(
         serve(PORT=str(free_port()), **production)
     )
-    with closing(sqlite3.connect(checkout / "var/asyncsite.sqlite3")) as database:
+    with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE auth_user SET is_active = 0 WHERE username = 'demo'")
         database.commit()
     serve(PORT=str(free_port()), **production).wait_for_line("Press Ctrl-C to stop.")

@@ -61,6 +61,7 @@ def test_other_tabs_follow(site_server, new_page):
     expect(other.get_by_role("group", name="Theme").get_by_role("button", pressed=True)).to_have_text("Dark")
 
 
+@pytest.mark.nightly
 def test_without_javascript_the_page_follows_the_system_and_offers_no_choice(site_server, new_page):
     page = new_page(java_script_enabled=False, color_scheme="dark")
     page.goto(f"{site_server.url}/accounts/login/")

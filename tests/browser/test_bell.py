@@ -40,6 +40,7 @@ FIND_COVERED = """() => {
 }"""
 
 
+@pytest.mark.nightly
 def test_without_javascript_the_bell_is_a_link_with_the_count(site_server, new_page):
     """The HTML also has the regions for toasts. A form of the inbox marks all notifications as read."""
     site_server.manage("notify", "demo", "Hello", "--url", "/check/")

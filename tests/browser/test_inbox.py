@@ -734,6 +734,7 @@ def test_no_problem_of_accessibility(site_server, new_page, scheme, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.nightly
 def test_no_problem_of_accessibility_with_a_selection_and_a_message(inbox_page):
     page = inbox_page
     page.get_by_role("checkbox", name="Select: Number 5", exact=True).check()

@@ -83,7 +83,7 @@ def make_report(page, site):
     page.locator("textarea").fill("\n".join([*urls, "http://169.254.169.254/"]))
     page.locator("form.paste button.main").click()
     page.wait_for_url(re.compile(r"/reports/\d+/$"))
-    page.locator("a[href$='report.csv']").wait_for()
+    page.locator("a[href$='report.csv']").first.wait_for(state="attached")
     return page.url
 
 

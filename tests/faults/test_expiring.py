@@ -44,12 +44,12 @@ def assert_ended_once(engine, expired, plain):
 @pytest.mark.parametrize(
     "fault",
     [
-        f"SIGKILL before {OUTCOME}",
-        f"SIGKILL after {OUTCOME}",
+        pytest.param(f"SIGKILL before {OUTCOME}", marks=pytest.mark.nightly),
+        pytest.param(f"SIGKILL after {OUTCOME}", marks=pytest.mark.nightly),
         f"SIGKILL after {INSERT.format('notification')}",
-        f"KILL_BEFORE_COMMIT after {OUTCOME}",
+        pytest.param(f"KILL_BEFORE_COMMIT after {OUTCOME}", marks=pytest.mark.nightly),
         f"KILL_AFTER_COMMIT after {OUTCOME}",
-        f"LOSE_RESPONSE after {OUTCOME}",
+        pytest.param(f"LOSE_RESPONSE after {OUTCOME}", marks=pytest.mark.nightly),
     ],
 )
 def test_killed_while_it_ends_a_chunk(engine, fault):

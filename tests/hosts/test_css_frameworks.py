@@ -321,7 +321,11 @@ def test_bars_that_style_their_lists(show, host, new_page):
     expect(find_bell(page)).to_be_focused()
 
 
-@pytest.mark.parametrize("viewport", [(360, 740), (740, 360), (320, 256)], ids=str)
+@pytest.mark.parametrize(
+    "viewport",
+    [(360, 740), *(pytest.param(size, marks=pytest.mark.nightly) for size in [(740, 360), (320, 256)])],
+    ids=str,
+)
 def test_a_bell_that_is_low(show, host, new_page, viewport):
     """The panel is inside the window: below the bell in an opened menu, and above one at the lower edge."""
     width, height = viewport

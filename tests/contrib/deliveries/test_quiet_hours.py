@@ -26,15 +26,19 @@ NIGHTS = ["22:00", "07:00"]
 WEEK = [NIGHTS, NIGHTS, NIGHTS, NIGHTS, ["23:30", "10:00"], ["12:00", "12:00"], ["12:00", "06:30"]]
 ZONES = (
     "Europe/Berlin",
+    "Australia/Lord_Howe",  # by half an hour
     "America/New_York",
     "America/Los_Angeles",
-    "Australia/Lord_Howe",  # by half an hour
     "Pacific/Auckland",
     "Africa/Cairo",  # at midnight
     "America/Santiago",
     "Asia/Kolkata",  # never
 )
-YEARS = [ZONES[0], *(pytest.param(name, marks=pytest.mark.long) for name in ZONES[1:])]
+YEARS = [
+    ZONES[0],
+    pytest.param(ZONES[1], marks=pytest.mark.long),
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in ZONES[2:]),
+]
 STEP = timedelta(minutes=30)
 WEEKS = 52
 
