@@ -30,8 +30,8 @@ def can_withdraw(broadcast: Broadcast) -> bool:
     """Return whether a broadcast is not withdrawn, nor being withdrawn by a job that is queued or running."""
     if broadcast.state != State.WITHDRAWING:
         return broadcast.state != State.WITHDRAWN
-    jobs = Job.objects.using(database()).filter(pk=broadcast.withdrawal_job)
-    return not jobs.filter(state__in=ACTIVE).exists()
+    withdrawing = Job.objects.using(database()).filter(pk=broadcast.withdrawal_job, state__in=ACTIVE)
+    return not withdrawing.exists()
 
 
 def is_scheduled(broadcast: Broadcast) -> bool:

@@ -293,6 +293,7 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime, *, acts: Collectio
         elif wait.ended_by_id is not None and job.user_id == wait.ended_by_id:
             job.owner_acted_at = now
     ready = [job for job in jobs if job.id not in open_waits]
+    others = [job for job in jobs if job.id in open_waits]
     assign_places(ready)
     conditional_update(
         "state='queued', run_after=%s, share_name=%s, turn=%s, owner_acted_at=%s, attempt=attempt-1, waiting=NULL, "
@@ -302,14 +303,10 @@ def update_waiting_jobs(ids: Collection[UUID], now: datetime, *, acts: Collectio
     )
     conditional_update(
         "waiting=%s, owner_acted_at=%s, version=version+1",
-        [
-            ((_describe(open_waits[job.id], job.user_id), job.owner_acted_at), job)
-            for job in jobs
-            if job.id in open_waits
-        ],
+        [((_describe(open_waits[job.id], job.user_id), job.owner_acted_at), job) for job in others],
         state="waiting",
     )
-    streams.ring(job.user_id for job in jobs if job.id in open_waits)
+    streams.ring(job.user_id for job in others)
     ring_queued(ready)
     return [job.id for job in ready]
 
