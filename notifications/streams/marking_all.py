@@ -89,16 +89,18 @@ def _change_together(marks: Sequence[Mark]) -> Marked:
             if same and mark.ids is None:
                 whole = replace(whole, moment=earlier.moment)
     changed: dict[UUID, int] = {}
+    archived = 0
     next: int | None = None
     for mark in marks:
         same = replace(mark, moment=whole.moment)
         if next is None:
             marked = change_rows(same, save_pending if same.ids is None else None)
             changed, next = changed | marked.changed, marked.next
+            archived += marked.archived
         else:  # The second of the request is over.
             save_pending(same)
             next = 0
-    return Marked(moment=whole.moment, changed=changed, next=next)
+    return Marked(moment=whole.moment, changed=changed, archived=archived, next=next)
 
 
 def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) -> Marked:
