@@ -36,7 +36,7 @@ for number in range(2):
 
 
 def answer_button(place):
-    return place.get_by_role("link", name="Ship: Ship?")
+    return place.get_by_role("button", name="Ship: Ship?")
 
 
 @pytest.mark.parametrize("place", ["toast", "bell", pytest.param("inbox", marks=pytest.mark.smoke)])
@@ -160,7 +160,7 @@ def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
     first, page = [visit(new_page(errors=False), site_server.url, "/notifications/") for _ in range(2)]
     late_choices = [
         shown.locator("notifications-inbox li[data-question]")
-        .get_by_role("link", name="Keep: Ship?")
+        .get_by_role("button", name="Keep: Ship?")
         .element_handle()
         for shown in (first, page)
     ]
@@ -255,8 +255,9 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
     expect(dialog.get_by_role("heading")).to_have_text(["Waiting for you", "Latest"])
     expect(dialog.get_by_role("listitem").last).to_contain_text("Before it")
     # A dialog says what comes of it, away from the button, with the focus on Cancel.
-    button = dialog.get_by_role("link", name="Delete: Delete?")
-    button.click()
+    button = dialog.get_by_role("button", name="Delete: Delete?")
+    button.focus()
+    page.keyboard.press("Space")  # as a button is pressed
     question = page.get_by_role("dialog", name="The answer “Delete” cannot be taken back.")
     expect(question.get_by_role("heading")).to_have_text("The answer “Delete” cannot be taken back.")
     expect(question.get_by_role("button", name="Cancel")).to_be_focused()

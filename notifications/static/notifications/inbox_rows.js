@@ -46,7 +46,9 @@ export function findBoxes(inbox) {
  * @param {HTMLElement} row
  */
 export function findBox(row) {
-  return /** @type {HTMLInputElement|null} */ (row.querySelector(":not([data-question]) > .notifications-select > input"));
+  return /** @type {HTMLInputElement|null} */ (
+    row.querySelector(":not([data-question]) > .notifications-select > input")
+  );
 }
 
 /** @param {HTMLElement} row */
