@@ -43,7 +43,7 @@ INSTALLED_APPS = [
     "notifications.contrib.questions",
     "notifications.contrib.rates",
     "notifications.contrib.schedules",
-    "notifications.contrib.slack",
+    "notifications.contrib.chat",
     "notifications.contrib.steps",
     "notifications.contrib.webhooks",
     "django.contrib.admin",

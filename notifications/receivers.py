@@ -16,6 +16,7 @@ from django.db.models.signals import post_delete, post_init, post_save
 
 from notifications import streams
 from notifications.compat import is_management_script, is_test_runner
+from notifications.db.project_code import call
 from notifications.db.transactions import on_commit, on_commit_merged
 from notifications.extension import shipped
 from notifications.realtime.checks import find_application_of_django
@@ -54,12 +55,11 @@ def _log_findings(sender: Any, scope: Any = None, **kwargs: Any) -> None:
     """Log what system checks find, once: a server that is started without manage.py runs none. Not under WSGI."""
     if scope is None or not request_started.disconnect(dispatch_uid="notifications.findings"):
         return
-    try:
-        found = [*run_checks(tags=["notifications"]), *find_application_of_django()]
-    except Exception as exc:  # code of the project, which the request calls too
-        logger.warning("Could not run the system checks: %s: %s", type(exc).__name__, exc)
-        return
-    for message in found:
+    # They import code of the project, which the request calls too.
+    found = call(
+        "the system checks", lambda: [*run_checks(tags=["notifications"]), *find_application_of_django()]
+    )
+    for message in found or ():
         if message.level >= WARNING and not message.is_silenced():
             logger.warning("System check %s: %s %s", message.id, message.msg, message.hint or "")
 

@@ -173,7 +173,10 @@ class Upkeep:
                     subjects.forget()
                     _raise_if_away(exc)
                 if subjects.fail(group) and is_log_due(f"duty {duty.name}"):
-                    logger.exception("Could not %s, which is tried again: %s", duty.name, group[0])
+                    # A directory or a database that is away has one line, and no traceback.
+                    trace = None if isinstance(exc, Error | OSError) else exc
+                    text, error = "Could not %s, which is tried again: %s: %s", " ".join(str(exc).split())
+                    logger.error(text, duty.name, group[0], error, exc_info=trace)
             else:
                 subjects.finish(group)
                 subjects.add(cast("Iterable[Any]", left or ()))

@@ -8,6 +8,7 @@ from notifications.http import (
     health_views,
     page_views,
     stream_views,
+    tag_views,
 )
 from notifications.http.openapi import openapi
 from notifications.inbox import confirming, forms, inbox_page, pages
@@ -30,6 +31,11 @@ urlpatterns = [
     path("api/sync/", stream_views.sync, name="api-sync"),
     path("api/events/", stream_views.events, name="api-events"),
     path("api/jobs/", api_views.job_list, name="api-jobs"),
+    path("api/jobs/counts/", tag_views.job_counts, name="api-job-counts"),
+    *(
+        path(f"api/jobs/{change}/", tag_views.jobs_change, {"change": change}, name=f"api-jobs-{change}")
+        for change in ("cancel", "retry")
+    ),
     path("api/jobs/<uuid:id>/", api_views.job_detail, name="api-job"),
     path("api/jobs/<uuid:id>/cancel/", api_views.job_cancel, name="api-job-cancel"),
     path("api/jobs/<uuid:id>/retry/", api_views.job_retry, name="api-job-retry"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from numbers import Number
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -230,9 +231,11 @@ def json_text(name: str, value: Any, limit: int = MAX_ARGUMENTS_BYTES, *, is_plu
 
 def integer(value: Any) -> int | None:
     """Return ``value`` as an integer, at least 0 and at most 2^53-1, or None if it is no number. Raises nothing."""
+    if not isinstance(value, Number | str):  # whose class may raise anything
+        return None
     try:
-        return min(max(int(value), 0), MAX_INTEGER)
-    except Exception:  # a class of the project may raise anything
+        return min(max(int(value), 0), MAX_INTEGER)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ArithmeticError):
         return None
 
 

@@ -7,5 +7,5 @@ from tests.core_settings import INSTALLED_APPS
 
 TEST_APP = os.environ["TEST_APP"]
 #: The optional apps without which others do nothing.
-REQUIRED = {"celery": ["engines"], "slack": ["deliveries"]}
+REQUIRED = {"celery": ["engines"], "chat": ["deliveries"]}
 INSTALLED_APPS += [f"notifications.contrib.{name}" for name in [*REQUIRED.get(TEST_APP, ()), TEST_APP]]

@@ -200,8 +200,8 @@ def shared_chromium(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(request, tmp_path_factory, shared_chromium):
-    """A browser for the tests of one module: Chromium, or the one that a test names by an indirect parameter."""
-    name = getattr(request, "param", "chromium")
+    """A browser for the tests of one module: Chromium, or what a test or `BROWSER` of the module names."""
+    name = getattr(request, "param", getattr(request.module, "BROWSER", "chromium"))
     started = (
         shared_chromium.lend() if name == "chromium" else start_browser(name, tmp_path_factory.mktemp(name))
     )

@@ -160,7 +160,7 @@ LATE_IMPORTS = {
     "contrib/questions/asking.py": (6, BEFORE_MODELS),
     "jobs/waits.py": (6, BEFORE_MODELS),
     "contrib/questions/testing.py": (3, BEFORE_MODELS),
-    "contrib/slack/channel.py": (1, WITH_AIOHTTP),
+    "contrib/chat/channel.py": (1, WITH_AIOHTTP),
     "contrib/webhooks/callbacks.py": (3, BEFORE_MODELS),
     "contrib/webhooks/calling.py": (3, WITH_AIOHTTP),
     "contrib/webhooks/endpoints.py": (1, WITH_AIOHTTP),

@@ -66,6 +66,7 @@ def ask(
     is_partial: bool = False,
     is_for_all: bool = False,
     form: RescheduleForm | None = None,
+    counted: str = "",
 ) -> TemplateResponse:
     """Return the page that asks whether to change so many jobs, and when they are to run.
 
@@ -73,6 +74,8 @@ def ask(
         Whether there may be more of them.
     ``is_for_all``
         Whether they are all that the filters find, which a job changes in the background.
+    ``counted``
+        What the form sends back, by which the same jobs are found again.
     """
     selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
     context = {
@@ -84,6 +87,7 @@ def ask(
         "is_for_all": is_for_all,
         "selected": selected[:1] if is_for_all else selected,
         "form": form,
+        "counted": counted,
         "back_url": request.get_full_path(),
     }
     return TemplateResponse(request, "admin/notifications/job/confirm_change.html", context)

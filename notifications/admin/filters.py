@@ -13,11 +13,12 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.live_jobs import count_states, has_state_counts, shows_deliveries
+from notifications.admin.live_jobs import count_states, has_state_counts, shows_deliveries, tag_alone
 from notifications.db.keyset import MAX_IDS_READ
 from notifications.db.transactions import database
 from notifications.extension import hooks
 from notifications.ids import parse_id
+from notifications.jobs import tags
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.selection import HIDDEN, JobFilter
 from notifications.models import Job, Notification, Worker
@@ -160,6 +161,9 @@ class StateFilter(ListFilter):
         labels = {}
         if has_state_counts(changelist):
             labels = count_states(with_deliveries=shows_deliveries(changelist))
+        elif tag := tag_alone(changelist):
+            counts = tags.count_states(tag)
+            labels = {state: f"{Job.State(state).label} ({count:,})" for state, count in counts.items()}
         for state, choice in zip([None, *Job.State.values], super().choices(changelist), strict=True):
             yield choice | ({"display": labels[state]} if state in labels else {})
 
@@ -239,6 +243,12 @@ class BatchFilter(ListFilter):
         return {"batch": str(id)}
 
 
+class TagFilter(ListFilter):
+    """Filters the jobs with a tag. It is shown when it is chosen, on the page of such a job."""
+
+    title, parameter_name = _("tag"), "tag"
+
+
 class RunnerFilter(ListFilter):
     """Filters jobs by what runs them, where that is not the built-in worker alone."""
 
@@ -282,7 +292,16 @@ class DeliveriesFilter(ListFilter):
 
 #: Those of the list of jobs.
 JOB_FILTERS = (
-    *(StateFilter, TaskFilter, QueueFilter, JobUserFilter, WorkerFilter, BatchFilter, RunnerFilter),
+    *(
+        StateFilter,
+        TaskFilter,
+        QueueFilter,
+        JobUserFilter,
+        WorkerFilter,
+        BatchFilter,
+        TagFilter,
+        RunnerFilter,
+    ),
     DeliveriesFilter,
 )
 

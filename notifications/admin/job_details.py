@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import formats
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +20,7 @@ from notifications.extension import hooks
 from notifications.http.page_views import find_end
 from notifications.jobs.arguments import describe_arguments, describe_result
 from notifications.jobs.step_list import read_steps
+from notifications.jobs.tags import read_tags
 from notifications.jobs.timeline import read_job_timeline
 from notifications.jobs.viewing import can_view
 from notifications.models import Job, Notification
@@ -78,6 +79,13 @@ class JobDetailsMixin(ModelAdminBase):
     def queue_jobs(self, job: Job) -> str:
         """Return the name of the queue, with a link to its jobs."""
         return self._jobs_link(job, "queue_name")
+
+    @admin.display(description=_("tags"))
+    def tag_jobs(self, job: Job) -> str:
+        """Return the tags, each with a link to the jobs that have it."""
+        url = reverse(f"{self.admin_site.name}:notifications_job_changelist")
+        links = ((url, urlencode({"tag": tag}), tag) for tag in read_tags(job.pk))
+        return format_html_join(", ", '<a href="{}?{}">{}</a>', links) or NONE
 
     def _jobs_link(self, job: Job, name: str) -> str:
         value = getattr(job, name)

@@ -88,7 +88,7 @@ class JobAdmin(
             {
                 "fields": (
                     ("title", "url"),
-                    "task_jobs",
+                    ("task_jobs", "tag_jobs"),
                     "arguments",
                     ("queue_jobs", "priority", "run_after", "expires", "backend"),
                     ("id", "trace_id"),

@@ -123,6 +123,17 @@ def has_state_counts(changelist: Any) -> bool:
     return changelist.model_admin.shows_all_jobs() and not is_filtered
 
 
+def tag_alone(changelist: Any) -> str:
+    """Return the tag of a list that has all jobs with it, or all of these in a state; "" for any other list."""
+    params = changelist.get_filters_params()
+    is_filtered = bool({*params} - {"state__exact", "deliveries", "tag"} or changelist.query)
+    return (
+        params["tag"][0]
+        if "tag" in params and changelist.model_admin.shows_all_jobs() and not is_filtered
+        else ""
+    )
+
+
 def shows_deliveries(changelist: Any) -> bool:
     """Return whether a list of jobs has those with which the app sends messages too."""
     # The filter is there where tasks of the app send messages.

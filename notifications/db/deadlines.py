@@ -7,8 +7,7 @@ jobs and receivers, have no limit for answers; only lost packets are noticed. Co
 has configured them.
 
 Neither libpq's options nor ``statement_timeout`` limit how long a client waits for a server that is stopped, or a
-pooler that hangs, while the kernel of its machine acknowledges what is sent: one timer thread of each process shuts
-such connections down.
+pooler that hangs, while the kernel of its machine acknowledges what is sent. psycopg does, while it waits.
 """
 
 from __future__ import annotations
@@ -16,13 +15,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -30,8 +25,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger("notifications.database")
 
+T = TypeVar("T")
+
 #: Seconds that PostgreSQL may take to answer. Longer than the 10 s for which a frozen process can hold a lock.
 ANSWER_SECONDS = 15.0
+#: Seconds between two checks whether it has.
+CHECK_INTERVAL_SECONDS = 0.1
 #: libpq's options for connections of the app's own threads. Timeouts are in seconds, ``tcp_user_timeout``, for which
 #: sent data may stay unacknowledged, in milliseconds.
 OPTIONS = {
@@ -141,111 +140,34 @@ def _limit_waits(raw: Any) -> None:
         return
     wait = raw.wait
 
-    def wait_within_limit(*args: Any, **kwargs: Any) -> Any:
-        if _thread.seconds is None:
-            return wait(*args, **kwargs)
-        return call_within(_thread.seconds, raw, wait, *args, **kwargs)
+    def wait_within_limit(steps: Any, interval: float = CHECK_INTERVAL_SECONDS, **options: Any) -> Any:
+        if _thread.seconds is not None:
+            steps = _end_without_answer(raw, steps, _thread.seconds, interval)
+        return wait(steps, interval, **options)
 
     raw.wait = wait_within_limit
 
 
-#: Seconds between two checks of the waits.
-CHECK_INTERVAL_SECONDS = 0.5
+def _end_without_answer(
+    raw: Any, steps: Generator[Any, Any, T], seconds: float, interval: float
+) -> Generator[Any, Any, T]:
+    """Take the steps of a call of psycopg, which waits between two of them, and goes on after each interval.
 
-
-@dataclass(slots=True, eq=False)
-class _Wait:
-    raw: Any
-    seconds: float
-    #: Checks that it has lasted for. Counted, because a process that was suspended finds its answers late.
-    checks: int = 0
-    is_given_up: bool = False
-
-
-def call_within(seconds: float, raw: Any, wait: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return what ``wait`` returns, which waits for the server of the connection ``raw``, at most ``seconds``.
-
-    Closes the connection then, and raises ``psycopg.OperationalError``.
+    Closes the connection ``raw`` when the server has sent nothing for ``seconds``, and raises
+    ``psycopg.OperationalError``. Intervals are counted, because a process that was suspended finds its answers late.
     """
-    current = _Wait(raw, seconds)
-    _waits.add(current)
-    if _timer is None:
-        _start_timer()
+    silent_intervals = 0
     try:
-        return wait(*args, **kwargs)
-    except Exception as exc:
-        if not current.is_given_up:
-            raise
-        raise _discard(current) from exc
-    finally:
-        # The caller may close the connection, and its descriptor may be used again, once the timer is done with it.
-        with _lock:
-            _waits.discard(current)
-
-
-def _discard(wait: _Wait) -> Exception:
+        wanted = next(steps)
+        while silent_intervals * interval < seconds:
+            ready = yield wanted
+            silent_intervals = 0 if ready else silent_intervals + 1
+            wanted = steps.send(ready)
+    except StopIteration as answer:
+        return answer.value  # type: ignore[no-any-return]
     from psycopg import OperationalError
 
-    wait.raw.close()
-    logger.warning(
-        "Discarded a database connection that did not answer for %g s: thread %s",
-        wait.seconds,
-        threading.current_thread().name,
-    )
-    return OperationalError(f"The database did not answer for {wait.seconds:g} s.")
-
-
-def _run_timer() -> None:
-    global _timer
-    try:
-        while True:
-            time.sleep(CHECK_INTERVAL_SECONDS)
-            _check_waits()
-    finally:  # out of memory, for example: the next wait starts another thread
-        _timer = None
-
-
-def _check_waits() -> None:
-    for wait in list(_waits):
-        wait.checks += 1
-        # The first check may come right after the wait has begun.
-        if (wait.checks - 1) * CHECK_INTERVAL_SECONDS >= wait.seconds and not wait.is_given_up:
-            with _lock:
-                if wait in _waits:
-                    _shut_down(wait)
-
-
-def _shut_down(wait: _Wait) -> None:
-    from psycopg import Error
-
-    # The connection may be broken already, or there is no descriptor: the next check tries again.
-    with contextlib.suppress(Error, OSError):
-        number = wait.raw.fileno()
-        with socket.socket(fileno=os.dup(number)) as connection:
-            # Otherwise libpq has closed it meanwhile, and what was duplicated may be a file of another thread.
-            if wait.raw.fileno() == number:
-                wait.is_given_up = True
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-def _start_timer() -> None:
-    global _timer
-    with _lock:
-        if _timer is None:
-            thread = threading.Thread(target=_run_timer, name="notifications-answer-timer", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no thread can be started: the next wait tries again
-                thread.start()
-                _timer = thread
-
-
-def _reset() -> None:
-    """Forget what belongs to this process: a child has no such thread, and shares the sockets of its parent."""
-    global _lock, _timer
-    _lock, _timer = threading.Lock(), None
-    _waits.clear()
-
-
-_lock = threading.Lock()
-_timer: threading.Thread | None = None
-_waits: set[_Wait] = set()
-os.register_at_fork(after_in_child=_reset)
+    raw.close()
+    thread = threading.current_thread().name
+    logger.warning("Discarded a database connection that did not answer for %g s: thread %s", seconds, thread)
+    raise OperationalError(f"The database did not answer for {seconds:g} s.")

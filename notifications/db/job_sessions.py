@@ -26,8 +26,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.deadlines import set_options, usable_connections
-from notifications.db.thread_connections import close_connections
-from notifications.db.unusable import discard
+from notifications.db.thread_connections import close_connections, discard
 
 logger = logging.getLogger("notifications.jobs")
 

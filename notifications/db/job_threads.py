@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from threading import RLock
@@ -17,6 +17,7 @@ from typing import Any
 
 from notifications.context import current_execution
 from notifications.db import job_sessions
+from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 
 #: Seconds after which a call does not count among the short ones, which share a few threads: others get another one.
@@ -33,7 +34,7 @@ class _Calls:
     __slots__ = ("is_active", "is_over", "queued", "thread")
 
     def __init__(self, *, is_over: bool = False) -> None:
-        self.queued: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self.queued: deque[ThreadCall] = deque()
         self.thread: _Thread | None = None
         #: One of them runs, or waits for a thread.
         self.is_active = False
@@ -76,12 +77,11 @@ class JobThreads(Executor):
         self._has_timer = self._is_ended = False
         self._count = 0
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ThreadCall:
         """Return a future of the call, which belongs to the job that runs in this context.
 
         It fails with ``NoThread`` if no thread can be started, and there is none.
         """
-        future: Future[Any] = Future()
         with self._lock:
             if self._is_ended:
                 raise RuntimeError(f"The executor {self._name} is shut down.")
@@ -90,11 +90,12 @@ class JobThreads(Executor):
             work = partial(
                 job_sessions.call, partial(fn, *args, **kwargs), is_of_app=job_sessions.is_app_call()
             )
-            calls.queued.append((future, work))
+            call = ThreadCall(work)
+            calls.queued.append(call)
             if not calls.is_active:
                 calls.is_active = True
                 self._run_next_call(calls)
-        return future
+        return call
 
     def end_job(self, execution: Any) -> None:
         """Take the thread of a job that has ended from it, and what it has set in its session."""
@@ -131,9 +132,9 @@ class JobThreads(Executor):
             thread = self._take_thread(calls)
         except NoThread as exc:
             while calls.queued:
-                future, _ = calls.queued.popleft()
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(exc)
+                call = calls.queued.popleft()
+                if call.set_running_or_notify_cancel():
+                    call.set_exception(exc)
             calls.is_active = False
             return
         if thread is None:
@@ -143,10 +144,12 @@ class JobThreads(Executor):
             self._run_on(thread, calls)
 
     def _run_on(self, thread: _Thread, calls: _Calls) -> None:
-        future, work = calls.queued.popleft()
-        thread.executor.run(
-            future, partial(_call, thread, calls, work), partial(self._call_ended, thread, calls)
+        call = calls.queued.popleft()
+        call.work, call.after = (
+            partial(_call, thread, calls, call.work),
+            partial(self._call_ended, thread, calls),
         )
+        thread.executor.run(call)
 
     def _take_thread(self, calls: _Calls) -> _Thread | None:
         """Return the thread of a job if it still has one, else a free one, or a new one unless there are enough."""
@@ -172,7 +175,7 @@ class JobThreads(Executor):
             1, f"{self._name}-{self._count}", keep_connections=True, close_kept=job_sessions.close_unchanged
         )
         try:
-            executor.start_thread()
+            executor.submit(int)  # starts it
         except NoThread:
             if self._threads:
                 return None
@@ -206,7 +209,7 @@ class JobThreads(Executor):
             if thread in self._free:
                 self._free.remove(thread)
             thread.taken_at = time.monotonic()
-            thread.executor.run(Future(), partial(_renew, thread), partial(self._renewed, thread))
+            thread.executor.run(ThreadCall(partial(_renew, thread), partial(self._renewed, thread)))
         else:
             self._renewed(thread)
 
@@ -249,7 +252,7 @@ class JobThreads(Executor):
             self._serve_line()
 
 
-def _call(thread: _Thread, calls: _Calls, work: Callable[[], Any]) -> Any:
+def _call(thread: _Thread, calls: _Calls, work: Any) -> Any:
     if thread.last_calls is not calls and job_sessions.is_used():
         job_sessions.renew()
     thread.last_calls = calls

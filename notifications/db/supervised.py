@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from weakref import WeakSet
@@ -12,7 +14,7 @@ from weakref import WeakSet
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.thread_connections import close_connections
 from notifications.db.threads import start_thread
-from notifications.db.unavailable import log_retried
+from notifications.db.unavailable import forget_logged, log_retried
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -34,6 +36,8 @@ class SupervisedThread:
         Returns the seconds after which the thread ends when there is nothing to do; None: it stays.
     ``is_limited``
         Whether calls of the database on the thread have deadlines.
+    ``has_trace``
+        Whether an error that is not about the database is logged with its traceback.
 
     A forked process has no such thread, and starts its own. What is to be done belongs to the owner, who takes it
     under a lock of their own: a ``wake()`` that comes while the thread ends starts another one.
@@ -47,12 +51,15 @@ class SupervisedThread:
         session: Callable[[], AbstractContextManager[object]] = nullcontext,
         idle_seconds: Callable[[], float | None] = lambda: None,
         is_limited: bool = True,
+        has_trace: bool = True,
     ) -> None:
         self._name = name
         self._work = work
         self._session = session
         self._idle_seconds = idle_seconds
         self._is_limited = is_limited
+        self._has_trace = has_trace
+        self._failure = f"A thread failed, and goes on: {name}"
         self._reset()
         _all.add(self)
 
@@ -62,6 +69,7 @@ class SupervisedThread:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._retry_seconds = FIRST_RETRY_SECONDS
+        self._has_failed = False
 
     @property
     def is_running(self) -> bool:
@@ -90,8 +98,19 @@ class SupervisedThread:
             self._stopped.set()
             thread = self._thread
         self._woken.set()
+        self._interrupt()
         if thread and thread is not threading.current_thread():
             thread.join(timeout)
+
+    def _interrupt(self) -> None:
+        """End what the work waits for, because of ``stop()``."""
+
+    def note_success(self) -> None:
+        """Log that the work goes on after an error. Work that lasts calls it; other work has succeeded at its end."""
+        if self._has_failed:
+            self._has_failed = False
+            forget_logged(self._failure)
+            logger.info("A thread works again: %s", self._name)
 
     def pause(self, seconds: float) -> None:
         """Wait, in ``work``, until the seconds are over or the thread is stopped."""
@@ -105,6 +124,7 @@ class SupervisedThread:
             if self._is_limited:
                 limit_this_thread()
             while not self._stopped.is_set():
+                started = time.monotonic()
                 try:
                     with self._session():
                         self._work_until_idle()
@@ -112,12 +132,15 @@ class SupervisedThread:
                 except (
                     BaseException
                 ) as exc:  # SystemExit of a library too: nothing else would go on with the work
-                    log_retried(logger, f"A thread failed, and goes on: {self._name}", exc)
+                    self._has_failed = True
+                    log_retried(logger, self._failure, exc, has_trace=self._has_trace)
                 finally:
                     close_connections()
                 if self._thread is not threading.current_thread():
                     return  # it was given up before the end of its session failed, and another one may have started
-                self._stopped.wait(self._retry_seconds)
+                if time.monotonic() - started > MAX_RETRY_SECONDS:
+                    self._retry_seconds = FIRST_RETRY_SECONDS
+                self._stopped.wait(self._retry_seconds * random.uniform(1, 1.5))
                 self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
         finally:  # out of memory in the handler of the error, for example
             with self._lock:
@@ -129,6 +152,7 @@ class SupervisedThread:
             self._woken.clear()
             seconds = self._work()
             self._retry_seconds = FIRST_RETRY_SECONDS
+            self.note_success()
             if seconds is None:
                 if not self._woken.wait(self._idle_seconds()) and self._has_ended():
                     return

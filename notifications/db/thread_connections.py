@@ -1,15 +1,20 @@
-"""The connections of a thread between two calls: they are checked after each, and closed."""
+"""The connections of a thread between two calls: they are checked after each, and closed.
+
+One may have become unusable though it answers: a server that was demoted reads on, and a session that was begun as
+read-only stays so when the server no longer is. Django keeps such a connection, because it tries it by ``SELECT 1``.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterable
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from notifications.db.dialects import find_dialect
-from notifications.db.unusable import discard
+from notifications.db.sqlstates import closes_connection
 
 logger = logging.getLogger("notifications")
 
@@ -17,9 +22,8 @@ logger = logging.getLogger("notifications")
 def check_connections(*, keep: bool = False) -> bool:
     """Close connections of this thread that are too old, had an error, or are inside a transaction.
 
-    Returns whether one was inside a transaction. The call may have caught the error, and Django tries a connection by a
-    query only: see ``unusable.py``. ``keep`` leaves them open whatever ``CONN_MAX_AGE`` says, but those of a pool of
-    Django's.
+    Returns whether one was inside a transaction. The call may have caught the error. ``keep`` leaves them open whatever
+    ``CONN_MAX_AGE`` says, but those of a pool of Django's. No connection is opened or tried.
     """
     had_transaction = False
     for connection in connections.all(initialized_only=True):
@@ -36,9 +40,32 @@ def check_connections(*, keep: bool = False) -> bool:
         if is_in_transaction or connection.errors_occurred:
             had_transaction |= is_in_transaction
             discard(connection)
-        else:
-            connection.close_if_unusable_or_obsolete()
+        elif connection.connection is not None:
+            connection.health_check_done = False
+            is_old = connection.close_at is not None and time.monotonic() >= connection.close_at
+            if is_old or connection.autocommit != settings["AUTOCOMMIT"]:
+                connection.close()
     return had_transaction
+
+
+def discard_unusable(exc: BaseException | None, connections: Iterable[BaseDatabaseWrapper]) -> None:
+    """Close these connections of this thread after an error that belongs to the connection, not after another one.
+
+    If one is inside a transaction, PostgreSQL has aborted that.
+    """
+    if closes_connection(exc):
+        for db in connections:
+            discard(db)
+
+
+def discard(db: BaseDatabaseWrapper) -> None:
+    """Close a connection of this thread. In a transaction it raises errors until the end of that."""
+    if found := find_dialect(db):
+        found.close_raw(db)
+    if db.in_atomic_block:
+        db.close_at = 0
+    else:
+        db.close()
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:

@@ -1,4 +1,8 @@
-"""Daemon threads that run Django code outside a request, and maintain their database connections."""
+"""Daemon threads that run Django code outside a request, and maintain their database connections.
+
+``DaemonExecutor`` is the one executor of calls. A loop that waits for rings or times is no call: see ``supervised.py``.
+The calls of an async job run in order, and on the thread whose session the job has changed: see ``job_threads.py``.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, InvalidStateError
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from weakref import WeakSet
 
 from django.db import transaction
 
 from notifications.db import job_sessions
 from notifications.db.deadlines import limit_this_thread, set_options_of_this_thread
+from notifications.db.thread_calls import ThreadCall, without_base_exceptions
 from notifications.db.thread_connections import check_connections, close_connections
 
 logger = logging.getLogger("notifications.jobs")
@@ -30,8 +36,6 @@ IDLE_SECONDS = 5.0
 MAX_CONNECTION_SECONDS = 30.0
 
 _thread_local = threading.local()
-#: A call that waits for a thread: its future, what to call, and what to call after that.
-_Call = tuple[Future[Any], Callable[[], Any], Callable[[], object] | None]
 
 
 class NoThread(RuntimeError):
@@ -61,11 +65,13 @@ def _run_and_close(target: Callable[..., object], *args: Any) -> None:
 class DaemonExecutor(Executor):
     """An executor of at most ``size`` daemon threads, which are started when needed and do not keep the process alive.
 
-    Broken connections are replaced before the next call. One that leaves a transaction open fails: that is rolled back.
+    Calls begin in the order in which they are submitted; what bounds those that wait is their caller's. A call that
+    does not return is given up by ``detach()`` or ``give_up()``, and counted: another thread takes its place. Broken
+    connections are replaced before the next call. A call that leaves a transaction open fails: that is rolled back.
 
     ``keep_connections``
         Keep connections open for the next call although ``CONN_MAX_AGE`` is 0, and close them after
-        ``idle_seconds``: for threads on which a call is one query, not a job or a request.
+        ``idle_seconds``: where a call is one query, not a job or a request.
     ``idle_seconds``
         How long a thread is idle before it closes what it keeps: see ``close_when_idle()``.
     ``close_kept``
@@ -94,33 +100,32 @@ class DaemonExecutor(Executor):
         self._close_kept = (close_kept or close_connections) if keep_connections else None
         self._renews_sessions = renews_sessions
         self._prepare = limit_this_thread if is_limited else set_options_of_this_thread
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._ended = False
+        self._reset()
+        _executors.add(self)
+
+    def _reset(self) -> None:
+        self._calls: queue.SimpleQueue[ThreadCall | None] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
         self._threads: set[threading.Thread] = set()
         #: Number of calls that are not done, without those detached.
         self._open = 0
         self._detached: set[Future[Any]] = set()
         self._released: set[Future[Any]] = set()
-        self._lock = threading.Lock()
-        self._ended = False
-        _executors.add(self)
+        self._lock = threading.RLock()
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> ThreadCall:
         """Return a future of the call, which is queued while all threads are busy.
 
+        A BaseException of the call becomes a RuntimeError.
         Raises ``NoThread``, and never runs it, if no thread can be started now, or all are in calls that were detached.
         """
-        future: Future[Any] = Future()
-        self.run(future, lambda: fn(*args, **kwargs))
-        return future
+        call = ThreadCall(partial(without_base_exceptions, fn, *args, **kwargs))
+        self.run(call)
+        return call
 
-    def run(
-        self, future: Future[Any], work: Callable[[], Any], after: Callable[[], object] | None = None
-    ) -> None:
-        """Do what ``submit()`` does, for a future of the caller.
-
-        ``after``, which raises nothing, is called on the thread after the call, also if the future was cancelled.
-        """
+    def run(self, call: ThreadCall) -> None:
+        """Do what ``submit()`` does, for a call of the caller."""
         with self._lock:
             if self._ended:
                 raise RuntimeError(f"The executor {self._name} is shut down.")
@@ -131,12 +136,7 @@ class DaemonExecutor(Executor):
             except NoThread:
                 self._open -= 1
                 raise
-            self._calls.put((future, work, after))
-
-    def start_thread(self) -> None:
-        """Start a thread before there are calls for it. Raises ``NoThread``."""
-        with self._lock:
-            self._add_thread()
+            self._calls.put(call)
 
     def detach(self, future: Future[Any]) -> bool:
         """Replace the thread that is in this call, whose result is not needed. Returns False if the call does not run.
@@ -155,6 +155,14 @@ class DaemonExecutor(Executor):
                 self._fail_queued_calls(exc)
         return True
 
+    def give_up(self, call: ThreadCall) -> None:
+        """Cancel a call, or detach it if it has begun, and log where its code stands."""
+        if call.cancel():
+            return
+        stuck = call.describe()
+        if self.detach(call):
+            logger.error("A call of %s has not returned for %s", self._name, stuck)
+
     @property
     def stuck_calls(self) -> int:
         """The number of calls that were detached and have not returned."""
@@ -165,8 +173,7 @@ class DaemonExecutor(Executor):
         """Let another thread take calls until the end of the block, while the thread in this call only waits."""
         with self._lock:
             self._released.add(future)
-            if not self._ended:
-                self._start_missing_thread()
+            self.start_missing_thread()
         try:
             yield
         finally:
@@ -175,9 +182,9 @@ class DaemonExecutor(Executor):
 
     def start_missing_thread(self) -> None:
         """Start a thread for queued calls if it could not be started when they were submitted."""
-        with self._lock:
+        with self._lock, contextlib.suppress(NoThread):  # queued calls wait, and the next submit raises
             if not self._ended:
-                self._start_missing_thread()
+                self._ensure_thread()
 
     def runs_this_thread(self) -> bool:
         """Return whether the caller runs on one of these threads."""
@@ -203,7 +210,7 @@ class DaemonExecutor(Executor):
         at_work = len(self._threads) - busy
         if at_work < needed and len(self._threads) < self._size * MAX_THREADS_PER_SLOT + len(self._released):
             try:
-                self._add_thread()
+                self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
                 return
             except NoThread as exc:
                 error = exc
@@ -212,23 +219,16 @@ class DaemonExecutor(Executor):
                 f"All {len(self._threads)} threads of {self._name} are in calls that do not end."
             )
 
-    def _add_thread(self) -> None:
-        self._threads.add(start_thread(self._run, f"{self._name}-{next(self._numbers)}"))
-
-    def _start_missing_thread(self) -> None:
-        with contextlib.suppress(NoThread):  # queued calls wait, and the next submit raises
-            self._ensure_thread()
-
     def _fail_queued_calls(self, error: BaseException) -> list[Callable[[], object]]:
         """Fail the calls that wait, and return what is to be called after them, without the lock."""
         afters = []
         while not self._calls.empty():
             if call := self._calls.get():
                 self._open -= 1
-                if call[0].set_running_or_notify_cancel():
-                    call[0].set_exception(error)
-                if call[2]:
-                    afters.append(call[2])
+                if call.set_running_or_notify_cancel():
+                    call.set_exception(error)
+                if call.after:
+                    afters.append(call.after)
         return afters
 
     def _run(self) -> None:
@@ -261,23 +261,22 @@ class DaemonExecutor(Executor):
             if self._close_kept and time.monotonic() - opened > MAX_CONNECTION_SECONDS:
                 self._close_kept()
                 opened = time.monotonic()
-            future, work, after = call
             try:
-                if future.set_running_or_notify_cancel():
-                    self._call(future, work)
+                if call.begin():
+                    self._call(call)
             except BaseException as exc:
                 with contextlib.suppress(InvalidStateError):
-                    future.set_exception(exc)
+                    call.set_exception(exc)
                 raise
             finally:
-                is_surplus = self._is_surplus(future)
-                if after:
-                    after()
+                is_surplus = self._is_surplus(call)
+                if call.after:
+                    call.after()
             if is_surplus:
                 break
-            del call, future, work, after
+            del call
 
-    def _next(self) -> _Call | None:
+    def _next(self) -> ThreadCall | None:
         if close_kept := _thread_local.close_kept:
             try:
                 return self._calls.get(timeout=self._idle_seconds)
@@ -295,13 +294,13 @@ class DaemonExecutor(Executor):
             if self._ended:
                 return False
             if len(self._threads) - len(self._detached | self._released) <= self._size:
-                self._start_missing_thread()
+                self.start_missing_thread()
                 return False
             self._threads.discard(threading.current_thread())
             return True
 
-    def _call(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        result: Any = None
+    def _call(self, call: ThreadCall) -> None:
+        work, call.work = cast("Callable[[], Any]", call.work), None  # the future may outlive what it calls
         error: BaseException | None = None
         try:
             self._prepare()
@@ -324,14 +323,15 @@ class DaemonExecutor(Executor):
             logger.exception("Could not close a database connection")
         # After the connections are returned, so that a waiting thread finds one in the pool.
         if error is None:
-            future.set_result(result)
+            call.set_result(result)
         else:
-            future.set_exception(error)
+            call.set_exception(error)
         del error  # a reference cycle with this frame otherwise
 
 
 _executors: WeakSet[DaemonExecutor] = WeakSet()
-os.register_at_fork(after_in_child=_executors.clear)  # a child has none of these threads
+# A child has none of these threads, and the locks may have been held at the fork.
+os.register_at_fork(after_in_child=lambda: list(map(DaemonExecutor._reset, _executors)))
 
 
 def count_stuck_calls() -> int:

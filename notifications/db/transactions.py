@@ -23,8 +23,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from notifications.db import imports
 from notifications.db.dialects import Dialect, dialect_of
 from notifications.db.sqlstates import is_busy
+from notifications.db.thread_connections import discard_unusable
 from notifications.db.unavailable import classify
-from notifications.db.unusable import discard_unusable
 
 T = TypeVar("T")
 

@@ -106,21 +106,24 @@ def is_no_thread(exc: BaseException) -> bool:
     return isinstance(exc, NoThread) or (isinstance(exc, RuntimeError) and str(exc) == NO_THREAD_MESSAGE)
 
 
-def retry_while_unavailable(function: Callable[[], T]) -> T:
+def retry_while_unavailable(function: Callable[[], T], *, is_stopped: Callable[[], bool] | None = None) -> T:
     """Return what a call returns, after as many tries as it takes until the database is there.
 
     Blocks its thread meanwhile: for what must not be forgotten, such as the answer of a server.
+
+    ``is_stopped``
+        Says whether the error is raised instead, because the process ends.
     """
     is_logged = False
     while True:
         try:
             return function()
         except OUTAGES as exc:
-            if not is_unavailable(exc):
+            if not is_unavailable(exc) or (is_stopped and is_stopped()):
                 raise
             if not is_logged:
                 is_logged = True
-                logger.warning("Could not store an answer, which is tried again until it is stored: %s", exc)
+                logger.warning("Could not write what must not be lost, which is tried again: %s", exc)
             time.sleep(RETRY_INTERVAL_SECONDS)
 
 

@@ -13,17 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from inspect import iscoroutine, isfunction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import Error, IntegrityError, connections
 from django.db.transaction import TransactionManagementError
 
-from notifications.extension.channels import Verdict
+from notifications.extension.channels import Channel, Verdict, read_addresses
 from notifications.extension.findings import Check
 from notifications.extension.pages import read_steps, read_zone
-
-if TYPE_CHECKING:
-    from notifications.extension.channels import Channel
 
 logger = logging.getLogger("notifications")
 
@@ -104,7 +101,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "prepare": (_none, _none),
     "keep_for_later": (str, str),
     **dict.fromkeys(("overview_sections", "metrics"), (list, list)),
-    **dict.fromkeys(("parts_of", "page_data"), (dict, dict)),
+    **dict.fromkeys(("parts_of", "page_data", "describe_broadcasts"), (dict, dict)),
     "after_commit": (_none, _none),
     "time_zone_of": (_none, read_zone),
     "may_follow": (bool, bool),
@@ -115,9 +112,11 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("page", "describe"), (str, str)),
     **dict.fromkeys(("answer_path", "remind", "message_fact", "item"), (_none, _as_it_is)),
     **dict.fromkeys(("page_context", "excerpt_context", "admin_context"), (dict, dict)),
-    **dict.fromkeys(("lines", "find", "topics", "find_wrong"), (list, list)),
+    **dict.fromkeys(("lines", "find", "topics", "find_wrong", "user_fields"), (list, list)),
     # Methods of Channel.
     "describe_addresses": (dict, dict),
+    "find_addresses": (dict, lambda found: {user: read_addresses(each) for user, each in found.items()}),
+    "addresses": (_none, read_addresses),
     "judge": (_none, _read_verdict),
 }
 
@@ -185,7 +184,7 @@ def _with_rows(call: Callable[..., Any], column: str) -> Callable[..., Any]:
 
 
 #: Methods of a channel that are called as hooks of reading are. Errors of the others are those of sending.
-METHODS_OF_CHANNELS = ("describe_addresses", "find_wrong", "judge")
+METHODS_OF_CHANNELS = [name for name in LEFT_OUT if hasattr(Channel, name)]
 
 
 def leave_out_of_pages(channel: Channel) -> Channel:

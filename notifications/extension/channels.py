@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # a backend is imported before the models are ready
 
 #: Characters of the name of a channel.
 MAX_NAME_LENGTH = 30
+#: Characters of an address.
+MAX_ADDRESS_LENGTH = 320
 #: Steps of a notification, and the longest delay of one.
 MAX_STEPS, MAX_DELAY = 5, timedelta(days=30)
 
@@ -109,6 +111,14 @@ def _read_step(value: Any, channels: Iterable[str]) -> DeliveryStep:
             f"{MAX_DELAY.days} days."
         )
     return DeliveryStep(channel, delay)
+
+
+def read_addresses(found: Iterable[Any]) -> list[str]:
+    """Return what a channel has returned as the addresses of a user, each once. Raises ``TypeError`` for others."""
+    addresses: list[Any] = [None] if isinstance(found, str) else list(dict.fromkeys(found))
+    if not all(isinstance(each, str) and 0 < len(each) <= MAX_ADDRESS_LENGTH for each in addresses):
+        raise TypeError(f"Addresses must be a list of texts of 1 to {MAX_ADDRESS_LENGTH} characters.")
+    return addresses
 
 
 class Channel:

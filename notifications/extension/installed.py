@@ -136,7 +136,7 @@ class Hooks:
         For one whose class cannot be imported, or is none, a ``BrokenChannel``: neither pages nor other channels fail.
         """
         path = self.channels.get(name)
-        return Channel(name) if path is None else _make_channel(name, path)
+        return leave_out_of_pages(Channel(name)) if path is None else _make_channel(name, path)
 
     def read_delivery_steps(self, value: Any) -> tuple[DeliveryStep, ...]:
         """Return the steps of a value like ``[{"email": 600}]``, by installed channels. Raises ``ValueError``."""
@@ -200,7 +200,7 @@ def _make_channel(name: str, path: str) -> Channel:
             raise
         logger.exception("Could not make the channel %s from %s", name, path)
         text = f"The channel {name!r} cannot be made from {path}: {type(exc).__name__}: {exc}"
-        return BrokenChannel(name, text)
+        channel = BrokenChannel(name, text)
     return leave_out_of_pages(channel)
 
 

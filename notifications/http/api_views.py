@@ -35,9 +35,11 @@ from notifications.http.parsing import (
     parse_uuids,
     read_header,
 )
+from notifications.http.tag_views import parse_tag
 from notifications.http.waiting_requests import WaitSlot, release_thread, require_wait_slot
 from notifications.ids import created_at_of
 from notifications.jobs import group_texts, limits, turns
+from notifications.jobs.tags import ids_with_tag
 from notifications.jobs.transitions import manual
 from notifications.models import Job
 from notifications.problems import Problem, prevent_caching
@@ -55,7 +57,7 @@ MAX_IDS = 200
 
 @api_view("GET")
 def job_list(request: HttpRequest) -> HttpResponse:
-    """Return a page of the user's jobs, newest first, optionally of one ``state`` only."""
+    """Return a page of the user's jobs, newest first, optionally with one ``state`` or ``tag`` only."""
     user = request.user.pk
     limit = parse_limit(request)
     streams.number_if_needed([user])
@@ -65,6 +67,8 @@ def job_list(request: HttpRequest) -> HttpResponse:
         if state not in Job.State.values:
             raise Problem(422, f"state must be one of {', '.join(Job.State.values)}.", field="state")
         rows = rows.filter(state=state)
+    if (tag := request.GET.get("tag")) is not None:
+        rows = rows.filter(pk__in=ids_with_tag(parse_tag(tag)))
     if (after := request.GET.get("after")) is not None:
         rows = NEWEST_FIRST.after(rows, _position_of(user, parse_uuids([after], "after", 1)[0]))
     page = list(NEWEST_FIRST.sort(rows)[: limit + 1])

@@ -8,7 +8,7 @@ outcomes, outcome_texts, tracebacks   how an attempt has ended, and the notifica
 notifying                             ``notify()``, and what is inserted with a notification or an outcome
 owed_calls, calling_owed              what extensions owe to these, because hooks fail, and its duty
 end_signals                           the signals of finished jobs
-batches                               jobs that are enqueued together
+batches, tags                         jobs that are enqueued together, or found together
 durable_calls                         pauses, and names of steps and waits that are unique in a job
 job_context, results, info, job_ends  a job as its task sees it, as Django's result, as a copy, and its end
 notification_info                     reads and marks notifications for the public API

@@ -172,6 +172,8 @@ class JobBackend(BaseTaskBackend):
             idempotency_key=key,
             idempotency_hash=key_hash,
         )
+        if options.tags:
+            job.tags = options.tags
         if has_limit_key(task.func):
             job.limit_key = limit_key(task.func, task.takes_context, args, kwargs, owner)
         if has_engine(self.alias):

@@ -21,7 +21,7 @@ from notifications.db import bulk
 from notifications.db.transactions import chunks, connection, on_commit, retrying_atomic
 from notifications.extension import hooks
 from notifications.ids import uuid7
-from notifications.jobs import limits, results, turns
+from notifications.jobs import limits, results, tags, turns
 from notifications.jobs.declaring.own_tasks import first_backend_alias, own_task
 from notifications.jobs.declaring.policies import NotifyOption, owner_share
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
@@ -152,6 +152,7 @@ class Batch:
             turns.assign_turns(rows)
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert_rows(chunk)
+            tags.insert_tags(rows)
             rings.ring_new_jobs(rows, queue=wakes_builtin_worker({row.backend for row in rows}))
 
         if connection().in_atomic_block:

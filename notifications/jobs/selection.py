@@ -23,6 +23,7 @@ from notifications.jobs.changing import ChangedJobs
 from notifications.jobs.declaring.own_tasks import SENDER_QUEUE
 from notifications.jobs.declaring.tasks import aliases_with_engines
 from notifications.jobs.listing import queued_in_index_order, search_condition
+from notifications.jobs.tags import ids_with_tag
 from notifications.models import Attempt, Job
 from notifications.states import ACTIVE, LISTED_BY_INDEX
 
@@ -53,6 +54,8 @@ class JobFilter:
         Ids of workers, separated by commas: one of them has made the last attempt.
     ``batch``
         The id of a batch, of which the job is a part.
+    ``tag``
+        A tag that the job has.
     ``search``
         A part of the title or task, or an id.
     ``deliveries``
@@ -74,6 +77,7 @@ class JobFilter:
     failure: str = ""
     worker: str = ""
     batch: str = ""
+    tag: str = ""
     search: str = ""
     deliveries: str = ""
     created_from: datetime | None = None
@@ -112,6 +116,8 @@ class JobFilter:
             conditions &= Q(user_id=_user_key(self.user))
         if self.batch:
             conditions &= Q(batch=UUID(self.batch))
+        if self.tag:
+            conditions &= Q(pk__in=ids_with_tag(self.tag))
         if self.worker:
             conditions &= Q(worker__in=_ids(self.worker))
         if self.finished_from:
@@ -154,6 +160,8 @@ class JobFilter:
             selections.append([NEWEST_FIRST.sort(jobs.filter(user_id=_user_key(self.user)))])
         if self.batch:
             selections.append([jobs.filter(batch=UUID(self.batch)).order_by("state")])
+        if self.tag:
+            selections.append([jobs.filter(pk__in=ids_with_tag(self.tag))])
         if self.state in ACTIVE:
             selections.append(self.selections())
         found = next((ids for querysets in selections if (ids := _read_ids(querysets)) is not None), None)

@@ -649,6 +649,26 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="JobTag",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("job", models.UUIDField()),
+                ("tag", models.CharField(max_length=100)),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [models.Index(fields=["job"], name="notifications_tag_job")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("tag", "job"), name="notifications_tag_jobs")
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="PendingMark",
             fields=[
                 (

@@ -8,6 +8,7 @@ by, the streams of that user. Rows of a deleted user are purged after the commit
 streams  streams, marks that they were seen, rings, the epoch; changes of a whole inbox; what was announced to users
 jobs     jobs, their attempts that did not succeed, and what they wait for
 workers  workers, server processes, queues and their clocks; when each duty was last run; calls that are owed
+tags     tags of jobs
 users    keys of users
 """
 
@@ -35,6 +36,7 @@ from notifications.models.streams import PendingMark as PendingMark
 from notifications.models.streams import Ring as Ring
 from notifications.models.streams import SeenMark as SeenMark
 from notifications.models.streams import Stream as Stream
+from notifications.models.tags import JobTag as JobTag
 from notifications.models.users import user_key as user_key
 from notifications.models.workers import DutyRun as DutyRun
 from notifications.models.workers import LimitedQueue as LimitedQueue

@@ -36,6 +36,9 @@ class Job(models.Model):
 
     State, Executor = states.JobState, states.JobExecutor
 
+    #: Not stored here: the tags of a new job.
+    tags: tuple[str, ...] = ()
+
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
     user = user_key(null=True, blank=True)
     seq = models.BigIntegerField(null=True, default=0, editable=False)

@@ -6,12 +6,10 @@ They are not the thread that ``sync_to_async`` shares, where a slow view or a jo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, TypeVar
 
 from notifications.db.threads import DaemonExecutor
@@ -41,14 +39,12 @@ class ThreadPool:
         Never raises: if no thread can be started, the future fails with ``NoThread``. So a caller that has marked the
         call as running can always reset the mark when the future is done.
         """
-        future = asyncio.get_running_loop().create_future()
         try:
-            call = self._executor.submit(function, *args)
+            return asyncio.wrap_future(self._executor.submit(function, *args))
         except RuntimeError as exc:
+            future = asyncio.get_running_loop().create_future()
             future.set_exception(exc)
-        else:
-            call.add_done_callback(partial(_forward_result, future))
-        return future
+            return future
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Return a future of ``function()``, from any thread. Raises ``NoThread`` if no thread can be started."""
@@ -110,20 +106,3 @@ class HubClock:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         self._ticks += 1
         self._handle_tick(self._ticks)
-
-
-def _forward_result(future: asyncio.Future[Any], call: Future[Any]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
-        future.get_loop().call_soon_threadsafe(_set_result, future, call)
-
-
-def _set_result(future: asyncio.Future[Any], call: Future[Any]) -> None:
-    if future.cancelled():
-        return
-    error = call.exception()
-    if error is None:
-        future.set_result(call.result())
-    elif isinstance(error, Exception):
-        future.set_exception(error)
-    else:  # SystemExit and KeyboardInterrupt would end the server's loop
-        future.set_exception(RuntimeError(f"It raised {error!r}."))

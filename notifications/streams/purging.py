@@ -32,6 +32,7 @@ from notifications.models import (
     Attempt,
     InboxViews,
     Job,
+    JobTag,
     Notification,
     OwedCall,
     PendingMark,
@@ -201,6 +202,7 @@ def delete_belongings(model: Any, ids: Sequence[Any]) -> Sequence[Any]:
         _delete(cursor, OwedCall, "subject", ids)
         if model is Job:
             # Not before their jobs: one that waits without a wait would be queued again.
+            _delete(cursor, JobTag, "job", ids)
             _delete(cursor, Attempt, "job_id", ids)
             _delete(cursor, Wait, "job", ids)
     return ids

@@ -14,7 +14,6 @@ from django.db import DatabaseError, connections
 
 from notifications.db import clock as db_clock
 from notifications.db.transactions import connection, database
-from notifications.db.unavailable import OUTAGES, is_unavailable
 from notifications.extension import hooks
 from notifications.ids import uuid7
 from notifications.jobs.declaring.own_tasks import first_backend_alias
@@ -183,14 +182,8 @@ class InlineRun:
                 f"{self.limit} jobs have run and there are more. Do they enqueue one another without end?"
             )
         self.count += 1
-        try:
-            with savepoints():
-                outcome = async_to_sync(self._run)(jobs[0])
-        except OUTAGES as exc:
-            # Without a thread, a descriptor or memory for the job. As in a worker it has not begun, and stays queued.
-            if is_unavailable(exc):
-                queueing.release([jobs[0].row])
-            raise
+        with savepoints():
+            outcome = async_to_sync(self._run)(jobs[0])
         finish_jobs([outcome])
         return True
 

@@ -9,22 +9,20 @@ import logging
 import os
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
-
-from django.db import connections
 
 from notifications import times
 from notifications.conf import settings
 from notifications.db import deadlines
 from notifications.db.clock import database_now
-from notifications.db.threads import count_stuck_calls, start_thread
+from notifications.db.supervised import SupervisedThread
+from notifications.db.threads import count_stuck_calls
 from notifications.db.transactions import database, retrying_atomic
-from notifications.db.unavailable import log_retried
 from notifications.ids import uuid7
 from notifications.models import Worker
 
@@ -61,12 +59,11 @@ class Lease:
         self._load = load
         self._on_request = on_request
         self._request = ""
-        self._stopped = threading.Event()
         #: The end of the lease by the database's clock; None after a renewal failed.
         self._until: datetime | None = None
         #: When the first of the renewals succeeded that have not failed since (monotonic).
         self._unbroken_since = 0.0
-        self._thread: threading.Thread | None = None
+        self._thread = SupervisedThread("notifications-lease", self._renew, session=self._doubt_at_end)
 
     def start(self) -> None:
         """Insert the row, and renew it from now on. After an error this can be called again.
@@ -74,17 +71,15 @@ class Lease:
         Raises ``django.db.Error`` when the database is away, and ``NoThread`` when no thread can be started.
         """
         self._insert_row()
-        self._thread = start_thread(self._renew, "notifications-lease")
+        self._thread.wake()
 
     def stop(self) -> None:
         """Stop renewing. The lease then ends by itself, even if ``end()`` fails because the database is away."""
-        self._stopped.set()
+        self._thread.stop()
 
     def end(self) -> None:
         """Delete the row. Jobs that this worker still holds are lost from now on."""
-        self.stop()
-        if self._thread:
-            self._thread.join(timeout=1)
+        self._thread.stop(1.0)
         retrying_atomic(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
 
     def may_reap(self) -> bool:
@@ -120,31 +115,28 @@ class Lease:
         )
         self._until, self._unbroken_since = until, time.monotonic()
 
-    def _renew(self) -> None:
+    @contextmanager
+    def _doubt_at_end(self) -> Iterator[None]:
+        try:
+            yield
+        finally:  # an error, after which a new lease begins
+            self._until = None
+
+    def _renew(self) -> float:
+        """Renew the lease, and return the seconds until the next renewal."""
         # After half a lease there is time for one more renewal, on a new connection.
         seconds = max(settings.LEASE / 2, MIN_ANSWER_SECONDS)
         deadlines.limit_this_thread(min(seconds, deadlines.ANSWER_SECONDS))
-        pause = settings.LEASE / RENEWALS
-        while not self._stopped.wait(pause):
-            try:
-                until = retrying_atomic(self._extend) if self._until else None
-                if until:
-                    if self._until and until < self._until:  # the clock was set back
-                        self._unbroken_since = time.monotonic()
-                    self._until = until
-                    self._read_request()
-                elif not self._stopped.is_set():
-                    logger.warning(
-                        "Lease was over or in doubt, beginning a new one for worker %s", self.worker
-                    )
-                    self._insert_row()
-                pause = settings.LEASE / RENEWALS
-            except Exception as exc:
-                # Without this thread other workers would take over the jobs that run here.
-                pause = 0 if self._until else settings.LEASE / RENEWALS
-                self._until = None
-                log_retried(logger, f"Could not renew the lease of worker {self.worker}", exc)
-                connections.close_all()
+        until = retrying_atomic(self._extend) if self._until else None
+        if until:
+            if self._until and until < self._until:  # the clock was set back
+                self._unbroken_since = time.monotonic()
+            self._until = until
+            self._read_request()
+        elif not self._thread.is_stopped:
+            logger.warning("Lease was over or in doubt, beginning a new one for worker %s", self.worker)
+            self._insert_row()
+        return settings.LEASE / RENEWALS
 
     def _extend(self) -> datetime | None:
         """Renew the lease and return its new end, or None if it is over."""

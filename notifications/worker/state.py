@@ -12,7 +12,7 @@ from uuid import UUID
 
 from notifications.db.pools import limit_by_pool
 from notifications.db.signal_queue import SignalQueue
-from notifications.db.transactions import dialect
+from notifications.jobs.claiming.claim_queries import can_lock_first_jobs
 from notifications.worker import loops
 from notifications.worker.capacity import Executions
 from notifications.worker.loops import RunLimit
@@ -58,8 +58,8 @@ class WorkerState:
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
         self.writer = Writer(self.signals)
-        # On PostgreSQL jobs are claimed while outcomes are committed. SQLite has one lock for all writers.
-        self.claim_writer = self.writer if dialect().has_one_writer else Writer(self.signals)
+        # Where rows are locked, jobs are claimed while outcomes are committed.
+        self.claim_writer = Writer(self.signals) if can_lock_first_jobs() else self.writer
 
     @property
     def max_sync_threads(self) -> int:

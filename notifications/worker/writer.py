@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from django.db import reset_queries
 
 from notifications.db.signal_queue import SignalQueue
+from notifications.db.thread_connections import discard_unusable
 from notifications.db.threads import DaemonExecutor
 from notifications.db.transactions import MAX_PAUSE_SECONDS, connection, deferred, dialect, lock_time
 from notifications.db.unavailable import classify
-from notifications.db.unusable import discard_unusable
 
 T = TypeVar("T")
 
@@ -70,12 +70,9 @@ class Writer:
         locked_before = lock_time.seconds
         try:
             return function(*args)
-        except BaseException as exc:
-            if isinstance(exc, Exception):
-                discard_unusable(exc, [connection()])
-                raise classify(exc) from exc.__cause__
-            # SystemExit of the project's code would end the event loop that awaits this call.
-            raise RuntimeError(f"A call of the writer raised {exc!r}.") from exc
+        except Exception as exc:
+            discard_unusable(exc, [connection()])
+            raise classify(exc) from exc.__cause__
         finally:
             # Kept whatever CONN_MAX_AGE says. A new connection for each call would cost more than the call, and only
             # one that stays open sees through data_version that another process wrote.

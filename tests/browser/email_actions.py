@@ -5,7 +5,7 @@ from django.utils import timezone, translation
 
 from notifications.api import notify
 from notifications.contrib.deliveries import preferences, sending
-from notifications.contrib.deliveries.models import Delivery, Digest
+from notifications.contrib.deliveries.models import Delivery
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
@@ -35,6 +35,5 @@ def send(kind, language):
     Delivery.objects.update(due_at=timezone.now())
     while sending.enqueue_due():
         pass
-    Digest.objects.update(due_at=timezone.now())
     Job.objects.filter(state="queued").update(run_after=None, due_at=None)
     run_jobs()

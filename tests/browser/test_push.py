@@ -14,6 +14,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
+BROWSER = "chromium with windows"
+
 #: Stands for the browser's subscription, which only a push service can make: it is kept by the tab.
 STUB = """
 (keys) => {

@@ -370,10 +370,19 @@ def test_a_broken_setup(name, request, monkeypatch):
         with suppress(pytest.FixtureLookupError, AttributeError):
             if name == "an_engine_whose_broker_is_silent":
                 request.getfixturevalue("idle_engine").wait.set()
+    assert check in findings, findings
     found = findings[check]
     assert found["state"] == state and found["message"], found
     assert found["remedy"] and remedy in found["remedy"] + found["message"], found
     assert (check in error) == (state == "error"), error
+
+
+@pytest.mark.django_db
+def test_all_that_is_wrong_with_the_settings_is_named(settings):
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CONCURENCY": 5, "CONCURRENCY": "many"}
+    findings, error = diagnose([])
+    assert {"E002", "E003"} <= findings.keys(), findings
+    assert "E002" in error and "E003" in error, error
 
 
 DOCTOR = """

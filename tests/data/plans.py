@@ -59,7 +59,6 @@ def insert_rows(streams, users, *names):
         for table, given, count in (
             ("deliveries_preference", {}, streams),
             ("deliveries_reader", {}, streams),
-            ("deliveries_digest", {}, streams),
             ("pendingmark", {}, streams),
             ("inboxviews", {}, streams),
             ("deliveries_throttle", {}, streams),

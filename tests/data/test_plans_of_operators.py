@@ -10,6 +10,7 @@ from django.urls import reverse
 from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
+from notifications.contrib.operations.models import AffectedUser, Incident
 from notifications.jobs import JobFilter, selection
 from notifications.jobs.claiming import backlog
 from notifications.management import pause_queue
@@ -18,6 +19,7 @@ from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
 from tests.data.plans import can_scan, explain, pages_read
 from tests.support.checks import doctor
+from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.database_law
 
@@ -153,6 +155,29 @@ def columns_read_from_rows(sql):
         program = cursor.fetchall()
     cursors = {p1 for _, opcode, p1, p2, *_ in program if opcode == "OpenRead" and p2 == root}
     return [line for line in program if line[1] == "Column" and line[2] in cursors]
+
+
+@pytest.mark.with_all_apps("incidents are those of notifications.contrib.operations")
+def test_incidents_are_recorded_and_read_by_indexes(seeded, admin_client):
+    """Those who failed since the last time are read, by a duty that is done every 15 seconds."""
+    run_duty("record failures")
+    assert Incident.objects.exists() and AffectedUser.objects.exists()
+    connection.cursor().execute("ANALYZE")
+    with reads_few_rows():
+        run_duty("record failures")
+    incident = Incident.objects.order_by("-users").first()
+    tell = reverse("admin:notifications_operations_overview_tell")
+    with reads_few_rows():
+        composer = admin_client.get(tell, {"incident": incident.pk}, follow=True)
+    assert composer.context["recipients"] is None
+    form = {
+        name: field.value() or ""
+        for name in ("title", "level", "audience_kind", "affected")
+        for field in [composer.context["adminform"].form[name]]
+    }
+    with reads_few_rows():
+        preview = admin_client.post(composer.request["PATH_INFO"], form)
+    assert preview.context["number"] == str(incident.users)
 
 
 #: Of 10,000 failed jobs: steps of SQLite's virtual machine, or pages of PostgreSQL.

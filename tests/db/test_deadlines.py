@@ -2,11 +2,9 @@
 
 import json
 import logging
-import socket
 import subprocess
 import sys
 import threading
-from unittest import mock
 
 import pytest
 from django.core.checks import Info
@@ -188,57 +186,6 @@ def test_threads_of_the_app_use_no_connection_of_a_pool(on_postgresql, monkeypat
     assert in_thread(lambda: work(set_options_of_this_thread)) == connections.settings["default"]["OPTIONS"]
     with limit_answers():
         assert in_thread(lambda: work(lambda: None))["pool"] == {"min_size": 1}
-
-
-#: Forks a child while a thread waits for an answer, within its limit, on a socket that the child shares.
-PROGRAM_THAT_FORKS = """
-import os, threading, time, warnings
-import django
-from django.conf import settings
-settings.configure(DATABASES={{"default": {database!r}}})
-django.setup()
-from django.db import connection
-from notifications.db.deadlines import limit_this_thread
-
-def sleep(seconds, times):
-    limit_this_thread(1)
-    for _ in range(times):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_sleep(%s)", [seconds])
-        is_connected.set()
-    finished.append(True)
-
-is_connected, finished = threading.Event(), []
-thread = threading.Thread(target=sleep, args=[0.8, 5])
-thread.start()
-is_connected.wait()  # The thread imports and connects before: a child of that moment finds its locks held.
-time.sleep(0.3)
-warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
-if not (child := os.fork()):
-    sleep(0.5, 6)
-    os._exit(0)
-thread.join()
-assert finished and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-"""
-
-
-def test_a_child_process_leaves_the_connections_of_its_parent_alone(on_postgresql):
-    """It has a timer of its own, which knows nothing of what the threads of its parent wait for."""
-    run_program(PROGRAM_THAT_FORKS)
-
-
-def test_a_descriptor_that_is_used_again_is_left_alone():
-    """libpq may close a broken connection in the moment when the timer gives it up."""
-    ours, others = socket.socketpair()
-    with ours, others:
-        connection = mock.Mock(fileno=mock.Mock(side_effect=[others.fileno(), -1]))
-        wait = deadlines._Wait(connection, 0)
-        deadlines._shut_down(wait)
-        others.send(b"still open")
-        assert ours.recv(100) == b"still open" and not wait.is_given_up
-        connection.fileno = others.fileno
-        deadlines._shut_down(wait)
-        assert ours.recv(100) == b"" and wait.is_given_up
 
 
 #: Connects with no, one, two … free descriptors, on a thread of the app, and prints the class of each error.

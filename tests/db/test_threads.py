@@ -1,6 +1,7 @@
 """Daemon threads with their connections looked after."""
 
 import asyncio
+import os
 import threading
 from contextlib import suppress
 
@@ -144,10 +145,13 @@ def test_no_more_calls_after_the_end(executor):
 
 @pytest.mark.parametrize("error", [ValueError(), SystemExit(1), KeyboardInterrupt()])
 def test_what_a_call_raises(executor, error):
+    """What would end an event loop that waits for it becomes an error."""
+
     def fail():
         raise error
 
-    assert executor.submit(fail).exception(60) is error
+    raised = executor.submit(fail).exception(60)
+    assert isinstance(raised, Exception) and error in (raised, raised.__cause__)
     assert executor.submit(int).result(60) == 0
 
 
@@ -229,6 +233,19 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_check_opens_no_connection(django_db_blocker, caplog):
+    """As in a thread that outlives the test whose connection it keeps."""
+    executor = DaemonExecutor(1, "under-test", keep_connections=True)
+    executor.submit(lambda: connection.ensure_connection()).result(60)
+    with django_db_blocker.block():
+        assert executor.submit(int).result(60) == 0
+    assert executor.submit(int).result(60) == 0
+    executor.shutdown()
+    wait_until(lambda: not names(), what="the thread to end")
+    assert not caplog.messages
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="Sessions of PostgreSQL may be read-only.")
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("age", [0, None])
@@ -247,6 +264,23 @@ def test_a_call_that_catches_an_error_of_its_connection(keeps, age):
     assert executor.submit(use, "SELECT 1").result(60)
     executor.shutdown()
     wait_until(lambda: not names(), what="the thread to end")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_fork(executor):
+    """The child has none of the threads, also if the lock was held. It starts its own, for its own calls."""
+    gate, ran = threading.Event(), []
+    futures = [executor.submit(gate.wait, 30) for _ in range(2)]
+    wait_until(lambda: all(future.running() for future in futures), what="both to run")
+    executor.submit(ran.append, "by the parent")
+    with executor._lock:
+        pid = os.fork()
+        if not pid:
+            executor.submit(ran.append, "by the child").exception(10)
+            os._exit(0 if ran == ["by the child"] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    gate.set()
+    assert executor.submit(int).result(60) == 0
 
 
 def test_a_thread_that_fails_between_two_calls_is_replaced(executor, monkeypatch):

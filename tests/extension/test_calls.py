@@ -159,6 +159,19 @@ def test_a_channel_on_pages(user, client, monkeypatch, caplog):
     assert "was left out: channel faulty.find_wrong" in caplog.text
 
 
+class FaultyCheck(Check):
+    """One of ``doctor``."""
+
+    id, find = "faulty", faulty.raise_error
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_check_of_doctor(monkeypatch):
+    """It is one more finding, and the checks after it are asked."""
+    faulty.install(monkeypatch, "checks", fault=lambda: [FaultyCheck(), FaultyCheck()])
+    assert [each["message"] for each in doctor("faulty")] == ["The check failed: RuntimeError: No."] * 2
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None"])
 def test_pages(user, client, admin_client, monkeypatch, caplog, fault):

@@ -9,8 +9,8 @@ MISSING = "import sys\nsys.modules |= dict.fromkeys(['cronsim', 'standardwebhook
 OTHER_APPS = [
     f"notifications.contrib.{name}"
     for name in (
-        *("broadcasts", "celery", "deliveries", "engines", "files", "operations", "output"),
-        *("questions", "rates", "slack", "steps"),
+        *("broadcasts", "celery", "chat", "deliveries", "engines", "files", "operations", "output"),
+        *("questions", "rates", "steps"),
     )
 ]
 USE = """

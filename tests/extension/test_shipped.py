@@ -20,7 +20,7 @@ def test_a_setting_of_an_app_that_is_not_installed(monkeypatch, settings):
     monkeypatch.setattr(conf, "SETTINGS", known)
     settings.NOTIFICATIONS = {"SLACK": "", "TYPO": 1}
     missing, unknown = system_checks("E002")
-    assert missing.hint == 'Add "notifications.contrib.slack" to INSTALLED_APPS, and run manage.py migrate.'
+    assert missing.hint == 'Add "notifications.contrib.chat" to INSTALLED_APPS, and run manage.py migrate.'
     assert unknown.hint.startswith("Known keys: ACTIVE_JOBS_PER_USER, ")
 
 
@@ -33,7 +33,7 @@ def test_each_optional_app_is_found():
     assert shipped.shipped_extensions().items() >= {
         (name, found) for name, found in installed.items() if name.startswith("notifications.contrib.")
     }
-    assert shipped.find_app_of_setting("SLACK") == "notifications.contrib.slack"
+    assert shipped.find_app_of_setting("SLACK") == "notifications.contrib.chat"
     assert shipped.find_app_of_subcommand("jobs output") == "notifications.contrib.output"
     assert shipped.find_app_of_setting("TYPO") == ""
 

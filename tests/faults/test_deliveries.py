@@ -34,7 +34,7 @@ MAX_DEVICES = 3
 REJECTED_USERS = 2
 DECISION = r"UPDATE .?notifications_deliveries_delivery.? SET .*address"
 RECORD = r"UPDATE .?notifications_deliveries_delivery.? SET .* \('', (Delivery\.State\.SENT|'sent')"
-CLOSE = r"UPDATE .?notifications_deliveries_digest.? SET .*is_closed"
+CLOSE = r"UPDATE .?notifications_deliveries_throttle.? SET .*joined_since"
 #: The statements at which workers die, at the first to the fourth of each process.
 MOMENTS = (
     f"SIGKILL before {{}}x {DECISION}",
@@ -48,7 +48,6 @@ MOMENTS = (
     f"SIGKILL before {{}}x {INSERT.format('job')}",
     f"SIGKILL after {{}}x {INSERT.format('job')}",
     f"SIGKILL after {{}}x {OUTCOME}",
-    "SIGKILL after 1x " + INSERT.format("deliveries_digest"),
     f"SIGKILL after 1x {CLOSE}",
     "SIGKILL before 1x " + INSERT.format("deliveries_delivery"),
     "SIGKILL after 1x " + INSERT.format("deliveries_delivery"),

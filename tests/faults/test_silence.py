@@ -163,7 +163,7 @@ def test_silent_redis(site, redis, fault, backend, outage):
         time.sleep(outage)
         proxy.restore()
         wait_until_rung(listener, since=time.time())
-        listener.process.wait_for_line("Doorbell works again: channel layer (receiving)")
+        listener.process.wait_for_line("A thread works again: notifications-doorbell-layer")
         assert ringer.process.output.count("rang in") > count_before + 5
         site.close()
 

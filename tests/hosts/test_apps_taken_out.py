@@ -33,7 +33,7 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib import webhooks
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.contrib.deliveries.models import Delivery, Digest, Preference, PushSubscription, Reader, Throttle
+from notifications.contrib.deliveries.models import Delivery, Preference, PushSubscription, Reader, Throttle
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.steps.models import Step
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
@@ -48,7 +48,6 @@ for name in ("ada", "bob"):
     id, (note,) = uuid4(), notify(user, "Hello")
     job = add.using(owner=user).enqueue(1, 2).id
     Delivery.objects.create(notification=note, user=user, channel="email", due_at=now + timedelta(days=9))
-    Digest.objects.create(user=user, channel="email", due_at=now + timedelta(days=9), job=id)
     Throttle.objects.create(user=user, channel="email", ends_at=now + timedelta(days=9))
     Preference.objects.create(user=user, category="x", channel="email", choice="off", changed_at=now)
     PushSubscription.objects.create(user=user, endpoint=f"https://{name}", p256dh="x", auth="x", name="x",
@@ -124,7 +123,7 @@ print(json.dumps({
 }))
 """
 TABLES = [
-    *(f"notifications_deliveries.{name}" for name in ("Delivery", "Digest", "Throttle", "Preference")),
+    *(f"notifications_deliveries.{name}" for name in ("Delivery", "Throttle", "Preference")),
     *(f"notifications_deliveries.{name}" for name in ("PushSubscription", "Reader")),
     *(f"notifications_webhooks.{name}" for name in ("WebhookEndpoint", "WebhookAttempt", "JobCallback")),
     "notifications_steps.Step",

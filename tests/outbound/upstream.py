@@ -54,7 +54,7 @@ class Upstream:
     async def _start(self, host):
         app = web.Application(client_max_size=20_000_000)
         app.router.add_route("*", "/{name}", self._handle)
-        app.router.add_route("*", "/{name}/{value}", self._handle)
+        app.router.add_route("*", "/{name}/{value:.+}", self._handle)
         app.router.add_route("*", "/", self._handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await runner.setup()

@@ -26,9 +26,7 @@ def lease(transactional_db, settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
     lease = Lease(queues=["a", "b"], concurrency=7, load=lambda: 3)
     yield lease
-    lease.stop()
-    if lease._thread.ident:
-        lease._thread.join(30)
+    lease._thread.stop(30)
     Worker.objects.all().delete()
 
 
@@ -122,8 +120,7 @@ class TestMayReap:
         """The process was suspended, as on a laptop that slept, and perhaps all other workers with it."""
         lease.start()
         wait_until(lease.may_reap, what="one whole lease")
-        lease.stop()
-        lease._thread.join(30)
+        lease._thread.stop(30)
         wait_until(lambda: not lease.may_reap(), what="its lease to be over")
 
     def test_not_for_one_lease_after_the_clock_was_set_back(self, lease, jobs_clock):

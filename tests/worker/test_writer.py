@@ -56,7 +56,7 @@ async def test_a_call_that_exits_does_not_end_the_loop(writer):
     def leave():
         raise SystemExit(1)
 
-    with pytest.raises(RuntimeError, match=r"A call of the writer raised SystemExit\(1\)"):
+    with pytest.raises(RuntimeError, match=r"The call raised SystemExit\(1\)"):
         await writer.run(leave)
     assert await writer.run(int) == 0
 

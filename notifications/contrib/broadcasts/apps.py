@@ -5,6 +5,7 @@ admin/       the composer, the list and the page of broadcasts; the filter and t
 audiences    which users get it, and which language each of them reads
 starting     inserts a broadcast and enqueues the job that sends it, or the one that withdraws it
 sending      the task that sends it, in chunks
+operations   what the overview of operations shows of broadcasts, and sends
 withdrawal   the task that withdraws it: it archives its notifications, in chunks
 """
 

@@ -13,7 +13,12 @@ require("notifications.contrib.broadcasts")
 
 
 class Broadcast(models.Model):
-    """A notification that staff have sent to an audience. Each recipient has a ``Notification`` with its id."""
+    """A notification that staff have sent to an audience. Each recipient has a ``Notification`` with its id.
+
+    Its jobs send and withdraw it, with their progress, cancelling and retrying. What they have done is stored here:
+    jobs are deleted after ``RETENTION``, while a broadcast can be withdrawn for as long as it is there, and its
+    position moves in the transaction of each chunk, as no column of a job does.
+    """
 
     class AudienceKind(models.TextChoices):
         USERS = "users", _("Users")
@@ -21,6 +26,8 @@ class Broadcast(models.Model):
         PERMISSION = "permission", _("Holders of a permission")
         STAFF = "staff", _("All staff")
         EVERYBODY = "everybody", _("Everybody")
+        #: The users that an app names: see ``audiences.py``.
+        AFFECTED = "affected", _("Those affected by a failure")
 
     class State(models.TextChoices):
         SENDING = "sending", _("Sending")
@@ -38,7 +45,7 @@ class Broadcast(models.Model):
     #: JSON: title and body by the code of each other language.
     translations = models.TextField(db_default="{}", default="{}")
     audience_kind = models.CharField(_("audience"), max_length=20, choices=AudienceKind)
-    #: JSON: keys of users or groups as strings, or the name of a permission.
+    #: JSON: keys of users or groups as strings, the name of a permission, or what names the users of an app.
     audience_values = models.TextField(default="[]")
     #: The audience as it was described to the sender, whose groups may have been renamed since.
     audience_text = models.CharField(_("to"), max_length=500)

@@ -20,7 +20,7 @@ from notifications import times
 from notifications.api import FinishedJob, policy
 from notifications.contrib.broadcasts.audiences import Audience, Texts
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.db import RETRIED_ERRORS, database, retrying_atomic
+from notifications.db import database, retrying_atomic
 from notifications.exceptions import JobError
 from notifications.inbox import require_permission
 from notifications.jobs import own_task
@@ -46,7 +46,6 @@ POLICY: dict[str, Any] = {
     "title": "{title}",
     "max_attempts": 5,
     "timeout": 6 * 3600,
-    "retry_on": RETRIED_ERRORS,
     "notify": describe_result,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import send_broadcast
 from notifications.contrib.broadcasts.withdrawal import withdraw_broadcast
 from notifications.db import database, retrying_atomic
+from notifications.extension import hooks
 from notifications.jobs import cancel, using_first_backend
 from notifications.models import ACTIVE, Job, Notification
 
@@ -71,12 +73,15 @@ def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
     ``url``
         The link of the notification of its end.
 
-    Returns False, and changes nothing, if the broadcast exists already, because its form was sent twice.
+    Returns False, and changes nothing, if the broadcast exists already, because its form was sent twice, or if those
+    affected by a failure are being notified already.
     Raises ``TooManyJobs``, ``ImproperlyConfigured`` and ``django.db.OperationalError``.
     """
 
     def begin() -> bool:
         rows = Broadcast.objects.using(database())
+        if not _record_affected(broadcast):
+            return False
         if not rows.bulk_create([broadcast], ignore_conflicts=True):
             return False
         stored = rows.filter(pk=broadcast.pk, job=None, sender=broadcast.sender_id)
@@ -94,6 +99,18 @@ def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
         return bool(stored.update(job=broadcast.job))
 
     return retrying_atomic(begin)
+
+
+def _record_affected(broadcast: Broadcast) -> bool:
+    """Have the app that has named the recipients store, in the same transaction, that they are being notified."""
+    if broadcast.audience_kind != Broadcast.AudienceKind.AFFECTED:
+        return True
+    [value] = json.loads(broadcast.audience_values)
+    sender = get_user_model()._base_manager.filter(pk=broadcast.sender_id).first()
+    name = sender.get_username() if sender else ""
+    return any(
+        record(value, broadcast.pk, name) for record in hooks.functions_of("broadcasts", "record_broadcast")
+    )
 
 
 def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from celery import signals
 
-from notifications.db import is_unavailable
+from notifications.db import retry_while_unavailable
 from notifications.worker import check_connections
-
-logger = logging.getLogger("notifications.jobs")
 
 T = TypeVar("T")
 
-RETRY_INTERVAL_SECONDS = 1.0
 #: The services of beat, by the thread on which each enqueues.
 _services: dict[int, Any] = {}
 
@@ -32,15 +27,9 @@ def retry_in_beat(enqueue: Callable[[], T]) -> T:
     service = _services.get(threading.get_ident())
     if service is None:
         return enqueue()
-    is_logged = False
-    while True:
+
+    def enqueue_tick() -> T:
         check_connections()
-        try:
-            return enqueue()
-        except Exception as exc:
-            if not is_unavailable(exc) or service._is_shutdown.is_set():
-                raise
-            if not is_logged:
-                is_logged = True
-                logger.warning("Could not enqueue the job of a tick, which is tried again: %s", exc)
-        time.sleep(RETRY_INTERVAL_SECONDS)
+        return enqueue()
+
+    return retry_while_unavailable(enqueue_tick, is_stopped=service._is_shutdown.is_set)

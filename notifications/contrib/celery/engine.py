@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from typing import Any
 
@@ -21,8 +20,6 @@ from notifications.contrib.engines.interface import Engine
 from notifications.db import database, database_now, is_lease_valid
 from notifications.jobs import Policy
 from notifications.models import Worker
-
-logger = logging.getLogger("notifications")
 
 #: Seconds that giving up a connection may take.
 CLOSE_SECONDS = 1.0
@@ -97,7 +94,7 @@ class CeleryEngine(Engine):
             ]
         try:
             _ = new_connection(app).transport  # does not connect
-        except Exception as exc:
+        except (ImportError, LookupError, ValueError, AttributeError) as exc:
             return [
                 Error(
                     f"Celery cannot use its broker URL: {exc}",
@@ -127,11 +124,7 @@ class CeleryEngine(Engine):
         """Give up the connection without a word to the broker, which may not answer."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection:
-            # AMQP would say goodbye, and the errors of a broken connection can be of any kind.
-            try:
-                connection.collect(socket_timeout=CLOSE_SECONDS)
-            except Exception as exc:
-                logger.debug("Could not close a broken connection to the broker: %r", exc)
+            connection.collect(socket_timeout=CLOSE_SECONDS)  # AMQP would say goodbye
 
 
 def _main_processes() -> Any:

@@ -41,7 +41,7 @@ def _encode(name: str, argument: str, value: Any) -> Any:
         return value
     try:
         return encode(value)
-    except Exception as exc:  # a class of the project may raise anything
+    except (TypeError, ValueError, RecursionError) as exc:
         raise TypeError(
             f"{argument} of {name} is of type {type(value).__name__}, which is not JSON: {exc}. Pass a primary key, or "
             "what kombu encodes as JSON."

@@ -132,7 +132,7 @@ def _storable_result(task: Any, value: Any) -> Any:
         return None
     try:
         return encode(value)
-    except Exception as exc:
+    except (TypeError, ValueError, RecursionError) as exc:
         if task.app.conf.result_backend:
             return value  # the job fails, because its result cannot be stored
         logger.warning("Stored no result of %s, which is not JSON: %s", task.name, exc)

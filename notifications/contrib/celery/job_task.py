@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from notifications.contrib.celery import beat
 from notifications.contrib.celery.job_calls import FOLLOWING, enqueue, refuse_options
 from notifications.contrib.celery.job_declarations import make_job_task
 from notifications.contrib.celery.job_results import JobResult
-from notifications.contrib.celery.task_messages import is_temporary, make_strategy, register
+from notifications.contrib.celery.task_messages import job_or_message, make_strategy, register
 from notifications.exceptions import JobCancelled
 from notifications.worker import current_execution
 
@@ -135,12 +136,13 @@ class JobTask(Task):  # type: ignore[misc]
         options = {**self._get_exec_options(), **options}
         if dump := getattr(self, "_dump_pydantic_arguments", None):
             args, kwargs = dump(args, kwargs)
-        try:
-            return beat.retry_in_beat(lambda: self.enqueue_job(args, kwargs, task_id, options))
-        except Exception as exc:
-            if not is_called_by_worker or not is_temporary(exc):
-                raise
-            return super().apply_async(args, kwargs, task_id, producer, shadow=shadow, **options)
+        enqueue_job = partial(self.enqueue_job, args, kwargs, task_id, options)
+        if not is_called_by_worker:
+            return beat.retry_in_beat(enqueue_job)
+        return job_or_message(
+            enqueue_job,
+            partial(super().apply_async, args, kwargs, task_id, producer, shadow=shadow, **options),
+        )
 
     def enqueue_job(
         self,

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from celery.concurrency import get_implementation
-from django.db import connections
 
 from notifications.contrib.celery.engine import ROW_PREFIX
-from notifications.db import UNAVAILABLE, dialect
-from notifications.db.unavailable import log_if_not_migrated
+from notifications.db import dialect
 from notifications.extension import Upkeep, Where
 from notifications.worker import Lease, SignalQueue, SupervisedThread
-
-logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two rounds.
 ROUND_INTERVAL_SECONDS = 1.0
@@ -53,26 +48,15 @@ class MainProcess(SupervisedThread):
             signals.wait(PROJECT_TIMEOUT_SECONDS)
             signals.end()
             if self.is_stopped:
-                self._end_lease()
+                self.lease.end()
 
     def _run_round(self) -> float:
         """Run a round, and return the seconds until the next one."""
-        try:
-            if not self._has_lease:
-                self.lease.start()
-                self._has_lease = True
-            self._upkeep.run_round()
-        except UNAVAILABLE as exc:
-            if not log_if_not_migrated(exc):
-                logger.warning("Could not do the upkeep of a Celery worker, which is tried again: %s", exc)
-            connections.close_all()
+        if not self._has_lease:
+            self.lease.start()
+            self._has_lease = True
+        self._upkeep.run_round()
         return ROUND_INTERVAL_SECONDS
-
-    def _end_lease(self) -> None:
-        try:
-            self.lease.end()
-        except UNAVAILABLE as exc:  # it ends by itself
-            logger.warning("Could not end the lease of a Celery worker: %s", exc)
 
 
 _main: MainProcess | None = None

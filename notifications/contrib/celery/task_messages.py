@@ -15,8 +15,9 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Reject
+from django.db import Error
 
-from notifications.db import is_unavailable
+from notifications.db import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 
 logger = logging.getLogger("notifications.jobs")
@@ -73,12 +74,22 @@ def enqueue_message(self: Any, *args: Any, **kwargs: Any) -> None:
         task.enqueue_job(args, kwargs, self.request.id, options)
     except IdempotencyKeyConflict as exc:
         logger.error("Dropped a message of task %s: %s", task.name, exc)
-    except Exception as exc:
+    except (TooManyJobs, Error, RuntimeError, *UNAVAILABLE) as exc:
         if not is_temporary(exc):
             raise
         logger.warning("Put back a message of task %s, which cannot be a job now: %s", task.name, exc)
         time.sleep(PUT_BACK_SECONDS)
         raise Reject(str(exc), requeue=True) from exc
+
+
+def job_or_message(enqueue: Callable[[], Any], send: Callable[[], Any]) -> Any:
+    """Return what ``enqueue`` returns; where it is no job now, what ``send`` does, whose message is made one later."""
+    try:
+        return enqueue()
+    except (TooManyJobs, Error, RuntimeError, *UNAVAILABLE) as exc:
+        if not is_temporary(exc):
+            raise
+        return send()
 
 
 def is_temporary(exc: Exception) -> bool:

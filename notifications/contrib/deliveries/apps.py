@@ -47,8 +47,6 @@ class Deliveries(Extension):
     tables: ClassVar[Mapping[str, str]] = {
         "notifications_deliveries.Delivery.notification": "notification",
         "notifications_deliveries.Delivery.user_id": "user",
-        "notifications_deliveries.Digest.user_id": "user",
-        "notifications_deliveries.Digest.due_at": "age",
         "notifications_deliveries.Throttle.user_id": "user",
         "notifications_deliveries.PushSubscription.user_id": "user",
         "notifications_deliveries.Preference.user_id": "user",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from functools import partial
+from functools import cache, partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -26,7 +26,6 @@ from notifications.conf import settings
 from notifications.contrib.deliveries import outages
 from notifications.contrib.deliveries.decisions import DeliveryOutcome, Facts, Reach, settle
 from notifications.contrib.deliveries.errors import (
-    check_addresses,
     is_of_making,
     is_timeout,
     judge,
@@ -36,7 +35,6 @@ from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.contrib.deliveries.preferences import remember_dead_address
 from notifications.contrib.deliveries.storing import end, fail, postpone, reopen, storable, store, update
 from notifications.db import (
-    RETRIED_ERRORS,
     app_sync_to_async,
     catching,
     chunks,
@@ -85,7 +83,7 @@ class DeliveryError(Exception):
 POLICY: dict[str, Any] = {
     "max_attempts": MAX_ATTEMPTS,
     "timeout": TIMEOUT_SECONDS,
-    "retry_on": (TemporaryError, TimeoutError, *RETRIED_ERRORS),
+    "retry_on": (TemporaryError, TimeoutError),
     "notify": False,
 }
 
@@ -243,7 +241,11 @@ def _read_reach(channel: Channel, first: Delivery, recipient: tuple[Any, bool] |
     user, is_active = recipient
     if channel.has_many_addresses and first.address:
         return Reach(is_active=is_active)
-    return Reach(is_active=is_active, addresses=check_addresses(channel, channel.addresses(user)))
+    # What it raises is raised here: the job says why it is tried again.
+    addresses: list[str] | None = channel.addresses.raising(user)  # type: ignore[attr-defined]
+    if addresses is None or (len(addresses) > 1 and not channel.has_many_addresses):
+        raise TypeError("It must return a list, and without has_many_addresses of one address at most.")
+    return Reach(is_active=is_active, addresses=addresses)
 
 
 def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is_resend: bool) -> list[Facts]:
@@ -298,8 +300,8 @@ def record_answer(opened: Opened, error: Exception | None = None) -> str:
 
     Raises ``TemporaryError``, ``DeliveryError`` and ``outages.ChannelSuspended``.
     """
-    is_suspended = retry_while_unavailable(partial(_record_of_channel, opened, error))
-    return retry_while_unavailable(partial(_record, opened, error, is_suspended))
+    record_of_channel = cache(partial(_record_of_channel, opened, error))  # not again, once it is stored
+    return retry_while_unavailable(lambda: _record(opened, error, record_of_channel()))
 
 
 def _record_of_channel(opened: Opened, error: Exception | None) -> bool:

@@ -1,7 +1,7 @@
 """Digests: what is still open at the end of an hour, a day or a week goes in one message of its channel.
 
-A digest is unique by user, channel and end of its window, in the database. Windows of several lengths that end together
-are one.
+A digest is a job whose queued key is its user, channel and end of its window: what comes until it begins joins it, and
+what comes later has another one. Windows of several lengths that end together are one.
 
 What quiet hours hold back goes in one message at their end, as does a digest whose window ends in them.
 
@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from notifications.contrib.deliveries.categories import Choice
 from notifications.contrib.deliveries.decisions import Facts, find_quiet_end
-from notifications.contrib.deliveries.models import Delivery, Digest, Reader, Throttle
+from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
 from notifications.contrib.deliveries.quiet_hours import zone_of
 from notifications.db import (
     database,
@@ -41,9 +42,8 @@ THROTTLE, MAX_THROTTLE = timedelta(minutes=10), timedelta(hours=1)
 
 
 class Prepared(NamedTuple):
-    """A digest that may exist already, the job for a new one, and the ids of the deliveries that are to be in it."""
+    """The job of a digest that may exist already, and the ids of the deliveries that are to be in it."""
 
-    digest: Digest
     job: Job
     ids: Sequence[UUID]
 
@@ -76,7 +76,7 @@ def digest_end(facts: Facts, now: datetime) -> datetime:
     return find_quiet_end(facts._replace(now=max(end, now))) or end
 
 
-def prepare(members: Sequence[Facts], make_job: Callable[[Any, datetime], Job]) -> list[Prepared]:
+def prepare(members: Sequence[Facts], make_job: Callable[[Any, datetime, str], Job]) -> list[Prepared]:
     """Return the digests for deliveries: of each user, channel and end of a window one.
 
     Before the transaction of ``insert``.
@@ -88,8 +88,9 @@ def prepare(members: Sequence[Facts], make_job: Callable[[Any, datetime], Job]) 
         by_end[row.user_id, row.channel, digest_end(facts, now)].append(row.id)
     prepared = []
     for (user, channel, due_at), ids in by_end.items():
-        job = make_job(user, due_at)
-        prepared.append(Prepared(Digest(user_id=user, channel=channel, due_at=due_at, job=job.id), job, ids))
+        # In hexadecimal: a key of a user may have characters that no key of a job has.
+        key = sha256(f"{user} {channel} {due_at.isoformat()}".encode()).hexdigest()
+        prepared.append(Prepared(make_job(user, due_at, key), ids))
     return prepared
 
 
@@ -100,43 +101,28 @@ def insert(prepared: Sequence[Prepared]) -> list[Job]:
 
     Raises ``django.db.IntegrityError`` if another process inserts the same one at this moment.
     """
-    users = {each.digest.user_id for each in prepared}
-    ends = {each.digest.due_at for each in prepared}
-    rows = Digest.objects.using(database()).filter(user__in=users, due_at__in=ends).order_by("id")
-    found = {_key(row): row for row in lock_query(rows, skip_locked=False)}
-    open_jobs = [row.job for row in found.values() if not row.is_closed]
-    active = set(
-        Job.objects.using(database()).filter(id__in=open_jobs, state__in=ACTIVE).values_list("id", flat=True)
-    )
+    keys = {each.job.idempotency_key for each in prepared}
+    # A worker that claims one takes its key, which is waited for. The last condition is that of the index.
+    rows = Job.objects.using(database()).filter(user=None, idempotency_key__in=keys, idempotency_key__gt="")
+    rows = lock_query(rows.only("state", "idempotency_key").order_by("id"), skip_locked=False)
+    found = {row.idempotency_key: row for row in rows}
     now = database_now()
-    new, reopened, jobs = [], [], []
+    jobs, ended = [], []
     job_of: dict[UUID, UUID] = {}
-    for digest, job, ids in prepared:
-        same = found.get(_key(digest))
-        if same and not same.is_closed and same.job in active:
-            digest = same
-        elif digest.due_at <= now:  # ended since: the next look takes the next window
-            continue
-        else:
+    for job, ids in prepared:
+        same = found.get(job.idempotency_key)
+        if same and same.state == Job.State.QUEUED:
+            job_of |= dict.fromkeys(ids, same.id)
+        elif job.run_after > now:  # else it has ended since: the next look takes the next window
+            ended += [same.id] if same else []  # it was cancelled
             jobs.append(job)
-            if same is None:
-                new.append(digest)
-            else:  # its job was run early, or cancelled: what comes afterwards has another one for the same time
-                reopened.append((same.id, job.id))
-                digest = same
-                digest.job = job.id
-        job_of |= dict.fromkeys(ids, digest.job)
-    insert_rows(sorted(new, key=_key))
-    for id, job_id in reopened:
-        Digest.objects.using(database()).filter(id=id).update(job=job_id, is_closed=False)
+            job_of |= dict.fromkeys(ids, job.id)
+    if ended:
+        Job.objects.using(database()).filter(id__in=ended).update(idempotency_key="")
     pending = Delivery.objects.using(database()).filter(id__in=list(job_of), state=Delivery.State.PENDING)
     ids = list(lock_query(pending.order_by("id"), skip_locked=False).values_list("id", flat=True))
     queue_deliveries({id: job_of[id] for id in ids})
     return jobs
-
-
-def _key(digest: Digest) -> tuple[str, str, datetime]:
-    return str(digest.user_id), digest.channel, digest.due_at
 
 
 def throttle(
@@ -228,7 +214,7 @@ def queue_deliveries(jobs: Mapping[UUID, UUID]) -> None:
 
 
 def close(job: UUID) -> None:
-    """Have nothing added to the digest of a job any more. In its own transaction, before what is sent is read.
+    """Have nothing added to the message of a job any more. In its own transaction, before what is sent is read.
 
     What is due soon after a message that others have joined joins the next one.
     """
@@ -236,7 +222,6 @@ def close(job: UUID) -> None:
     users = Delivery.objects.using(alias).filter(job=job, state=Delivery.State.QUEUED).values("user")[:1]
 
     def write() -> None:
-        Digest.objects.using(alias).filter(job=job).update(is_closed=True)
         throttles = Throttle.objects.using(alias).filter(user__in=users, job=job)
         throttles.update(job=None, joined_since=None, ends_at=database_now() + THROTTLE)
 

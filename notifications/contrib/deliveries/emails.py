@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import smtplib
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -22,8 +21,6 @@ from notifications.contrib.deliveries.email_texts import build_email
 from notifications.db import catching, is_unavailable
 from notifications.db.threads import close_when_idle
 from notifications.extension import Channel, ChannelMessage, Verdict
-
-logger = logging.getLogger("notifications")
 
 #: Seconds that a connection of the SMTP backend may take, where the project has set no timeout.
 SMTP_TIMEOUT_SECONDS = 30
@@ -142,10 +139,8 @@ class _Connection(threading.local):
         """Close the connection, if one is kept."""
         backend, self.backend = self.backend, None
         if backend is not None:
-            try:
+            with suppress(OSError, smtplib.SMTPException):  # it is broken
                 backend.close()
-            except Exception as exc:  # it is broken
-                logger.debug("Could not close a connection to the server of e-mail: %r", exc)
 
 
 _connection = _Connection()

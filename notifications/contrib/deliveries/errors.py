@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable
-from typing import Any
 
 from notifications.db import catching
 from notifications.extension import Channel, ChannelMessage, Verdict
@@ -14,18 +12,6 @@ logger = logging.getLogger("notifications")
 
 #: Statuses of HTTP that may pass, besides 5xx.
 PASSING_STATUS_CODES = {408, 425, 429}
-#: Characters of an address.
-MAX_ADDRESS_LENGTH = 320
-
-
-def check_addresses(channel: Channel, found: Iterable[Any]) -> list[str]:
-    """Return what a channel has returned as the addresses of a user, each once. Raises ``TypeError`` for others."""
-    addresses: list[Any] = [None] if isinstance(found, str) else list(dict.fromkeys(found))
-    if not all(isinstance(each, str) and 0 < len(each) <= MAX_ADDRESS_LENGTH for each in addresses):
-        raise TypeError(f"Addresses must be a list of texts of 1 to {MAX_ADDRESS_LENGTH} characters.")
-    if len(addresses) > 1 and not channel.has_many_addresses:
-        raise TypeError("A channel without has_many_addresses must return one address at most.")
-    return addresses
 
 
 def record_by_channel(channel: Channel, message: ChannelMessage, error: Exception | None) -> None:

@@ -214,29 +214,6 @@ class Reader(models.Model):
         return str(self.user_id)
 
 
-class Digest(models.Model):
-    """What goes to a user in one message at the end of a window. Its job sends the deliveries that have this job."""
-
-    id = models.UUIDField(_("ID"), primary_key=True, default=uuid7, editable=False)
-    user = user_key(verbose_name=None)
-    channel = models.CharField(max_length=MAX_CHANNEL_LENGTH)
-    #: The end of its window.
-    due_at = MomentField(_("due"))
-    job = models.UUIDField(_("job"))
-    #: Nothing is added any more: its job has begun to send it.
-    is_closed = models.BooleanField(default=False)
-
-    class Meta:
-        default_permissions = ()
-        constraints = [
-            models.UniqueConstraint(fields=["user", "channel", "due_at"], name="notifications_digest_key")
-        ]
-        indexes = [models.Index(fields=["due_at"], name="notifications_digest_due")]
-
-    def __str__(self) -> str:
-        return f"{self.user_id}: {self.due_at:%Y-%m-%d %H:%M}"
-
-
 class Throttle(models.Model):
     """The window in which messages to a user by one channel are joined: see ``throttle()`` in ``digests.py``."""
 

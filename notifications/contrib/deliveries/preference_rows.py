@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,12 +18,10 @@ from notifications.contrib.deliveries.preferences import (
     read_off_until,
 )
 from notifications.contrib.deliveries.rules import ALL_OTHERS, load_rules
-from notifications.db import catching, database
+from notifications.db import database
 from notifications.extension import hooks
 from notifications.inbox import load_categories
 from notifications.models import Notification
-
-logger = logging.getLogger("notifications")
 
 #: Notifications of each partition of an inbox in which categories are looked for.
 MAX_ROWS = 300
@@ -129,13 +126,6 @@ def find_dead_addresses(user: Any, reader: Reader) -> list[tuple[str, str, str]]
     return [
         (name, address, Delivery(channel=name).describe_reason("dead-address"))
         for name, address in reader.dead_addresses.items()
-        if _has_address(user, name, address)
+        # None: they could not be read, and the page offers to try it again.
+        if (found := hooks.find_channel(name).addresses(user)) is None or address in found
     ]
-
-
-def _has_address(user: Any, name: str, address: str) -> bool:
-    with catching() as caught:
-        return address in hooks.find_channel(name).addresses(user)
-    # The page offers to try it again.
-    logger.error("addresses() of the channel %s has failed", name, exc_info=caught.error)
-    return True

@@ -161,7 +161,8 @@ def build_request(message: ChannelMessage, device: PushSubscription) -> tuple[by
     from notifications.outbound import parse_target  # with aiohttp, in processes that send only
 
     try:
-        from pywebpush import WebPusher
+        from http_ece import ECEException
+        from pywebpush import WebPusher, WebPushException
     except ImportError as exc:
         raise ImproperlyConfigured(vapid.EXTRA_MISSING) from exc
     target = parse_target(device.endpoint).url
@@ -170,7 +171,7 @@ def build_request(message: ChannelMessage, device: PushSubscription) -> tuple[by
     keys = {"p256dh": device.p256dh, "auth": device.auth}
     try:
         body = WebPusher({"endpoint": device.endpoint, "keys": keys}).encode(text)["body"]
-    except Exception as exc:  # its own exceptions, and those of two other libraries
+    except (ValueError, TypeError, WebPushException, ECEException) as exc:
         raise ValueError(f"The keys of the device cannot encrypt: {type(exc).__name__}.") from exc
     return body, {
         "Authorization": vapid.sign(str(target.origin())),

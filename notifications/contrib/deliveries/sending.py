@@ -5,7 +5,6 @@ Those of a digest have one job together, which sends them at the end of its wind
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -32,13 +31,11 @@ from notifications.contrib.deliveries.decisions import (
     read_facts,
     settle,
 )
-from notifications.contrib.deliveries.errors import check_addresses
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.deliveries.preferences import is_paused
 from notifications.contrib.deliveries.storing import fail, postpone
 from notifications.db import (
     app_sync_to_async,
-    catching,
     database,
     database_now,
     database_now_sql,
@@ -51,8 +48,6 @@ from notifications.extension import Channel, Duty, Subjects, Upkeep, hooks
 from notifications.inbox import read_recipient
 from notifications.jobs import own_task, stores_jobs
 from notifications.models import ACTIVE, Job
-
-logger = logging.getLogger("notifications")
 
 State: Any = Delivery.State
 Reason: Any = Delivery.Reason
@@ -190,15 +185,8 @@ def read_users(users: Collection[Any], *fields: str) -> dict[Any, Sequence[Any] 
 
 def _read_reaches(channel: Channel, users: set[Any]) -> Mapping[Any, Reach]:
     """Return what is known of how users (keys) are reached, without those of whom only a job can find it out."""
-    try:
-        rows = read_users(users, *channel.user_fields())
-        found = channel.find_addresses({user: row[1:] for user, row in rows.items() if row is not None})
-        addresses = {user: check_addresses(channel, each) for user, each in found.items()}
-    except Exception as exc:  # the project's model or database, or the channel: its jobs try again
-        logger.warning(
-            "Could not read the addresses of users by %s, whose jobs will read them: %r", channel.name, exc
-        )
-        return {}
+    rows = read_users(users, *channel.user_fields())
+    addresses = channel.find_addresses({user: row[1:] for user, row in rows.items() if row is not None})
     return {
         user: Reach(exists=False) if row is None else Reach(True, bool(row[0]), addresses.get(user))
         for user, row in rows.items()
@@ -222,11 +210,7 @@ def resend(id: UUID) -> str:
     if recipient is not None:
         reach = Reach(is_active=recipient.is_active)
         if not channel.has_many_addresses:  # of which one may be new: the job looks
-            with catching() as caught:
-                reach = reach._replace(addresses=check_addresses(channel, channel.addresses(recipient.user)))
-            if caught.error:
-                text = "Could not read the addresses by %s, which its job will read: %r"
-                logger.warning(text, name, caught.error)
+            reach = reach._replace(addresses=channel.addresses(recipient.user))
     if not hasattr(deliver, "get_backend") or not stores_jobs(deliver.backend):
         return gettext("No backend in TASKS stores jobs.")
     job = _prepare_job(channel, id, user, is_resend=True)
@@ -260,10 +244,12 @@ def _insert_jobs(jobs: Sequence[Job]) -> None:
     deliver.get_backend().insert_all(jobs)
 
 
-def _prepare_digest_job(channel: Channel, user: Any, run_after: datetime, **options: bool) -> Job:
-    """Return the job of a digest, or of a message that deliveries may join."""
+def _prepare_digest_job(
+    channel: Channel, user: Any, run_after: datetime, queued_key: str | None = None, **options: bool
+) -> Job:
+    """Return the job of a digest, which has a key, or of a message that deliveries may join."""
     task = deliver_digest_async if iscoroutinefunction(channel.send) else deliver_digest
-    task = task.using(run_after=run_after)
+    task = task.using(run_after=run_after, queued_key=queued_key)
     return task.get_backend().prepare(task, [str(user)], options)[0]
 
 

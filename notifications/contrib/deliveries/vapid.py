@@ -108,11 +108,13 @@ def _vapid_class() -> Any:
 @lru_cache(maxsize=4)
 def _load(private_key: str) -> Any:
     from_string = _vapid_class().from_string
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
         vapid = from_string(private_key)
         if vapid.public_key.curve.name != "secp256r1":
             raise ValueError("another curve")
-    except Exception as exc:  # of several libraries; it may quote the key
+    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as exc:  # which may quote the key
         raise ImproperlyConfigured(f"{SETTING}['private_key'] is not a private key of VAPID.") from exc
     return vapid
 

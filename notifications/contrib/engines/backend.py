@@ -130,10 +130,7 @@ def create_engine(alias: str, name: str) -> Engine:
         raise ImproperlyConfigured(
             f"{text}, but TASKS has no backend {name!r}. Its other backends: {known or 'none'}."
         )
-    try:
-        backend = task_backends[name]
-    except Exception as exc:
-        raise ImproperlyConfigured(f"{text}, which cannot be set up: {exc}") from exc
+    backend = task_backends[name]
     if stores_jobs(name):
         raise ImproperlyConfigured(
             f"{text}, which is a backend of this app itself. Name one of another package, or remove the engine."

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connections
-
 from notifications.conf import settings
-from notifications.db import UNAVAILABLE
 from notifications.extension import Upkeep, Where
 from notifications.jobs import aliases_with_engines
 from notifications.worker import SignalQueue, SupervisedThread
-
-logger = logging.getLogger("notifications.jobs")
 
 #: Seconds between two rounds. They vary by a quarter, so that processes do not meet.
 ROUND_INTERVAL_SECONDS = 1.0
@@ -27,16 +21,17 @@ END_TIMEOUT_SECONDS = 2.0
 
 
 class ServerUpkeep(SupervisedThread):
-    """Does the duties from ``wake()`` to ``stop()``."""
+    """Does the duties from ``wake()`` to ``stop()``. After an outage of the database its session begins anew."""
 
     def __init__(self) -> None:
         super().__init__("notifications-upkeep", self._run_round, session=self._enter, is_limited=False)
         #: Since when (monotonic) each round has come in time and reached the database.
-        self._unbroken_since = self._last_round = time.monotonic()
+        self._unbroken_since = self._last_round = 0.0
         self._upkeep: Upkeep
 
     @contextmanager
     def _enter(self) -> Iterator[None]:
+        self._unbroken_since = self._last_round = time.monotonic()
         self._upkeep = Upkeep(
             Where.ENGINE,
             seconds=MAX_DUTY_SECONDS,
@@ -53,16 +48,11 @@ class ServerUpkeep(SupervisedThread):
     def _run_round(self) -> float:
         """Run a round, and return the seconds until the next one."""
         now = time.monotonic()
-        # After an outage of the database, or a sleep of this machine, others need a lease's time to renew theirs.
+        # After a sleep of this machine, as after an outage, others need a lease's time to renew theirs.
         if now - self._last_round > settings.LEASE / 2:
             self._unbroken_since = now
         self._last_round = now
-        try:
-            self._upkeep.run_round()
-        except UNAVAILABLE as exc:
-            self._unbroken_since = time.monotonic()
-            logger.warning("Could not do the upkeep, which is tried again: %s", exc)
-            connections.close_all()
+        self._upkeep.run_round()
         return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
 
 

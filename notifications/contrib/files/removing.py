@@ -13,7 +13,6 @@ What is found not needed is not needed later either: nothing raises the fence of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -26,7 +25,7 @@ from notifications.contrib.files.models import ResultFile, StoredObject
 from notifications.db import database, database_now, database_now_sql, lock_query, retrying_atomic
 from notifications.extension import Duty, Subjects, Upkeep
 from notifications.models import Job
-from notifications.worker import DaemonExecutor, NoThread
+from notifications.worker import DaemonExecutor
 
 #: Seconds between two rounds.
 INTERVAL_SECONDS = 30.0
@@ -36,8 +35,8 @@ CHECK_SECONDS, FILE_CHECK_SECONDS = 3_600.0, 86_400.0
 LATE_WRITE_SECONDS = 86_400.0
 #: Objects that are searched for at once.
 PAGE = 100
-#: Seconds after which the storage has not removed an object, and how many such calls of a process may be open.
-REMOVAL_SECONDS, MAX_STUCK_REMOVALS = 10.0, 4
+#: Seconds after which the storage has not removed an object.
+REMOVAL_SECONDS = 10.0
 #: The fence of an object that was removed while its write was not known to be over. No execution has it.
 REMOVED = -1
 
@@ -77,8 +76,7 @@ class Remover:
 
     def __init__(self, seconds: float = REMOVAL_SECONDS) -> None:
         self._seconds = seconds
-        #: Calls of the storage that have not returned in time.
-        self._stuck: list[Future[Any]] = []
+        self._threads = DaemonExecutor(1, "notifications-files")
 
     def remove(self, ids: Sequence[UUID]) -> None:
         """Remove those of these objects that are due and not needed.
@@ -92,19 +90,13 @@ class Remover:
                 retrying_atomic(partial(_forget, row))
 
     def _delete(self, path: str) -> None:
-        self._stuck = [call for call in self._stuck if not call.done()]
-        if len(self._stuck) >= MAX_STUCK_REMOVALS:
-            raise NoThread(f"{MAX_STUCK_REMOVALS} calls of the storage of files do not return.")
-        threads = DaemonExecutor(1, "notifications-files")
-        call = threads.submit(find_storage().delete, path)
-        threads.shutdown()
+        call = self._threads.submit(find_storage().delete, path)
         try:
             call.result(timeout=self._seconds)
         except FileNotFoundError:
             pass
-        except TimeoutError:  # of this wait, or of the storage
-            self._stuck.append(call)
-            raise
+        finally:
+            self._threads.give_up(call)
 
 
 def _postpone(id: UUID) -> StoredObject | None:

@@ -1,13 +1,15 @@
 """Operations: what operators of jobs see, and what they do with many at once.
 
-models        statistics of jobs, alerts, and the permission to view the overview
+models        statistics of jobs, incidents, alerts, and the permission to view the overview
 statistics/   counts jobs and their times in the transaction that ends them, and reads the sums
+incidents/    since when jobs of a task fail with one error, until when, and whom that affects
 alerts/       what needs an operator, from when it begins until it is over
 admin/        the overview and alerts; filters and bulk changes of jobs, filters of notifications
-duties        evaluates alerts, and rolls up statistics
+duties        records failures, evaluates alerts, and rolls up statistics
 running       running and suspended jobs of each queue
 periods       the periods that pages show
 additions     what other apps add to the overview and metrics
+broadcasts    the users whom an incident affects, as an audience of broadcasts
 metrics       the metrics of jobs for Prometheus; views and urls serve them
 commands      ``jobs stats``
 """
@@ -21,14 +23,18 @@ from django.utils.translation import gettext_lazy as _
 from notifications.extension import Extension, Setting, import_later
 
 #: The limits of alerts. ``alerts/conditions.py`` has the defaults.
-ALERT_LIMITS = ("interval", "stalled", "wait", "failure_rate", "min_failures", "no_worker", "question")
+ALERT_LIMITS = (
+    *("interval", "stalled", "wait", "failure_rate", "min_failures", "max_failures", "no_worker", "question"),
+)
+#: Those of them that are a number of jobs, and not None.
+NUMBERS = ("min_failures", "max_failures")
 
 
 def _are_alerts(value: dict[str, Any]) -> bool:
     return all(
         key in ALERT_LIMITS
         and (
-            (limit is None and key != "min_failures")
+            (limit is None and key not in NUMBERS)
             or (type(limit) in (int, float) and 0 < limit <= (1 if key == "failure_rate" else 604_800))
         )
         for key, limit in value.items()
@@ -47,8 +53,8 @@ class Operations(Extension):
             {},
             is_valid=_are_alerts,
             rule="a dict of limits above 0: interval, stalled, wait, no_worker and question in seconds (at most a "
-            "week), failure_rate of at most 1, min_failures; None turns any but min_failures off, and as the interval "
-            "all alerts",
+            "week), failure_rate of at most 1, min_failures, max_failures; None turns any but the last two off, and as "
+            "the interval all alerts",
         ),
         "METRICS_TOKEN": Setting(
             "",
@@ -56,6 +62,12 @@ class Operations(Extension):
             rule="a text of 16 characters or more, or ''",
             is_secret=True,
         ),
+    }
+
+    tables: ClassVar[dict[str, str]] = {
+        "notifications_operations.AffectedUser.user_id": "user",
+        "notifications_operations.AffectedUser.recorded_at": "age",
+        "notifications_operations.Incident.failed_at": "age",
     }
 
     def ready(self) -> None:

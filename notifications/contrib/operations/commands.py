@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from notifications.contrib.operations.statistics import Figures, Histogram, read_figures
+from notifications.db import database_now
 from notifications.management import ManagementCommand
 
 #: The windows of ``--last``.
@@ -42,7 +43,7 @@ class StatsCommand(ManagementCommand):
         parser.add_argument("--queue")
 
     def handle(self, *args: Any, last: str, by_task: bool, queue: str | None, **options: Any) -> None:
-        figures = read_figures(WINDOWS[last], by_task=by_task, queue=queue)
+        figures = read_figures(WINDOWS[last], by_task=by_task, queue=queue, now=database_now())
         for line in map(json.dumps, map(figures_item, figures)) if options["json"] else table(figures):
             self.stdout.write_line(line)
 

@@ -1,4 +1,4 @@
-"""The models of statistics of jobs, which outlast the jobs, of alerts, and of the overview."""
+"""The models of statistics of jobs, which outlast the jobs, of incidents, of alerts, and of the overview."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications.db import database
 from notifications.extension import require
 from notifications.management import Examination
+from notifications.models import user_key
 from notifications.times import MomentField
 
 require("notifications.contrib.operations")
@@ -132,6 +133,79 @@ class Alert(models.Model):
         return f"{self.get_kind_display()}: {self.subject}" if self.subject else self.get_kind_display()
 
 
+class Incident(models.Model):
+    """A time in which jobs of one task failed with one error at one place. It is open until ``over_at``.
+
+    It is recorded from failed jobs (see ``incidents/recording.py``), and stays when they are retried.
+    """
+
+    #: The digest of task, exception and location.
+    key = models.CharField(max_length=32)
+    task_path = models.CharField(_("task"), max_length=500)
+    #: "" where the task raised nothing, as when its worker was lost.
+    exception_class_path = models.CharField(_("exception"), max_length=500, blank=True, default="")
+    location = models.CharField(_("location"), max_length=300, blank=True, default="")
+    #: The host that the message of the exception names.
+    host = models.CharField(max_length=253, blank=True, default="")
+    begun_at = MomentField(_("begun"))
+    #: When the last job failed.
+    failed_at = MomentField(_("last failure"))
+    #: The last failure, when no job has failed for some minutes and others succeeded.
+    over_at = MomentField(_("over"), null=True, blank=True)
+    #: So many jobs failed within minutes that it is an alert until it is over.
+    is_alert = models.BooleanField(default=False)
+    #: How many users are affected, and the id of the last ``AffectedUser``.
+    users = models.BigIntegerField(default=0)
+    last_user = models.BigIntegerField(default=0)
+    #: The last broadcast to them, when it was sent, and by whom (a user name); how many were affected until then, and
+    #: the last of these.
+    broadcast = models.UUIDField(null=True, editable=False)
+    notified_at = MomentField(null=True)
+    notified_by = models.CharField(max_length=150, blank=True, default="")
+    notified_users = models.BigIntegerField(default=0)
+    last_notified = models.BigIntegerField(default=0)
+    #: The broadcast that says that it is over.
+    end_broadcast = models.UUIDField(null=True, editable=False)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"], condition=Q(over_at__isnull=True), name="notifications_incident_open"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["key", "id"], name="notifications_incident_key"),
+            models.Index(fields=["failed_at"], name="notifications_incident_failed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_path} {self.exception_class_path}"
+
+
+class AffectedUser(models.Model):
+    """A user of whom a job failed in an incident, in the order in which they were recorded."""
+
+    incident = models.ForeignKey(
+        Incident, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="affected"
+    )
+    user = user_key(verbose_name=None)
+    recorded_at = MomentField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["incident", "user"], name="notifications_affected_user")
+        ]
+        indexes = [
+            models.Index(fields=["user"], name="notifications_affected_by_user"),
+            models.Index(fields=["recorded_at"], name="notifications_affected_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.incident_id} {self.user_id}"
+
+
 class AlertState(models.Model):
     """What alerts are evaluated from besides the other tables, in one row."""
 
@@ -141,6 +215,8 @@ class AlertState(models.Model):
     #: When the lease of a worker was last found to be over, and the host and process of that worker.
     lease_lost_at = MomentField(null=True)
     lost_worker = models.CharField(max_length=511, default="", blank=True)
+    #: Jobs that failed before are recorded in incidents; NULL for none.
+    failures_read_until = MomentField(null=True)
 
     class Meta:
         default_permissions = ()

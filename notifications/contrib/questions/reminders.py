@@ -12,12 +12,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
-from django.db import Error
 from django.db.models import Q
 
 from notifications.contrib.questions.addressees import (
@@ -48,8 +46,6 @@ logger = logging.getLogger("notifications.jobs")
 CHECK_INTERVAL_SECONDS = 300.0
 #: Seconds between two searches for notifications of questions that have ended otherwise.
 PRUNE_INTERVAL_SECONDS = 3600.0
-#: Until when a reminder is put off while it is not known who is asked: a directory of the project may be away.
-UNKNOWN_RETRY = timedelta(minutes=1)
 #: Open questions whose addressees one call of ``update_addressees`` searches for.
 MAX_QUESTIONS_PER_CHECK = 100
 
@@ -98,7 +94,10 @@ def find_due() -> Iterator[UUID]:
 
 
 def remind(id: UUID) -> None:
-    """Remind of an open question, unless another transaction holds its job locked."""
+    """Remind of an open question, unless another transaction holds its job locked.
+
+    Raises what code of the project raises that finds those who are asked, such as while a directory is away.
+    """
     wait = AskedQuestion.objects.using(database()).filter(id=id, ended_at=None).first()
     if wait is None:
         return
@@ -136,7 +135,7 @@ def update_addressees(ids: Sequence[UUID]) -> None:
         if current and current == active & set(wait.addressees.get("users", ())):
             continue
         users = _find_users(wait, lambda asked: find(json.dumps(asked)))
-        if users is None or current == set(map(str, users)):
+        if current == set(map(str, users)):
             continue
         run = partial(fair_atomic, more_follows=True)
         if run_owing(run, partial(_change, wait.id, users, details=wait.details)):
@@ -145,39 +144,30 @@ def update_addressees(ids: Sequence[UUID]) -> None:
 
 def _find_users(
     wait: AskedQuestion, find: Callable[[Mapping[str, Any]], list[Any]] = find_addressees
-) -> list[Any] | None:
-    """Return the keys of those who are asked a question from now on, None if that is not known.
+) -> list[Any]:
+    """Return the keys of those who are asked a question from now on.
 
     Those who are asked and may answer stay. Others are added up to ``MAX_ADDRESSEES``.
     """
     asked, current = wait.addressees, json.loads(wait.details)["to"]
     try:
-        try:
-            found = {str(key): key for key in find(asked)}
-        except NoAddressee as exc:
-            found = {}
-            if current:
-                logger.warning("No one can answer the question %s of job %s: %s", wait.id, wait.job, exc)
-        kept = {}
-        for key in current:
-            if key in found:
-                kept[key] = found[key]
-            elif (user := read_user(key)) is not None and may_answer(asked, user):
-                kept[key] = user.pk
-    except Exception as exc:  # of an authentication backend of the project
-        # A directory or a database that is away has one line in each round, and no traceback.
-        trace = None if isinstance(exc, Error | OSError) else exc
-        text = "Could not find who may answer the question %s of job %s: %s"
-        logger.error(text, wait.id, wait.job, " ".join(str(exc).split()), exc_info=trace)
-        return None
+        found = {str(key): key for key in find(asked)}
+    except NoAddressee as exc:
+        found = {}
+        if current:
+            logger.warning("No one can answer the question %s of job %s: %s", wait.id, wait.job, exc)
+    kept = {}
+    for key in current:
+        if key in found:
+            kept[key] = found[key]
+        elif (user := read_user(key)) is not None and may_answer(asked, user):
+            kept[key] = user.pk
     return list({**kept, **found}.values())[:MAX_ADDRESSEES]
 
 
-def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None) -> bool:
+def _change(id: UUID, users: Sequence[Any], *, details: str | None = None) -> bool:
     """Ask one question of these users (keys), unless it has ended or its job is locked. Returns whether it did.
 
-    ``users``
-        None: they are not known now, and the reminder comes later.
     ``details``
         Those of the question before ``users`` were searched for. If they have changed, so have its addressees, and it
         is left alone. None: this is a reminder, if its time has come.
@@ -191,12 +181,8 @@ def _change(id: UUID, users: Sequence[Any] | None, *, details: str | None = None
     wait = job and rows.filter(is_unchanged).first()
     if not wait:
         return False
-    changed: set[Any] = set()
-    if users is None:
-        wait.remind_at = now + UNKNOWN_RETRY
-    else:
-        changed = change_addressees(wait, job, users, now, is_reminder=details is None)
-        wait.remind_at = wait.next_reminder(now)
+    changed = change_addressees(wait, job, users, now, is_reminder=details is None)
+    wait.remind_at = wait.next_reminder(now)
     wait.save(update_fields=["remind_at", "details"])
     update_waiting_jobs([wait.job], now)  # its owner may be one of them
     number(changed)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -133,7 +134,7 @@ class _Budget:
         with self.lock:
             if self.taking is None:
                 slice_size = min(len(self.waiting), max(1, self.rate.count // 100), self.rate.burst_at_once)
-                self.taking = taking = _executor().submit(tokens.take, self.rate, self.key, slice_size)
+                self.taking = taking = _threads.submit(tokens.take, self.rate, self.key, slice_size)
             else:
                 return self.taking
         # It calls back at once if the future is done already.
@@ -196,7 +197,12 @@ class RateGate(outbound.Gate):
             return
         budget.corrected_at = now
         try:
-            _executor().submit(_correct, budget.rate, found)
+            storing = _threads.submit(
+                *(tokens.correct, budget.rate, budget.rate.name, found.header),
+                left=found.left,
+                seconds=found.seconds,
+            )
+            storing.add_done_callback(partial(_log_correction, budget.rate))
         except NoThread as exc:
             logger.warning("Could not store what %s says of its limit: %s", target.host, exc)
 
@@ -211,15 +217,7 @@ async def _take_for_all(budget: _Budget) -> None:
 
 _budgets: dict[str, _Budget] = {}
 _lock = threading.Lock()
-_threads: DaemonExecutor | None = None
-
-
-def _executor() -> DaemonExecutor:
-    global _threads
-    with _lock:
-        if _threads is None:
-            _threads = DaemonExecutor(MAX_THREADS, "notifications-rates", keep_connections=True)
-        return _threads
+_threads = DaemonExecutor(MAX_THREADS, "notifications-rates", keep_connections=True)
 
 
 def _budget_of(call: Any, target: Any) -> _Budget | None:
@@ -236,13 +234,11 @@ def _budget_of(call: Any, target: Any) -> _Budget | None:
         return budget
 
 
-def _correct(rate: Rate, found: corrections.Correction) -> None:
-    try:
-        tokens.correct(rate, rate.name, found.header, left=found.left, seconds=found.seconds)
-    except UNAVAILABLE as exc:
-        logger.warning(
-            "Could not store what the partner of the rate %s says of its limit: %s", rate.name, exc
-        )
+def _log_correction(rate: Rate, stored: Future[None]) -> None:
+    """Log an error by which what a partner says is not stored: the next response says it again."""
+    if exc := stored.exception():
+        text = "Could not store what the partner of the rate %s says of its limit: %s"
+        logger.warning(text, rate.name, exc)
 
 
 def _refuse(target: Any, seconds: float, seconds_left: float) -> None:
@@ -270,8 +266,8 @@ def _make_error(target: Any, seconds: float) -> RateExceeded:
 
 def _forget() -> None:
     """Begin anew in the child after a fork: other threads may have held the locks."""
-    global _lock, _threads
-    _lock, _threads = threading.Lock(), None
+    global _lock
+    _lock = threading.Lock()
     _budgets.clear()
 
 

@@ -63,11 +63,11 @@ def scheduled_task(declaration: ScheduleDeclaration) -> Any:
         ) from exc
     if not declaration.queue:
         return task
-    try:
-        return task.using(queue_name=declaration.queue)
-    except Exception as exc:  # InvalidTask, whose class depends on the version of Django
+    queues = task.get_backend().queues
+    if queues and declaration.queue not in queues:
         raise ScheduledTaskError(
             "notifications.W025",
-            f"queue is {declaration.queue!r}: {exc}",
+            f"queue is {declaration.queue!r}, and the backend {task.backend!r} has {', '.join(sorted(queues))}.",
             "Add it to QUEUES of the task's backend.",
-        ) from exc
+        )
+    return task.using(queue_name=declaration.queue)

@@ -104,7 +104,7 @@ def run_round() -> float:
         is_wrong = row.next_tick and declaration.timing.is_beyond_next(row.next_tick, now)
         if row.next_tick is None or is_wrong or row.timing != str(declaration.timing):
             change = partial(_set_timing, row, declaration, since, now)
-            row = isolate(row.name, change) or row
+            row = isolate([row.name], change) or row
         if row.paused_at is None and row.next_tick and row.next_tick <= now:
             due.append(row)
     pause = _record_due_ticks(due, declared, now)
@@ -119,15 +119,15 @@ def run_round() -> float:
     return min([pause, *pauses])
 
 
-def isolate(name: str, work: Callable[[], T]) -> T | None:
-    """Do a step for one schedule. An error is logged, so that it does not keep the others from running.
+def isolate(names: Sequence[str], work: Callable[[], T]) -> T | None:
+    """Do a step for schedules. An error is logged, so that it does not keep the others from running.
 
     Raises an error that means that the database is unavailable to all: see ``is_unavailable()``.
     """
     with catching() as caught:
         return work()
     text = "Could not enqueue the job of a schedule, which is tried again: %s"
-    logger.error(text, name, exc_info=caught.error)
+    logger.error(text, ", ".join(names), exc_info=caught.error)
     return None
 
 
@@ -241,26 +241,25 @@ def _record_due_ticks(
         if row.timing == str(declared[row.name].timing):
             _being_prepared.add(row.name)
             try:
-                ticks = isolate(row.name, partial(DueTicks, row, declared[row.name], now))
+                ticks = isolate([row.name], partial(DueTicks, row, declared[row.name], now))
             finally:
                 _being_prepared.discard(row.name)
             if ticks:
                 prepared[row.name] = ticks
     if not prepared:
         return ROUND_INTERVAL_SECONDS
-    claim = partial(retrying_atomic, partial(_claim, prepared, now), idle_seconds=runs.MAX_IDLE_SECONDS)
-    has_claimed = False
-    with catching() as caught:
-        while prepared and (claimed := claim()):
+    pause, has_claimed = ROUND_INTERVAL_SECONDS, False
+    groups = [prepared]
+    for group in groups:
+        claim = partial(retrying_atomic, partial(_claim, group, now), idle_seconds=runs.MAX_IDLE_SECONDS)
+        while group and (claimed := isolate(list(group), claim)):
             has_claimed = True
             for name in claimed:
-                del prepared[name]
-    pause = LOCKED_RETRY_SECONDS if prepared and not caught.error else ROUND_INTERVAL_SECONDS
-    if caught.error:  # about one of them
-        for name, found in prepared.items():
-            claim_one = partial(_claim, {name: found}, now)
-            if isolate(name, partial(retrying_atomic, claim_one, idle_seconds=runs.MAX_IDLE_SECONDS)):
-                has_claimed = True
+                del group[name]
+        if group and claimed is None and len(group) > 1:  # it failed at one of them
+            groups += [{name: ticks} for name, ticks in group.items()]
+        elif group and claimed is not None:
+            pause = LOCKED_RETRY_SECONDS
     return 0 if has_claimed and len(due) > MAX_PREPARED_PER_ROUND else pause
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -22,37 +20,6 @@ from notifications.http import (
 )
 
 MAX_BODY_BYTES = 65_536
-#: Unknown URLs that one address may call in a minute, in each process, and addresses that are counted.
-MAX_UNKNOWN_PER_MINUTE, MAX_ADDRESSES = 600, 10_000
-
-
-class UnknownUrls:
-    """Counts the calls of unknown URLs by the addresses that they come from, for a minute."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[str, int] = {}
-        self._until = 0.0
-
-    def check(self, address: str) -> None:
-        """Raise Problem 429 for an address that has called too many."""
-        with self._lock:
-            now = time.monotonic()
-            if now >= self._until:
-                self._counts, self._until = {}, now + 60
-            if self._counts.get(address, 0) >= MAX_UNKNOWN_PER_MINUTE:
-                seconds = str(round(self._until - now) + 1)
-                raise Problem(
-                    429, "Too many unknown URLs. Try again later.", headers={"Retry-After": seconds}
-                )
-
-    def add(self, address: str) -> None:
-        with self._lock:
-            if address in self._counts or len(self._counts) < MAX_ADDRESSES:
-                self._counts[address] = self._counts.get(address, 0) + 1
-
-
-_unknown_urls = UnknownUrls()
 
 
 @signed_view
@@ -62,12 +29,8 @@ def callback(request: HttpRequest, id: UUID, token: str) -> HttpResponse:
     """Store the body for the job that waits for it, once: 204, then 410."""
     if request.method != "POST":
         raise Problem(405, "Send a POST request.", headers={"Allow": "POST"})
-    address = request.META.get("REMOTE_ADDR") or ""
-    # The limit is no reason to refuse a right URL: behind a proxy all have one address.
     found = find_callback(id, token)
     if found is None:
-        _unknown_urls.check(address)
-        _unknown_urls.add(address)
         raise Problem(404, "There is no such callback. Check the URL.")
     wait, secret = found
     if is_open(wait) and end_callback(wait, _read_value(request, secret)):

@@ -77,7 +77,7 @@ class Handler:
         try:
             texts: tuple[str, str, str] = self.task.get_backend().texts_of(self.task, [event])
             return texts
-        except Exception as exc:  # the outcome must be stored all the same
+        except (LookupError, AttributeError, TypeError, ValueError) as exc:  # as str.format() does
             logger.error("The title or concurrency key of a handler's job cannot be made: %s", exc)
             return self.task.func.__name__[:200], "", ""
 
@@ -126,14 +126,11 @@ class Handlers:
         handlers: dict[str, Handler] = {}
         for path in dict.fromkeys(map(str, paths)):
             try:
-                handler = _make_handler(_find_handler_task(path))
+                handler = _make_handler(path, _find_handler_task(path))
                 # A task may be imported by several paths.
                 handlers.setdefault(handler.task.module_path, handler)
             except _Wrong as exc:
                 self._report(event, exc)
-            except Exception as exc:  # host code: engines, annotations, subclasses of the backend
-                hint = "Correct the task, its policy or its backend."
-                self._report(event, _Wrong(UNUSABLE, f"{path} cannot be used: {exc!r}", hint))
         if handlers:
             self.by_event[event] = list(handlers.values())
 
@@ -141,10 +138,10 @@ class Handlers:
         """Return the handler for a task of this app, None where its setting is off or it cannot be used."""
         try:
             if getattr(settings, setting) and stores_jobs((task := import_string(path)).backend):
-                return _make_handler(task)
+                return _make_handler(path, task)
         except (AttributeError, ImproperlyConfigured):
             pass  # TASKS, with which it is no task, or the setting is wrong, which other checks report
-        except Exception as exc:  # host code: engines, subclasses of the backend, which other checks report
+        except _Wrong as exc:
             self.webhook_error = str(exc)
         return None
 
@@ -222,7 +219,17 @@ def _find_handler_task(path: str) -> Any:
         raise _Wrong(UNUSABLE, str(exc), "Write the dotted path of a function with @task.") from exc
 
 
-def _make_handler(task: Any) -> Handler:
+def _make_handler(path: str, task: Any) -> Handler:
+    try:
+        return _prepare_handler(task)
+    except _Wrong:
+        raise
+    except Exception as exc:  # host code: engines, annotations, subclasses of the backend
+        hint = "Correct the task, its policy or its backend."
+        raise _Wrong(UNUSABLE, f"{path} cannot be used: {exc!r}", hint) from exc
+
+
+def _prepare_handler(task: Any) -> Handler:
     if not stores_jobs(task.backend):
         raise _Wrong(
             UNUSABLE,

@@ -26,7 +26,6 @@ from notifications.api import notify, policy
 from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoint
 from notifications.contrib.webhooks.signing import MAX_OVERLAP, sign
 from notifications.db import (
-    RETRIED_ERRORS,
     app_sync_to_async,
     database,
     retry_while_unavailable,
@@ -99,7 +98,7 @@ class EndpointResponse(NamedTuple):
 POLICY: dict[str, Any] = {
     "max_attempts": len(PAUSES_SECONDS) + 1,
     "timeout": 6 * DEADLINE_SECONDS,
-    "retry_on": (WebhookFailed, TimeoutError, *RETRIED_ERRORS),
+    "retry_on": (WebhookFailed, TimeoutError),
     "concurrency": MAX_CONCURRENT_ATTEMPTS,
     "notify": False,
 }

@@ -9,20 +9,11 @@ database.
 
 from __future__ import annotations
 
-from typing import Any
-
 from notifications.db.dialects.postgresql import PostgreSQL
 from notifications.db.dialects.sqlite import SQLite
+from notifications.db.dialects.verbs import DIALECTS
 from notifications.db.dialects.verbs import Dialect as Dialect
+from notifications.db.dialects.verbs import dialect_of as dialect_of
+from notifications.db.dialects.verbs import find_dialect as find_dialect
 
-_DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (PostgreSQL(), SQLite())}
-
-
-def find_dialect(db: Any) -> Dialect | None:
-    """Return the dialect of a connection, None if its database is neither of the two."""
-    return _DIALECTS.get(db.vendor)
-
-
-def dialect_of(db: Any) -> Dialect:
-    """Return the dialect of a connection. For a database that a check refuses, it is that of SQLite."""
-    return _DIALECTS.get(db.vendor) or _DIALECTS["sqlite"]
+DIALECTS |= {dialect.name: dialect for dialect in (PostgreSQL(), SQLite())}

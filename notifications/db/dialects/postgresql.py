@@ -14,7 +14,6 @@ class PostgreSQL(Dialect):
     name = "postgresql"
     takes_times = True
     runs_in_process = False
-    locks_rows = True
     has_one_writer = False
     stores_rings = False
 
@@ -52,9 +51,6 @@ class PostgreSQL(Dialect):
     def timeline(self) -> str:
         name = "left(pg_walfile_name(pg_current_wal_lsn()), 8)"
         return f"CASE WHEN pg_is_in_recovery() THEN '' ELSE {name} END"
-
-    def by_index(self, name: str) -> str:
-        return ""
 
     def join_by_index(self, table: str, condition: str, *, is_outer: bool = False) -> str:
         # It reads the whole table instead from about 50 rows before it on, unless OFFSET 0 keeps the subquery as it is.
@@ -104,21 +100,12 @@ class PostgreSQL(Dialect):
     def begin_statements(self, sql: str) -> list[Statement]:
         return [(sql, ())]
 
-    def take_lock(self, db: Any) -> None:
-        """Do nothing: each row has a lock of its own."""
-
     def lock_statements(self, query: str, params: Sequence[Any]) -> list[Statement]:
         return [(f"{query} FOR NO KEY UPDATE", params)]
-
-    def begins_with_lock(self, db: Any) -> bool:
-        return True
 
     def accepts_multiple_statements(self, db: Any) -> bool:
         # With server-side binding each statement is prepared.
         return not db.settings_dict["OPTIONS"].get("server_side_binding")
-
-    def rows_per_transaction(self, most: int, *, one_writer: int) -> int:
-        return most
 
     def limit_lock_wait(self, db: Any, seconds: int) -> None:
         with db.cursor() as cursor:
@@ -141,9 +128,6 @@ class PostgreSQL(Dialect):
             calls = ", ".join(["pg_try_advisory_xact_lock(%s)"] * len(numbers))
             cursor.execute(f"SELECT {calls}", numbers)
             return list(cursor.fetchone())
-
-    def read_version(self, db: Any) -> int | None:
-        return None
 
     def make_commits_durable(self) -> list[Statement]:
         # A commit waits for the disk only if its transaction has written something.
@@ -184,16 +168,7 @@ class PostgreSQL(Dialect):
                 AND attnum > 0 AND NOT attisdropped
         """
 
-    def read_options(self, db: Any) -> dict[str, Any]:
-        return {}
-
-    def try_write(self, write: Callable[[], object]) -> None:
-        write()
-
     def can_listen(self) -> bool:
         from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
         return bool(is_psycopg3)
-
-    def watched_file(self, db: Any) -> str:
-        return ""

@@ -15,7 +15,6 @@ class SQLite(Dialect):
     name = "sqlite"
     takes_times = False
     runs_in_process = True
-    locks_rows = False
     has_one_writer = True
     stores_rings = True
 
@@ -28,9 +27,6 @@ class SQLite(Dialect):
     def contains(self, column: str) -> str:
         return f"{column} LIKE %s ESCAPE '\\'"
 
-    def in_subquery(self, column: str, subquery: str) -> str:
-        return f"{column} IN ({subquery})"
-
     def last_characters(self, text: str, count: int) -> str:
         return f"substr({text}, -{count})"
 
@@ -42,15 +38,6 @@ class SQLite(Dialect):
 
     def json_array(self, value: str) -> str:
         return f"json_group_array({value})"
-
-    def any_id(self, column: str) -> str:
-        return f"min({column})"
-
-    def id_from(self, text: str) -> str:
-        return text
-
-    def timeline(self) -> str:
-        return "NULL"
 
     def by_index(self, name: str) -> str:
         return f" INDEXED BY {name}"
@@ -79,15 +66,9 @@ class SQLite(Dialect):
     def texts_table(self, texts: Sequence[str]) -> tuple[str, Any]:
         return "json_each(%s)", json.dumps(texts)
 
-    def without_compilation(self) -> list[Statement]:
-        return []
-
     def begin(self, db: Any, statements: Sequence[str]) -> Callable[..., Any] | None:
         self.take_lock(db)
         return None
-
-    def begin_statements(self, sql: str) -> list[Statement]:
-        return []
 
     def take_lock(self, db: Any) -> None:
         # A deferred transaction, which is Django's default, may fail at its first write if it has read before.
@@ -95,53 +76,20 @@ class SQLite(Dialect):
             with db.cursor() as cursor:
                 cursor.execute("DELETE FROM notifications_stream WHERE 0")
 
-    def lock_statements(self, query: str, params: Sequence[Any]) -> list[Statement]:
-        return []
-
     def begins_with_lock(self, db: Any) -> bool:
         mode = db.settings_dict["OPTIONS"].get("transaction_mode") or ""
         return mode.upper() in ("IMMEDIATE", "EXCLUSIVE")
-
-    def accepts_multiple_statements(self, db: Any) -> bool:
-        return False
-
-    def rows_per_transaction(self, most: int, *, one_writer: int) -> int:
-        return one_writer
-
-    def limit_lock_wait(self, db: Any, seconds: int) -> None:
-        """Do nothing: the transaction has the lock."""
-
-    def lock_rows(self, cursor: Any, query: str, params: Sequence[Any], rows: list[Any]) -> list[Any]:
-        return rows
-
-    def lock_number(self, db: Any, number: int) -> None:
-        """Do nothing: the transaction has the lock."""
-
-    def try_lock_numbers(self, db: Any, numbers: Sequence[int]) -> Sequence[bool]:
-        return [True] * len(numbers)
 
     def read_version(self, db: Any) -> int | None:
         with db.cursor() as cursor:
             cursor.execute("PRAGMA data_version")
             return int(cursor.fetchone()[0])
 
-    def make_commits_durable(self) -> list[Statement]:
-        return []
-
-    def has_fixed_snapshot(self, db: Any) -> bool:
-        return False  # while it has the lock, no other one commits
-
     def has_open_transaction(self, db: Any) -> bool:
         return bool(db.connection.in_transaction)
 
     def is_open(self, raw: Any) -> bool:
         return raw.in_transaction is not None
-
-    def close_raw(self, db: Any) -> None:
-        """Do nothing: it has no pool."""
-
-    def clock_query(self) -> str:
-        return ""
 
     def count_approximately(self, table: str) -> Statement:
         # The range of its row numbers. Two subqueries: it scans the whole table for min and max in one.
@@ -164,9 +112,6 @@ class SQLite(Dialect):
 
     def try_write(self, write: Callable[[], object]) -> None:
         """Do nothing: its lock may be taken for longer than a probe waits."""
-
-    def can_listen(self) -> bool:
-        return False
 
     def watched_file(self, db: Any) -> str:
         return "" if db.is_in_memory_db() else str(db.settings_dict["NAME"])

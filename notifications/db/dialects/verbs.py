@@ -11,16 +11,16 @@ Statement = tuple[str, Sequence[Any]]
 
 
 class Dialect(ABC):
-    """The verbs of a database. ``db`` is a connection of Django's to it, expressions are SQL.
+    """The verbs of a database, with what a database does that does it in no other way.
+
+    ``db`` is a connection of Django's to it, expressions are SQL.
 
     ``takes_times``
         Whether the driver takes times as they are.
     ``runs_in_process``
         Whether it runs in the processes that use it, which are not to be forked while a thread uses it.
-    ``locks_rows``
-        Whether transactions lock rows, and pass over those that others have locked.
     ``has_one_writer``
-        Whether one transaction writes at a time, for which all others wait.
+        Whether one transaction writes at a time, for which all others wait, in place of locks of rows.
     ``stores_rings``
         Whether other processes read rings from a table, as the database does not notify them.
     """
@@ -28,7 +28,6 @@ class Dialect(ABC):
     name: str
     takes_times: bool
     runs_in_process: bool
-    locks_rows: bool
     has_one_writer: bool
     stores_rings: bool
 
@@ -49,9 +48,9 @@ class Dialect(ABC):
         The pattern is that of ``prep_for_like_query()``. SQLite knows the cases of ASCII only.
         """
 
-    @abstractmethod
     def in_subquery(self, column: str, subquery: str) -> str:
         """Return the condition that a column is among the values of a subquery, which is executed once."""
+        return f"{column} IN ({subquery})"
 
     @abstractmethod
     def last_characters(self, text: str, count: int) -> str:
@@ -69,26 +68,26 @@ class Dialect(ABC):
     def json_array(self, value: str) -> str:
         """Return the values of all rows of a group as the text of a JSON array."""
 
-    @abstractmethod
     def any_id(self, column: str) -> str:
         """Return one of the ids of a group, to be used with ``id_from()``."""
+        return f"min({column})"
 
-    @abstractmethod
     def id_from(self, text: str) -> str:
         """Return the id that ``any_id()`` has returned."""
+        return text
 
-    @abstractmethod
     def timeline(self) -> str:
         """Return what changes when a standby takes the place of the server; NULL if no standby can."""
+        return "NULL"
 
     # Tables and joins
 
-    @abstractmethod
     def by_index(self, name: str) -> str:
         """Return what follows the name of a table so that it is read by this index.
 
         SQLite has no statistics in most projects, and would read another one. PostgreSQL chooses it by itself.
         """
+        return ""
 
     @abstractmethod
     def join_by_index(self, table: str, condition: str, *, is_outer: bool = False) -> str:
@@ -123,9 +122,9 @@ class Dialect(ABC):
     def texts_table(self, texts: Sequence[str]) -> tuple[str, Any]:
         """Return a table with one column ``value`` of these texts, and its parameter."""
 
-    @abstractmethod
     def without_compilation(self) -> list[Statement]:
         """Return what is sent before a query that would be compiled for longer than it takes."""
+        return []
 
     # Transactions and locks
 
@@ -136,57 +135,57 @@ class Dialect(ABC):
         Returns the wrapper of statements that sends them, and removes itself then.
         """
 
-    @abstractmethod
     def begin_statements(self, sql: str) -> list[Statement]:
         """Return what is sent before a statement that is a transaction: this, where a transaction has settings."""
+        return []
 
-    @abstractmethod
     def take_lock(self, db: Any) -> None:
         """Take the lock of all writers at the begin of a transaction, if it has not been taken."""
+        return
 
-    @abstractmethod
     def lock_statements(self, query: str, params: Sequence[Any]) -> list[Statement]:
         """Return what locks the rows of a query, for which it waits, in the round trip of the statement after it."""
+        return []
 
-    @abstractmethod
     def begins_with_lock(self, db: Any) -> bool:
         """Return whether a transaction waits for locks whatever it does first."""
+        return True
 
-    @abstractmethod
     def accepts_multiple_statements(self, db: Any) -> bool:
         """Return whether several statements can be sent at once, in one round trip."""
+        return False
 
-    @abstractmethod
     def rows_per_transaction(self, most: int, *, one_writer: int) -> int:
         """Return how many rows a transaction changes at most: ``one_writer`` where all other writers wait for it."""
+        return one_writer if self.has_one_writer else most
 
-    @abstractmethod
     def limit_lock_wait(self, db: Any, seconds: int) -> None:
         """Let the transaction wait at most this long for a row that another one holds."""
+        return
 
-    @abstractmethod
     def lock_rows(self, cursor: Any, query: str, params: Sequence[Any], rows: list[Any]) -> list[Any]:
         """Lock the rows that a query has read, which names their ids first. Return those that no other one holds."""
+        return rows
 
-    @abstractmethod
     def lock_number(self, db: Any, number: int) -> None:
         """Lock a number until the end of the transaction, after any other one that has locked it."""
+        return
 
-    @abstractmethod
     def try_lock_numbers(self, db: Any, numbers: Sequence[int]) -> Sequence[bool]:
         """Lock numbers until the end of the transaction; return of each whether no other one holds it."""
+        return [True] * len(numbers)
 
-    @abstractmethod
     def read_version(self, db: Any) -> int | None:
         """Return what changes with each commit of another connection, None if writers do not wait for one another."""
+        return None
 
-    @abstractmethod
     def make_commits_durable(self) -> list[Statement]:
         """Return what makes the commits before it durable which have not waited for the disk."""
+        return []
 
-    @abstractmethod
     def has_fixed_snapshot(self, db: Any) -> bool:
         """Return whether a transaction is open that may not see what others have committed since it began."""
+        return False
 
     @abstractmethod
     def has_open_transaction(self, db: Any) -> bool:
@@ -196,15 +195,15 @@ class Dialect(ABC):
     def is_open(self, raw: Any) -> bool:
         """Return whether a connection of the driver is open."""
 
-    @abstractmethod
     def close_raw(self, db: Any) -> None:
         """Close the connection of the driver where a pool of Django's would give it to others."""
+        return
 
     # What a database knows
 
-    @abstractmethod
     def clock_query(self) -> str:
         """Return the query for the time of the server, "" if that is this machine."""
+        return ""
 
     @abstractmethod
     def count_approximately(self, table: str) -> Statement:
@@ -218,22 +217,34 @@ class Dialect(ABC):
     def columns_of(self, number: int) -> str:
         """Return the query for table, column, and whether an INSERT must give a value, of this many tables."""
 
-    @abstractmethod
     def read_options(self, db: Any) -> dict[str, Any]:
         """Return the options of the database file that matter to the app, by name."""
+        return {}
 
-    @abstractmethod
     def try_write(self, write: Callable[[], object]) -> None:
         """Call a function that writes nothing, to see whether the database takes writes, if that needs no wait."""
+        write()
 
     # Rings
 
-    # Connections
-
-    @abstractmethod
     def can_listen(self) -> bool:
         """Return whether a connection can be notified by others."""
+        return False
 
-    @abstractmethod
     def watched_file(self, db: Any) -> str:
         """Return the path of the file whose changes can be watched, "" if there is none."""
+        return ""
+
+
+#: By the vendor of a connection. The package ``dialects`` fills it.
+DIALECTS: dict[str, Dialect] = {}
+
+
+def find_dialect(db: Any) -> Dialect | None:
+    """Return the dialect of a connection, None if its database is neither of the two."""
+    return DIALECTS.get(db.vendor)
+
+
+def dialect_of(db: Any) -> Dialect:
+    """Return the dialect of a connection. For a database that a check refuses, it is that of SQLite."""
+    return DIALECTS.get(db.vendor) or DIALECTS["sqlite"]

@@ -132,7 +132,7 @@ def first_jobs_of_all_queues(limit: int, executors: Capacities, limited_queues: 
 
 def can_lock_first_jobs() -> bool:
     """Return whether one query finds and locks the first jobs, so that one statement claims them."""
-    return dialect().locks_rows
+    return not dialect().has_one_writer
 
 
 def first_jobs_of_queues(

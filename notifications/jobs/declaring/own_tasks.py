@@ -11,6 +11,8 @@ from dataclasses import fields
 from typing import Any
 
 from notifications.compat import DEFAULT_TASK_BACKEND_ALIAS, Task, task, task_backends
+from notifications.db.unavailable import RETRIED_ERRORS
+from notifications.jobs.declaring.policies import change_policy, declared_policy
 from notifications.jobs.declaring.tasks import has_engine, has_job_tasks, refuse_backend
 
 logger = logging.getLogger("notifications")
@@ -37,10 +39,14 @@ def own_task(
         False for a task that a backend of another package runs. It may be the only one in ``TASKS``, with any queues.
     ``options``
         Others of ``@task``. The queue follows from ``TASKS``.
+
+    An error that means that the database is away is one of ``retry_on`` of each policy.
     """
 
     def declare(function: Callable[..., Any]) -> Any:
         setattr(function, _MARK, str(executor))  # not the member of an enum
+        declared: Any = declared_policy(function).retry_on
+        change_policy(function, retry_on=(*declared, *RETRIED_ERRORS))
         if not has_backend:
             return _make_bare_task(function)
         try:

@@ -4,7 +4,7 @@ There is no such module at run time: the decorator, the task and its results are
 options because this app's backend has its own task class.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import (
     Any,
@@ -50,6 +50,7 @@ class TypedTask(Task, Generic[P, R]):
         queued_key: str | None = None,
         concurrency_key: str | None = None,
         expires: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
         priority: int | None = None,
         queue_name: str | None = None,
         run_after: float | timedelta | datetime | None = None,

@@ -25,6 +25,7 @@ from notifications.compat import (
 from notifications.conf import cached_until_changed
 from notifications.jobs.declaring.moments import validate_expiry, validate_run_after
 from notifications.jobs.declaring.policies import SYNONYMS, Policy, change_policy, describe_unknown_option
+from notifications.jobs.declaring.tags import validate_tags
 
 logger = logging.getLogger("notifications.jobs")
 
@@ -41,6 +42,7 @@ OPTION_SYNONYMS = {
     **dict.fromkeys(("unique", "unique_key", "debounce", "queueing_lock"), "queued_key"),
     **dict.fromkeys(("idempotency_key", "task_id", "job_id"), "key"),
     "lock": "concurrency_key",
+    **dict.fromkeys(("tag", "labels", "meta"), "tags"),
 }
 #: What to do where the jobs of a project are those of another backend, as in settings of tests.
 BACKEND_REMEDY = (
@@ -64,6 +66,7 @@ class JobOptions:
     queued_key: str | None = None
     concurrency_key: str | None = None
     expires: timedelta | datetime | None = None
+    tags: tuple[str, ...] = ()
     #: A ``run_after`` that is counted from the call of ``enqueue()``.
     delay: timedelta | None = None
     #: The name of the schedule that enqueues; not for ``.using()``.
@@ -125,6 +128,7 @@ class BackendTask(Task):
         queued_key: str | None = None,
         concurrency_key: str | None = None,
         expires: float | timedelta | datetime | None = None,
+        tags: Iterable[str] | None = None,
         **changes: Any,
     ) -> BackendTask:
         """Return a copy of this task with other options for the jobs that it enqueues. They add to earlier ones.
@@ -148,6 +152,8 @@ class BackendTask(Task):
         ``expires``
             When a job fails that has not begun by then, in place of the policy's: an aware datetime, or seconds or a
             timedelta, which are counted from when it is enqueued or due.
+        ``tags``
+            At most ten texts of at most 100 characters, such as ``import:7``, by which the jobs are found together.
         ``changes``
             Django's own: ``priority``, ``queue_name``, ``run_after``, ``backend``. A ``run_after`` may also be seconds
             or a timedelta, counted from the call of ``enqueue()``.
@@ -171,6 +177,7 @@ class BackendTask(Task):
             "queued_key": queued_key,
             "concurrency_key": concurrency_key,
             "expires": None if expires is None else validate_expiry(expires),
+            "tags": None if tags is None else validate_tags(tags),
         }
         options = replace(self.options, **{name: value for name, value in given.items() if value is not None})
         if run_after is not None:

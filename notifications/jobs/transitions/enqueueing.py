@@ -30,7 +30,7 @@ from notifications.db.transactions import (
     retrying_atomic,
 )
 from notifications.exceptions import IdempotencyKeyConflict
-from notifications.jobs import limits, turns
+from notifications.jobs import limits, tags, turns
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.jobs.transitions.conditional_updates import ring_queued
 from notifications.jobs.users import log_unknown
@@ -79,13 +79,14 @@ def enqueue(job: Job) -> Job:
     def insert() -> Job:
         rings.expect_own_jobs([job])
         limits.insert_within_limit(job)
+        tags.insert_tags([job])
         rings.ring_new_jobs([job], queue=wakes_builtin_worker([job.backend]))
         return job
 
     if job.idempotency_key:
         return insert_once(job, insert)
-    # It is one statement, which needs no transaction.
-    return retrying(insert)
+    # Without tags it is one statement, which needs no transaction.
+    return retrying_atomic(insert) if job.tags else retrying(insert)
 
 
 def stored_key(path: str, args: Any, kwargs: Any, *, key: Any, queued_key: Any) -> tuple[str, str]:
@@ -193,6 +194,7 @@ def _replace_queued_job(job: Job) -> Job | None:
                 for name in REPLACED_COLUMNS:
                     setattr(existing, name, getattr(job, name))
                 existing.version += 1
+                tags.replace_tags(existing.id, job.tags)
                 ring_queued([existing])
                 return existing
     _clear_key(existing)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils import translation
 
 from notifications.db import project_code, signal_queue
+from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import is_log_due
@@ -143,7 +144,7 @@ class _Call:
         self._outcome = outcome
         self._submitted_at = time.monotonic()
         self._started_at = 0.0
-        self._future: Future[Notification | None] | None = None
+        self._future: ThreadCall | None = None
         if (hanging := _threads.calls.stuck_calls) >= MAX_HANGING_CALLS:
             self._error: Exception = TimeoutError(f"{hanging} other calls take too long.")
             return
@@ -184,9 +185,8 @@ class _Call:
     def _result(self) -> Outcome:
         if self._future is None:
             return _with_default(self._outcome, self._error)
-        # A call that has just ended cannot be cancelled either.
-        if not (self._future.done() or self._future.cancel() or self._future.done()):
-            _threads.calls.detach(self._future)
+        _threads.calls.give_up(self._future)
+        if not self._future.done():
             return _with_default(self._outcome, TimeoutError(f"It takes longer than {TIMEOUT_SECONDS:g} s."))
         if self._future.cancelled():
             waited = time.monotonic() - self._submitted_at

@@ -26,8 +26,10 @@ def diagnose(*tags: str, timeout: float = 10.0, page: str | None = None) -> Iter
     for tag in tags or (Tags.database, "processes"):
         for check in [check for check in checks if getattr(check, "tag", "processes") == tag]:
             start = time.perf_counter()
+            failed = False
             for message in ask(check, examination):
                 yield make_line(check, message, time.perf_counter() - start)
                 start = time.perf_counter()
-                if tag == Tags.database and message.level >= ERROR:
-                    return
+                failed |= message.level >= ERROR
+            if failed and tag == Tags.database:
+                return

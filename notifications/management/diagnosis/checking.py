@@ -7,6 +7,7 @@ order, measures none, and ends at the first that the database fails.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,9 +25,11 @@ from notifications import times
 from notifications.db.clock import database_now
 from notifications.db.deadlines import limit_answers
 from notifications.db.transactions import connection
-from notifications.db.unavailable import OUTAGES, is_query_error
+from notifications.db.unavailable import is_query_error
 from notifications.extension import Check, hooks
 from notifications.jobs.claiming.backlog import QueueDepths, queue_depths
+
+logger = logging.getLogger("notifications")
 
 Find = TypeVar("Find", bound=Callable[..., Iterable[CheckMessage]])
 
@@ -132,7 +135,7 @@ def _import_checks(*names: str) -> Iterator[Check]:
 
 
 def ask(check: Check, examination: Examination) -> Iterator[CheckMessage]:
-    """Yield what a check finds: that it is ok if that is nothing, and an error of the database as the last one.
+    """Yield what a check finds: that it is ok if that is nothing, and an error that it raises as the last one.
 
     That PostgreSQL does not answer in time is such an error: see ``db/deadlines.py``.
     """
@@ -143,9 +146,12 @@ def ask(check: Check, examination: Examination) -> Iterator[CheckMessage]:
                 found.append(message)
                 if not message.is_silenced():
                     yield message
-    except OUTAGES as exc:
+    except Exception as exc:  # of the project, whose modules a check imports, or of an extension
         if not is_query_error(exc):
-            raise
+            logger.exception("Could not ask a check: %s", check.id)
+            hint = "Correct what has raised it. The log has the traceback."
+            yield Error(f"The check failed: {type(exc).__name__}: {explain(exc)}", hint=hint)
+            return
         with suppress(DatabaseError, ImproperlyConfigured):
             connection().close_if_unusable_or_obsolete()  # the next check goes on with another one
         problem = "The database raised an error"

@@ -26,7 +26,7 @@ class ChangeCommand(ManagementCommand):
     #: Which jobs it changes.
     rule: str
     #: Options that are filters. Of jobs that have not ended none ended at a time.
-    filters: ClassVar[tuple[str, ...]] = ("state", "queue", "task", "user")
+    filters: ClassVar[tuple[str, ...]] = ("state", "queue", "task", "user", "tag")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("ids", nargs="*", type=self.job_id, metavar="ID")
@@ -37,6 +37,7 @@ class ChangeCommand(ManagementCommand):
         parser.add_argument("--queue", help="in place of ids: all jobs of this queue")
         parser.add_argument("--task", metavar="PATH", help="in place of ids: all jobs of this task")
         parser.add_argument("--user", metavar="USERNAME", help="in place of ids: all jobs of this user")
+        parser.add_argument("--tag", help="in place of ids: all jobs with this tag")
 
     def handle(self, *args: Any, ids: list[UUID], **options: Any) -> None:
         given = any(options[name] is not None for name in self.filters)
@@ -86,6 +87,7 @@ class ChangeCommand(ManagementCommand):
             queue_name=options["queue"] or "",
             task_path=options["task"] or "",
             user="" if options["user"] is None else str(self.user_key_of(options["user"])),
+            tag=options["tag"] or "",
             finished_from=options["finished_since"],
         )
         verb, values = self.verb_and_options(options)

@@ -18,6 +18,7 @@ from notifications.db.transactions import database
 from notifications.jobs.claiming.waiting_reasons import why_jobs_wait
 from notifications.jobs.declaring.tasks import has_engine
 from notifications.jobs.selection import JobFilter
+from notifications.jobs.tags import count_states, read_tags
 from notifications.management.management_command import (
     ManagementCommand,
     add_missing,
@@ -45,6 +46,7 @@ from notifications.management.subcommands.job_verbs import (
     read_time,
 )
 from notifications.models import Job
+from notifications.states import DONE
 
 #: Jobs that one list shows at most.
 MAX_JOBS_LISTED = 1_000_000
@@ -62,6 +64,7 @@ class ListCommand(ManagementCommand):
         parser.add_argument("--queue")
         parser.add_argument("--task", metavar="PATH", help="only jobs of this task")
         parser.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
+        parser.add_argument("--tag", help="only jobs with this tag")
         help_text = "only those that ended at this time or later, as 2026-12-01T02:00 in TIME_ZONE"
         parser.add_argument("--finished-since", type=read_time, metavar="TIME", help=help_text)
         parser.add_argument("--limit", type=int, default=50, help="jobs to list at most (50)")
@@ -73,6 +76,7 @@ class ListCommand(ManagementCommand):
         queue: str | None,
         task: str | None,
         user: str | None,
+        tag: str | None,
         finished_since: datetime | None,
         limit: int,
         **options: Any,
@@ -84,11 +88,12 @@ class ListCommand(ManagementCommand):
             queue_name=queue or "",
             task_path=task or "",
             user="" if user is None else str(self.user_key_of(user)),
+            tag=tag or "",
             finished_from=finished_since,
         )
         rows = conditions.apply(NEWEST_FIRST.sort(Job.objects.using(database())))
         # Few have failed of late, and the newest jobs of a large table may all be others.
-        if finished_since and (ids := conditions.few_ids()) is not None:
+        if (finished_since or tag) and (ids := conditions.few_ids()) is not None:
             rows = rows.filter(pk__in=ids)
         jobs = rows[:limit]
         reasons = why_jobs_wait(jobs)
@@ -105,6 +110,22 @@ class ListCommand(ManagementCommand):
             self.stdout.write_line(
                 f"{job.id}  {job.state:<9}  {job.attempt}/{job.max_attempts}  {owner}  {text}"
             )
+
+
+class CountCommand(ManagementCommand):
+    help = "count the jobs with a tag, by their states"
+    examples = ("count --tag import:7",)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--tag", required=True)
+        parser.add_argument("--user", metavar="USERNAME", help="only jobs of this user")
+
+    def handle(self, *args: Any, tag: str, user: str | None, **options: Any) -> None:
+        states = count_states(tag, None if user is None else self.user_key_of(user))
+        total, done = sum(states.values()), sum(states[state] for state in DONE)
+        counts = ", ".join(f"{count:,} {state}" for state, count in states.items() if count)
+        text = f"{done:,} of {total:,} jobs are done: {counts}." if total else "No job has this tag."
+        self.report(options, text, tag=tag, total=total, done=done, states=states)
 
 
 class ShowCommand(ManagementCommand):
@@ -131,6 +152,7 @@ class ShowCommand(ManagementCommand):
             "User": _describe_user(job, usernames),
             "Queue": f"{job.queue_name}, priority {job.priority}",
             "Concurrency": job.concurrency_key,
+            "Tags": ", ".join(read_tags(job.pk)),
             "Runs on": runner_of(job) if has_engine(job.backend) else "",
             "Worker": job.worker,
             "Queued": times.format_time(job.queued_at),
@@ -165,6 +187,7 @@ class JobsCommand(ManagementCommand):
             "enqueue": EnqueueCommand,
             "list": ListCommand,
             "show": ShowCommand,
+            "count": CountCommand,
             "cancel": CancelCommand,
             "retry": RetryCommand,
             "reschedule": RescheduleCommand,

@@ -177,7 +177,8 @@ class CredentialChecker:
             logger.warning("Could not ask authenticators again: %s", exc)
             return
         self._calls[user] = call
-        timer = self._loop.call_later(ANSWER_TIMEOUT_SECONDS, self._give_up, call)
+        # One that has not begun is made again.
+        timer = self._loop.call_later(ANSWER_TIMEOUT_SECONDS, self._executor.give_up, call)
 
         def handle_answers() -> None:
             timer.cancel()
@@ -204,11 +205,6 @@ class CredentialChecker:
         elif not is_accepted:
             stream.close(close_reasons.SIGNED_OUT)
 
-    def _give_up(self, call: Future[Any]) -> None:
-        # One that has not begun is made again.
-        if not call.cancel():
-            self._executor.detach(call)
-
 
 def _find_ended_and_measure(session_keys: list[str]) -> tuple[set[str], float]:
     started_at = time.thread_time()
@@ -223,6 +219,6 @@ def _ask(streams: list[EventStream]) -> list[bool | None]:
 def _ask_about(stream: EventStream) -> bool | None:
     try:
         return stream.is_accepted and stream.is_accepted()
-    except BaseException as exc:  # SystemExit would end the thread
+    except BaseException as exc:  # also SystemExit
         logger.warning("Could not ask an authenticator again: %r", exc)
         return None

@@ -6,12 +6,13 @@ Rings of this process arrive by a signal after each commit. Other processes are 
 settings if there is one, else PostgreSQL's NOTIFY, else the SQLite file.
 
 channel_layer, postgres, sqlite  these three
-other_processes                  what the first two share: messages, reconnecting
+other_processes                  what they share: messages, and the threads
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -22,8 +23,10 @@ from typing import Any, NamedTuple, Protocol
 
 from django.core.signals import setting_changed
 
-from notifications.db.threads import NoThread, start_thread
+from notifications.db.supervised import SupervisedThread
+from notifications.db.threads import NoThread
 from notifications.db.transactions import connection
+from notifications.db.unavailable import log_retried
 from notifications.ids import process_number
 from notifications.realtime.doorbell import channel_layer, postgres, sqlite
 from notifications.signals import rung
@@ -38,7 +41,7 @@ Callback = Callable[[Changes, bool], None]
 
 #: Seconds for which rings are collected into one call.
 COALESCE_SECONDS = 0.005
-#: Seconds between two attempts to start threads that could not be started.
+#: Seconds between two attempts to start a thread that could not be started.
 RESTART_INTERVAL_SECONDS = 1.0
 
 
@@ -76,11 +79,10 @@ class Doorbell:
         self._users: dict[Any, Any] = {}
         self._queue = False
         self._next_dispatch_at = 0.0
-        self._has_rings = threading.Event()
-        self._dispatcher: threading.Thread | None = None
+        self._dispatcher = SupervisedThread("notifications-doorbell", self._dispatch_later, is_limited=False)
         self._listener: Listener | None = None
-        #: When to retry the start of missing threads; None if none are missing.
-        self._restart_at: float | None = None
+        #: When to retry to start the listener (monotonic).
+        self._restart_at = 0.0
         self._origin = f"{process_number():x}"
         self._transport: Transport | None = None
         self._logged_transport = ""
@@ -101,7 +103,7 @@ class Doorbell:
         """
         with self._lock:
             self._callbacks.append(callback)
-            self._start_threads()
+            self._start_listener()
 
         def stop() -> None:
             with self._lock:
@@ -120,11 +122,13 @@ class Doorbell:
         with self._lock:
             if not self._callbacks:
                 return
-            self._restart_missing()
+            self._start_listener()
             merge(self._users, users, changes)
             self._queue = self._queue or queue
-            if self._dispatcher and time.monotonic() < self._next_dispatch_at:
-                self._has_rings.set()
+            is_soon = time.monotonic() < self._next_dispatch_at
+        if is_soon:
+            with contextlib.suppress(NoThread):
+                self._dispatcher.wake()
                 return
         self._dispatch()
 
@@ -136,9 +140,9 @@ class Doorbell:
             publisher.publish(users, queue, changes)
 
     def restart_missing(self) -> None:
-        """Start the threads that could not be started before, at most once per second. Hubs call this periodically."""
+        """Start to listen if that was not possible before, at most once per second. Hubs call this periodically."""
         with self._lock:
-            self._restart_missing()
+            self._start_listener()
 
     def flush(self) -> None:
         """Wait until pending rings are published to other processes, for at most a few seconds."""
@@ -157,35 +161,21 @@ class Doorbell:
             logger.info("Doorbell: %s", name)
         self._logged_transport = name
 
-    def _start_threads(self) -> None:
-        was_missing = self._restart_at is not None
-        self._restart_at = None
+    def _start_listener(self) -> None:
+        if self._listener or not self._callbacks or time.monotonic() < self._restart_at:
+            return
         try:
-            if self._dispatcher is None:
-                self._dispatcher = start_thread(self._run_dispatcher, "notifications-doorbell")
-            if self._listener is None:
-                if make_listener := self.transport.make_listener:
-                    self._listener = make_listener(self.ring)
-                self.log_transport()
+            if make_listener := self.transport.make_listener:
+                self._listener = make_listener(self.ring)
+            self.log_transport()
         except (NoThread, OSError) as exc:
             self._restart_at = time.monotonic() + RESTART_INTERVAL_SECONDS
-            if not was_missing:
-                logger.warning(
-                    "Could not start the doorbell, retrying every second: %s "
-                    "Until then, the position check finds changes by other processes within 5 s.",
-                    exc,
-                )
+            # Until then, the position check finds changes by other processes within 5 s.
+            log_retried(logger, "Could not start the doorbell, which is tried again", exc, has_trace=False)
 
-    def _restart_missing(self) -> None:
-        if self._callbacks and self._restart_at is not None and time.monotonic() >= self._restart_at:
-            self._start_threads()
-
-    def _run_dispatcher(self) -> None:
-        while True:
-            self._has_rings.wait()
-            self._has_rings.clear()
-            time.sleep(max(0.0, self._next_dispatch_at - time.monotonic()))
-            self._dispatch()
+    def _dispatch_later(self) -> None:
+        time.sleep(max(0.0, self._next_dispatch_at - time.monotonic()))
+        self._dispatch()
 
     def _dispatch(self) -> None:
         with self._lock:

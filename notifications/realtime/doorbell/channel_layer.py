@@ -10,14 +10,19 @@ import asyncio
 import contextlib
 import logging
 import socket
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from notifications.db.imports import import_path
-from notifications.db.threads import NoThread, start_thread
-from notifications.realtime.doorbell.other_processes import build_messages, parse_message, retry_forever
+from notifications.db.supervised import SupervisedThread
+from notifications.realtime.doorbell.other_processes import (
+    COALESCE_SECONDS,
+    Publisher,
+    build_messages,
+    parse_message,
+)
 from notifications.streams.carrying import Changes
 from notifications.streams.rings import NO_CHANGES
 
@@ -28,14 +33,12 @@ GROUP = "notifications.doorbell"
 TIMEOUT_SECONDS = 5.0
 #: Seconds between two messages to this process itself. One that does not arrive means that the connection is dead.
 SELF_CHECK_SECONDS = 10.0
-#: Seconds between two messages of a process. Layers drop messages that arrive faster than they are read.
-COALESCE_SECONDS = 0.005
 #: Users waiting to be published; the position check finds the changes of those above the limit.
 MAX_PENDING_USERS = 5_000
 #: Seconds without a ring after which the publishing thread ends.
 IDLE_SECONDS = 10.0
-#: Seconds that ``stop()`` waits for rings to be published.
-STOP_TIMEOUT_SECONDS = 1.0
+#: Seconds to leave the group.
+LEAVE_TIMEOUT_SECONDS = 1.0
 
 
 def configured_path() -> str:
@@ -82,7 +85,7 @@ class SelfCheckFailed(Exception):
     """The layer accepts messages but does not deliver them."""
 
 
-class LayerListener:
+class LayerListener(SupervisedThread):
     """Call ``on_ring(users, queue=…)``, in a thread of its own, with rings of other processes than ``origin``.
 
     Every 10 s it joins the group again, because layers forget members (channels_redis after a day, a flushed Redis
@@ -92,39 +95,34 @@ class LayerListener:
     def __init__(self, origin: str, on_ring: Callable[..., None]) -> None:
         self._origin = origin
         self._on_ring = on_ring
-        self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = asyncio.Event()
         self._has_own_message = True
         self.is_listening = False
-        self._thread: threading.Thread | None = None
-        self._thread = start_thread(self._run, "notifications-doorbell-layer")
+        super().__init__(
+            "notifications-doorbell-layer", lambda: run_in_new_loop(self._listen()), has_trace=False
+        )
+        self.wake()
 
-    def stop(self) -> None:
+    def stop(self, timeout: float = TIMEOUT_SECONDS) -> None:
         """Leave the group and end the thread. Does not wait if called in this thread."""
-        self._stopping.set()
+        super().stop(timeout)
+
+    def _interrupt(self) -> None:
         if self._loop:
             with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
                 self._loop.call_soon_threadsafe(self._stop_requested.set)
-        if self._thread and threading.current_thread() is not self._thread:
-            self._thread.join(TIMEOUT_SECONDS)
 
-    def _run(self) -> None:
-        def run(on_connected: Callable[[], None]) -> None:
-            run_in_new_loop(self._listen(on_connected))
-
-        retry_forever("channel layer (receiving)", run, self._stopping)
-
-    async def _listen(self, on_connected: Callable[[], None]) -> None:
+    async def _listen(self) -> None:
         self._stop_requested = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        if self._stopping.is_set():  # stop() may have run before the loop existed
+        if self.is_stopped:  # stop() may have run before the loop existed
             return
         layer = make_layer()
         async with asyncio.timeout(TIMEOUT_SECONDS):
             channel = await layer.new_channel()
             await layer.group_add(GROUP, channel)
-        on_connected()
+        self.note_success()
         self.is_listening = True
         steps = [
             self._receive(layer, channel),
@@ -135,7 +133,7 @@ class LayerListener:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             try:
-                async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                async with asyncio.timeout(LEAVE_TIMEOUT_SECONDS):
                     await layer.group_discard(GROUP, channel)
             except Exception as exc:  # the layer is unreachable: it forgets this channel later
                 logger.debug("Could not leave the group of the channel layer: %r", exc)
@@ -170,102 +168,36 @@ class LayerListener:
                     await layer.group_send(GROUP, message)
 
 
-class LayerPublisher:
-    """Publish rings to other processes from a thread that lives while there are rings to publish.
-
-    Messages that the layer rejects are dropped.
-    """
+class LayerPublisher(Publisher):
+    """Publishes rings without what they carry. Messages that the layer rejects are dropped."""
 
     def __init__(self, origin: str) -> None:
-        self._origin = origin
-        self._lock = threading.Lock()
-        self._users: dict[Any, None] = {}
-        self._queue = False
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wakeup = asyncio.Event()
-        self._flushed = threading.Event()
-        self._flushed.set()
-        self._stopping = threading.Event()
+        self._layer: Any = None
+        name = "notifications-doorbell-layer-publisher"
+        super().__init__(origin, name, idle_seconds=lambda: IDLE_SECONDS)
 
     def publish(self, users: Iterable[Any], queue: bool, changes: Changes = NO_CHANGES) -> None:
         """Publish a ring soon, without what it carries. Never blocks."""
-        with self._lock:
-            if self._stopping.is_set():
-                return
-            for user in users:
-                if len(self._users) >= MAX_PENDING_USERS:
-                    break
-                self._users[user] = None
-            self._queue = self._queue or queue
-            self._flushed.clear()
-            if self._thread is None:
-                try:
-                    self._thread = start_thread(self._run, "notifications-doorbell-layer-publisher")
-                except NoThread as exc:  # the next call tries again
-                    logger.warning("Could not ring other processes: %s", exc)
-            elif self._loop:
-                # RuntimeError: between two loops. The next one begins with these users.
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._wakeup.set)
+        super().publish(islice(users, max(0, MAX_PENDING_USERS - len(self._users))), queue)
 
-    def flush(self) -> bool:
-        """Wait until pending rings are published, for at most a second. Returns whether they are."""
-        return self._flushed.wait(STOP_TIMEOUT_SECONDS)
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[None]:
+        with new_loop() as runner:
+            self._run, self._layer = runner.run, None
+            yield
 
-    def stop(self) -> None:
-        """Publish what is pending, for at most a second, and end the thread."""
-        is_flushed = self.flush()
-        with self._lock:
-            self._stopping.set()
-            thread, loop = self._thread, self._loop
-        if loop:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._wakeup.set)
-        if thread and is_flushed:
-            thread.join(STOP_TIMEOUT_SECONDS)
+    def _send_combined(self, users: dict[Any, Any], queue: bool) -> None:
+        try:
+            self._run(self._send(users, queue))
+        except Exception:  # of a connection that was closed: redis 8 does not connect again
+            self._layer = None
+            self._run(self._send(users, queue))
 
-    def _run(self) -> None:
-        def run(on_connected: Callable[[], None]) -> None:
-            run_in_new_loop(self._publish_until_idle(on_connected))
-
-        while True:
-            retry_forever("channel layer (sending)", run, self._stopping)
-            with self._lock:
-                if self._stopping.is_set() or not (self._users or self._queue):
-                    self._thread = None
-                    return
-
-    async def _publish_until_idle(self, on_connected: Callable[[], None]) -> None:
-        self._wakeup = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        layer = make_layer()
-        while not self._stopping.is_set():
-            self._wakeup.clear()
-            with self._lock:
-                users, queue = list(self._users), self._queue
-                self._users.clear()
-                self._queue = False
-                if not users and not queue:
-                    self._flushed.set()
-            if users or queue:
-                try:
-                    await self._send(layer, users, queue)
-                except Exception:  # of a connection that was closed: redis 8 does not connect again
-                    layer = make_layer()
-                    await self._send(layer, users, queue)
-                on_connected()
-                continue
-            try:
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await self._wakeup.wait()
-            except TimeoutError:
-                return
-
-    async def _send(self, layer: Any, users: Iterable[Any], queue: bool) -> None:
+    async def _send(self, users: Iterable[Any], queue: bool) -> None:
+        self._layer = self._layer or make_layer()
         for message in build_messages(self._origin, users, queue):
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                await layer.group_send(GROUP, message)
+                await self._layer.group_send(GROUP, message)
             await asyncio.sleep(COALESCE_SECONDS)
 
 
@@ -291,13 +223,20 @@ def make_layer() -> Any:
     return layer
 
 
-def run_in_new_loop(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in a new event loop and close the loop. channels_redis closes its connections with the loop."""
+@contextlib.contextmanager
+def new_loop() -> Iterator[asyncio.Runner]:
+    """Yield the runner of a new event loop, and close that. channels_redis closes its connections with the loop."""
     runner = asyncio.Runner(loop_factory=InlineResolverLoop)
     try:
-        runner.run(coroutine)
+        yield runner
     finally:
         try:
             runner.close()
         except Exception:  # closing connections to an unreachable server; the second time there are none left
             runner.close()
+
+
+def run_in_new_loop(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a new event loop and close the loop."""
+    with new_loop() as runner:
+        runner.run(coroutine)

@@ -1,4 +1,4 @@
-"""What doorbells of different processes share: their messages, how they reconnect, and threads that wait for rings.
+"""What doorbells of different processes share: their messages, and the threads that publish and receive rings.
 
 ``{"type": "doorbell", "from": origin, "users": […], "queue": false}``: Channels dispatches on ``type``, ``from``
 identifies the process, ``users`` are user keys as strings, ``queue`` says that the job queue has something new. A ring
@@ -11,7 +11,6 @@ import contextlib
 import hmac
 import json
 import logging
-import random
 import socket
 import threading
 import time
@@ -23,8 +22,8 @@ from django.core.exceptions import ValidationError
 from django.utils.encoding import force_bytes
 
 from notifications.conf import cached_until_changed
-from notifications.db.threads import NoThread, start_thread
-from notifications.db.unavailable import forget_logged, log_retried
+from notifications.db.supervised import SupervisedThread
+from notifications.db.threads import NoThread
 from notifications.models import Stream
 from notifications.streams.carrying import Changes, merge, parse_change
 from notifications.streams.rings import NO_CHANGES
@@ -37,43 +36,97 @@ MAX_BYTES_PER_MESSAGE = 7_800
 
 #: Seconds that ``ListenerThread.stop()`` waits for the thread, which may be connecting.
 STOP_TIMEOUT_SECONDS = 5.0
-MIN_BACKOFF_SECONDS = 0.1
-MAX_BACKOFF_SECONDS = 5.0
+#: Seconds between two messages of a process. Channel layers drop messages that arrive faster than they are read.
+COALESCE_SECONDS = 0.005
+#: Seconds that ``Publisher.flush()`` waits for rings to be published.
+FLUSH_TIMEOUT_SECONDS = 1.0
 
-#: Holds one connection until it is no longer needed; calls its argument once connected; raises if the connection fails.
-Run = Callable[[Callable[[], None]], None]
 
+class ListenerThread(SupervisedThread):
+    """Receives rings of other processes from soon after it is made until ``stop()``.
 
-class ListenerThread:
-    """A listener with a thread, which waits for ``_stop_reader`` too.
-
-    ``__init__`` starts the thread, so a subclass calls it last. Raises ``NoThread`` if the process cannot start it.
+    ``_listen()`` does, and waits for ``_stop_reader`` too. Raises ``NoThread`` if the process cannot start the thread.
     """
 
     def __init__(self, name: str) -> None:
-        self._stopping = threading.Event()
-        self._stop_reader, self._stop_writer = socket.socketpair()  # wakes the thread
-        self._thread: threading.Thread | None = None
+        super().__init__(name, self._listen, session=self._sockets, has_trace=False)
+        self.wake()
+
+    def stop(self, timeout: float = STOP_TIMEOUT_SECONDS) -> None:
+        """End the thread and close its connection. Does not wait if called in this thread."""
+        super().stop(timeout)
+
+    @contextlib.contextmanager
+    def _sockets(self) -> Iterator[None]:
+        self._stop_reader, self._stop_writer = socket.socketpair()
+        with self._stop_reader, self._stop_writer:
+            yield
+
+    def _interrupt(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # it does not wait
+            self._stop_writer.send(b".")
+
+    def _listen(self) -> float | None:
+        raise NotImplementedError
+
+
+class Publisher:
+    """Publishes rings to other processes, on a thread that lives while there are some.
+
+    Rings that come while it publishes are combined.
+    """
+
+    def __init__(self, origin: str, name: str, *, idle_seconds: Callable[[], float]) -> None:
+        self._origin = origin
+        self._lock = threading.Lock()
+        self._users: dict[Any, Any] = {}
+        self._queue = False
+        self._next_send_at = 0.0
+        self._flushed = threading.Event()
+        self._flushed.set()
+        self._thread = SupervisedThread(
+            name, self._publish_pending, session=self._session, idle_seconds=idle_seconds, has_trace=False
+        )
+
+    def publish(self, users: Iterable[Any], queue: bool, changes: Changes = NO_CHANGES) -> None:
+        """Publish a ring soon. Never blocks."""
+        if self._thread.is_stopped:
+            return
+        with self._lock:
+            merge(self._users, users, changes)
+            self._queue = self._queue or queue
+            self._flushed.clear()
         try:
-            self._thread = start_thread(self._run_until_stop, name)
-        except NoThread:
-            self._stop_reader.close()
-            self._stop_writer.close()
-            raise
+            self._thread.wake()
+        except NoThread as exc:  # the next call tries again
+            logger.warning("Could not ring other processes: %s", exc)
+
+    def flush(self) -> bool:
+        """Wait until pending rings are published, for at most a second. Returns whether they are."""
+        return self._flushed.wait(FLUSH_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
-        """End the thread and close its connection. Does not wait if called in this thread."""
-        self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._stop_writer.send(b".")
-        if self._thread and threading.current_thread() is not self._thread:
-            self._thread.join(STOP_TIMEOUT_SECONDS)
+        """Publish what is pending, for at most a second, and end the thread."""
+        self._thread.stop(FLUSH_TIMEOUT_SECONDS if self.flush() else 0.0)
 
-    def _run_until_stop(self) -> None:
-        with self._stop_reader, self._stop_writer:
-            self._run()
+    def _publish_pending(self) -> float | None:
+        with self._lock:
+            if not self._users and not self._queue:
+                self._flushed.set()
+                return None
+        time.sleep(max(0.0, self._next_send_at - time.monotonic()))
+        with self._lock:
+            users, queue = self._users, self._queue
+            self._users, self._queue = {}, False
+            self._next_send_at = time.monotonic() + COALESCE_SECONDS
+        self._send_combined(users, queue)
+        return 0.0
 
-    def _run(self) -> None:
+    def _session(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context with the connection of the thread."""
+        raise NotImplementedError
+
+    def _send_combined(self, users: dict[Any, Any], queue: bool) -> None:
         raise NotImplementedError
 
 
@@ -158,31 +211,3 @@ def _json_bytes(value: Any) -> int:
 def _build_message(origin: str, users: list[str], queue: bool, carried: list[list[str]]) -> dict[str, Any]:
     message: dict[str, Any] = {"type": "doorbell", "from": origin, "users": users, "queue": queue}
     return {**message, "changes": carried} if carried else message
-
-
-def retry_forever(name: str, run: Run, stopping: threading.Event) -> None:
-    """Call ``run(on_connected)`` until it returns, again after each error, with back-off, until ``stopping`` is set.
-
-    Errors are logged under ``name`` once a minute, and each recovery once.
-    """
-    backoff, has_failed, phrase = MIN_BACKOFF_SECONDS, False, f"Doorbell interrupted, retrying: {name}"
-
-    def on_connected() -> None:
-        nonlocal has_failed
-        if has_failed:
-            logger.info("Doorbell works again: %s", name)
-            forget_logged(phrase)
-        has_failed = False
-
-    while not stopping.is_set():
-        started = time.monotonic()
-        try:
-            return run(on_connected)
-        except Exception as exc:  # the thread must survive any error
-            # Until then, the position check finds changes by other processes within 5 s.
-            log_retried(logger, phrase, exc, has_trace=False)
-            has_failed = True
-        if time.monotonic() - started > MAX_BACKOFF_SECONDS:
-            backoff = MIN_BACKOFF_SECONDS
-        stopping.wait(backoff * random.uniform(0.5, 1.0))
-        backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)

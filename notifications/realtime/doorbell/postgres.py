@@ -10,25 +10,24 @@ import contextlib
 import json
 import logging
 import selectors
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from notifications.db.deadlines import limit_this_thread, set_options
+from notifications.db.deadlines import set_options
 from notifications.db.dialects import find_dialect
-from notifications.db.supervised import SupervisedThread
-from notifications.db.threads import NoThread
 from notifications.db.transactions import call_after_write, connection, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, log_retried
 from notifications.realtime.doorbell.other_processes import (
+    COALESCE_SECONDS,
     ListenerThread,
+    Publisher,
     build_messages,
     encode_message,
     parse_message,
-    retry_forever,
 )
-from notifications.streams.carrying import Changes, merge
+from notifications.streams.carrying import Changes
+from notifications.streams.rings import NO_CHANGES
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +35,10 @@ NAME = "PostgreSQL NOTIFY"
 CHANNEL = b"notifications_doorbell"
 #: Seconds without traffic after which the listening connection is probed, and seconds for the answer.
 PROBE_SECONDS, PROBE_ANSWER_SECONDS = 10.0, 10.0
-#: Seconds between two NOTIFY statements of a process.
-COALESCE_SECONDS = 0.005
 #: Seconds without a ring after which the publishing thread ends.
 IDLE_SECONDS = 0.1
 #: Seconds that ``measure_round_trip()`` waits.
 TIMEOUT_SECONDS = 5.0
-#: Seconds that ``PostgresPublisher.flush()`` waits for rings to be published.
-STOP_TIMEOUT_SECONDS = 1.0
 
 
 class ProbeFailed(Exception):
@@ -71,29 +66,18 @@ def measure_round_trip() -> float:
     raise ProbeFailed("LISTEN receives nothing")
 
 
-class PostgresPublisher:
-    """Publish rings to other processes with NOTIFY.
+class PostgresPublisher(Publisher):
+    """Publishes rings with NOTIFY.
 
     A single ring is sent on the connection that committed, so it needs no second one. Rings within 5 ms after it are
     combined and sent by a thread with a connection of its own, so repeated rings do not wait each time.
     """
 
     def __init__(self, origin: str) -> None:
-        self._origin = origin
-        self._lock = threading.Lock()
-        self._users: dict[Any, Any] = {}
-        self._queue = False
-        self._next_send_at = 0.0
-        self._thread = SupervisedThread(
-            "notifications-doorbell-postgres-publisher",
-            self._send_pending,
-            session=self._connection,
-            idle_seconds=lambda: IDLE_SECONDS,
-        )
-        self._flushed = threading.Event()
-        self._flushed.set()
+        name = "notifications-doorbell-postgres-publisher"
+        super().__init__(origin, name, idle_seconds=lambda: IDLE_SECONDS)
 
-    def publish(self, users: Iterable[Any], queue: bool, changes: Changes) -> None:
+    def publish(self, users: Iterable[Any], queue: bool, changes: Changes = NO_CHANGES) -> None:
         """Publish a ring now or soon.
 
         Never inside a transaction: NOTIFY there makes all commits of the database wait for one another.
@@ -105,45 +89,22 @@ class PostgresPublisher:
             is_single = time.monotonic() >= self._next_send_at
             if is_single:
                 self._next_send_at = time.monotonic() + COALESCE_SECONDS
-            else:
-                merge(self._users, users, changes)
-                self._queue = self._queue or queue
-                self._flushed.clear()
         if is_single:
             call_after_write(lambda: self._send(db, users, queue, changes))
-            return
-        try:
-            self._thread.wake()
-        except NoThread as exc:  # the next call tries again
-            logger.warning("Could not ring other processes: %s", exc)
-
-    def flush(self) -> None:
-        """Wait until pending rings are published, for at most a second."""
-        self._flushed.wait(STOP_TIMEOUT_SECONDS)
-
-    stop = flush  # its thread ends by itself
+        else:
+            super().publish(users, queue, changes)
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[None]:
+    def _session(self) -> Iterator[None]:
         db = self._db = _new_connection()
         try:
             yield
         finally:
             db.close()
 
-    def _send_pending(self) -> float | None:
-        with self._lock:
-            if not self._users and not self._queue:
-                self._flushed.set()
-                return None
-        time.sleep(max(0.0, self._next_send_at - time.monotonic()))
-        with self._lock:
-            users, queue = self._users, self._queue
-            self._users, self._queue = {}, False
-            self._next_send_at = time.monotonic() + COALESCE_SECONDS
+    def _send_combined(self, users: dict[Any, Any], queue: bool) -> None:
         if not self._send(self._db, users, queue, users):
             self._db.close()
-        return 0.0
 
     def _send(self, db: Any, users: Iterable[Any], queue: bool, changes: Changes) -> bool:
         from psycopg import Error
@@ -182,16 +143,12 @@ class PostgresListener(ListenerThread):
         self.is_listening = False
         super().__init__("notifications-doorbell-postgres")
 
-    def _run(self) -> None:
-        limit_this_thread()
-        retry_forever(NAME, self._listen, self._stopping)
-
-    def _listen(self, on_connected: Callable[[], None]) -> None:
+    def _listen(self) -> None:
         db = _new_connection()
         try:
             with db.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL.decode()}")
-            on_connected()
+            self.note_success()
             self._receive(db.connection.pgconn)
         finally:
             self.is_listening = False
@@ -204,7 +161,7 @@ class PostgresListener(ListenerThread):
             selector.register(self._stop_reader, selectors.EVENT_READ)
             self.is_listening = True
             is_probed = False
-            while not self._stopping.is_set():
+            while not self.is_stopped:
                 if selector.select(PROBE_ANSWER_SECONDS if is_probed else PROBE_SECONDS):
                     is_probed = False
                 elif is_probed:

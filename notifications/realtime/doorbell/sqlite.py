@@ -25,7 +25,7 @@ from notifications.db.transactions import connection
 from notifications.ids import process_number
 from notifications.jobs.declaring.tasks import wakes_builtin_worker
 from notifications.models import Stream
-from notifications.realtime.doorbell.other_processes import ListenerThread, retry_forever
+from notifications.realtime.doorbell.other_processes import ListenerThread
 from notifications.streams.carrying import merge, parse_change
 from notifications.streams.rings import NO_CHANGES, own_jobs
 
@@ -88,17 +88,14 @@ class SqliteListener(ListenerThread):
     def is_listening(self) -> bool:
         return self.file_id is not None
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            retry_forever("SQLite file", self._watch, self._stopping)
-
-    def _watch(self, on_connected: Callable[[], None]) -> None:
+    def _listen(self) -> float:
         try:
-            self._watch_file(on_connected)
+            self._watch()
         finally:
             connection().close()
+        return 0.0
 
-    def _watch_file(self, on_connected: Callable[[], None]) -> None:
+    def _watch(self) -> None:
         """Watch until ``stop()``, an error, or until the file is replaced by another one."""
         db = connection()
         db.ensure_connection()
@@ -110,10 +107,10 @@ class SqliteListener(ListenerThread):
         self.last_ring_id = execute("SELECT coalesce(max(id), 0) FROM notifications_ring").fetchone()[0]
         self._last_job = execute(f"SELECT rowid, id {NEWEST_JOBS} LIMIT 1", [0]).fetchone() or (0, "")
         self.file_id = _file_id(path)
-        on_connected()
+        self.note_success()
         with _open_inotify(path, self._stop_reader.fileno()) as inotify:
             check_identity_at = time.monotonic() + IDENTITY_CHECK_SECONDS
-            while not self._stopping.is_set():
+            while not self.is_stopped:
                 self._wait_for_commit(execute, inotify)
                 if time.monotonic() > check_identity_at:
                     if _file_id(path) != self.file_id:

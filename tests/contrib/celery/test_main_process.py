@@ -39,7 +39,7 @@ def test_the_row_says_that_processes_are_idle_and_which_queues_they_take(process
     assert not Worker.objects.exists()
 
 
-def test_a_database_that_is_away_when_the_worker_starts(process, monkeypatch, caplog):
+def test_a_database_that_is_away_when_the_worker_starts(process, monkeypatch, caplog, forgotten_log):
     start, errors = process.lease.start, [OperationalError("away")]
 
     def start_later():
@@ -47,11 +47,10 @@ def test_a_database_that_is_away_when_the_worker_starts(process, monkeypatch, ca
             raise errors.pop()
         start()
 
-    monkeypatch.setattr(main_process, "ROUND_INTERVAL_SECONDS", 0.05)
     monkeypatch.setattr(process.lease, "start", start_later)
     process.wake()
     until_rows(1)
-    assert "Could not do the upkeep of a Celery worker, which is tried again: away" in caplog.text
+    assert "A thread failed, and goes on: notifications-celery-main: away" in caplog.text
 
 
 def test_prefork_is_refused_on_sqlite(monkeypatch):

@@ -10,6 +10,7 @@ from django.utils import timezone
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from celery.contrib.testing.worker import start_worker  # noqa: E402
+from kombu.transport.memory import Transport  # noqa: E402
 
 from notifications.contrib.celery import task_messages  # noqa: E402
 from notifications.exceptions import TooManyJobs  # noqa: E402
@@ -26,6 +27,10 @@ NAME = "tests.contrib.celery.job_tasks"
 def worker(app, transactional_db, monkeypatch):
     """A worker of Celery on a thread, with the pool "solo"."""
     monkeypatch.setattr(task_messages, "PUT_BACK_SECONDS", 0.01)
+    # It looks every 0.02 s for a message, and every 0.05 s whether it shall end: else in two of its cycles of 2 s.
+    monkeypatch.setitem(app.conf, "broker_transport_options", {"polling_interval": 0.02})
+    drain = Transport.drain_events
+    monkeypatch.setattr(Transport, "drain_events", lambda *args, timeout: drain(*args, timeout=0.05))
     with start_worker(app, perform_ping_check=False, pool="solo", shutdown_timeout=30) as worker:
         yield worker
     connections.close_all()

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib.deliveries import digests, sending
-from notifications.contrib.deliveries.models import Delivery, Digest
+from notifications.contrib.deliveries.models import Delivery
 from notifications.models import Job
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
@@ -96,10 +96,14 @@ def send_all():
         send_due()
 
 
+def digest_jobs():
+    """Return the jobs of digests that have not begun."""
+    return Job.objects.filter(idempotency_key__startswith="queued ")
+
+
 def send_digests():
     """Do what happens when the windows of all digests end."""
     now = timezone.now()
-    Digest.objects.update(due_at=now)
     Job.objects.filter(state="queued", run_after__isnull=False).update(run_after=now, due_at=now)
     run_jobs()
 

@@ -14,12 +14,12 @@ from notifications.contrib.deliveries import (
     quiet_hours,
     sending,
 )
-from notifications.contrib.deliveries.models import Delivery, Digest, Reader
+from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quiet_until
 from notifications.inbox import read_timeline
 from notifications.models import Notification, Wait
 from notifications.testing import run_jobs
-from tests.contrib.deliveries.conftest import send_digests, send_due
+from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
 
 NIGHTS = ["22:00", "07:00"]
 #: Later on Fridays, all of Saturday, which the night from Sunday follows without a break.
@@ -161,7 +161,7 @@ class TestWhatWaits:
         for number in range(3):
             notify(user, f"Export {number}")
             send_due()
-        assert mailoutbox == [] and [digest.due_at for digest in Digest.objects.all()] == [end]
+        assert mailoutbox == [] and [job.run_after for job in digest_jobs()] == [end]
         wake()
         (message,) = mailoutbox
         assert all(f"Export {number}" in message.body for number in range(3))
@@ -184,7 +184,7 @@ class TestWhatWaits:
         send_digests()
         assert mailoutbox == []
         send_due()
-        assert Digest.objects.latest("due_at").due_at == end and mailoutbox == []
+        assert digest_jobs().latest("run_after").run_after == end and mailoutbox == []
 
     def test_they_end_early(self, user, be_quiet, mailoutbox):
         be_quiet()
@@ -200,10 +200,10 @@ class TestWhatWaits:
         send_due()
         Delivery.objects.update(due_at=timezone.now() - timedelta(days=1, hours=1))
         end = be_quiet()
-        Digest.objects.all().delete()
+        digest_jobs().delete()
         Delivery.objects.update(state="pending", job=None)
         sending.enqueue_due()
-        assert [digest.due_at for digest in Digest.objects.all()] == [end]
+        assert [job.run_after for job in digest_jobs()] == [end]
 
     def test_what_goes_through(self, user, be_quiet, mailoutbox):
         """What is required, alerts, and a question that expires in them; one that does not waits."""
@@ -222,7 +222,7 @@ class TestWhatWaits:
             Notification.objects.filter(id=id).update(open_question=wait.id)
         send_due()
         assert {message.subject for message in mailoutbox} == {"Required", "Alert", "Urgent"}
-        assert Delivery.objects.filter(job=Digest.objects.get().job).count() == 2
+        assert Delivery.objects.filter(job=digest_jobs().get().id).count() == 2
 
     def test_a_channel_without_digests(self, user, be_quiet, service):
         """Each message is decided anew at their end."""

@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.messages.storage.fallback import FallbackStorage
 from django.test.utils import isolate_apps
 from django.utils import timezone
+from freezegun import freeze_time
 
 from notifications.admin import JobAdmin
 from notifications.contrib.operations.admin import WithFilters
@@ -71,9 +72,20 @@ def change_all(client):
 
     def send(action, query="", *, confirm=False):
         form = {"action": action, "_selected_action": "0" * 32, "select_across": "1"}
-        return client.post(LIST + query, form | ({"confirmed": "1"} if confirm else {}), follow=True)
+        question = client.post(LIST + query, form, follow=True)
+        return answer(client, question, query) if confirm and "counted" in fields_of(question) else question
 
     return send
+
+
+def fields_of(question):
+    return dict(
+        re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', question.text.partition("novalidate")[2])
+    )
+
+
+def answer(client, question, query="", **fields):
+    return client.post(LIST + query, fields_of(question) | fields, follow=True)
 
 
 def said(response):
@@ -115,6 +127,49 @@ def test_retry_asks_and_is_done_by_a_job(client, staff, user, change_all):
     }
 
 
+@pytest.mark.parametrize("action", ["retry_jobs", "cancel_jobs", "run_jobs_now", "reschedule_jobs"])
+def test_what_was_counted_is_what_is_changed(client, staff, change_all, action):
+    """Jobs that meet the conditions since the question are named, and stay as they are."""
+    later = timezone.now() + timedelta(days=1)
+
+    def add(title):
+        id = tasks.noop.using(run_after=later, title=title).enqueue().id
+        if action == "retry_jobs":
+            Job.objects.filter(pk=id).update(state="failed", finished_at=timezone.now())
+
+    add("Old"), add("Old")
+    question = change_all(action)
+    assert "2 jobs" in question.text
+    add("New")
+    response = answer(client, question, run_at="2100-01-01T08:30")
+    assert "1 more since the question. It stays as it is." in said(response)
+    new = Job.objects.filter(title="New").values("state", "due_at", "run_after").get()
+    run_jobs()
+    assert Job.objects.filter(title="New").values("state", "due_at", "run_after").get() == new
+    assert json.loads(bulk_job().result)["changed"] == 2
+
+
+def test_a_period_of_the_question_is_that_of_the_answer(client, staff, change_all):
+    """ "Past hour" has other jobs when the answer comes."""
+    id = tasks.noop.enqueue().id
+    Job.objects.filter(pk=id).update(state="failed", finished_at=timezone.now() - timedelta(minutes=59))
+    question = change_all("retry_jobs", "?finished=hour")
+    with freeze_time(timezone.now() + timedelta(minutes=5), tick=True):
+        answer(client, question, "?finished=hour")
+    assert bulk_job().title == "Retry 1 job"
+
+
+def test_a_question_of_another_user_or_change_is_refused(client, staff, admin_user, change_all):
+    tasks.noop.enqueue()
+    question = change_all("cancel_jobs")
+    assert said(answer(client, question, action="reschedule_jobs"))[0].startswith(
+        "No job was changed, because"
+    )
+    client.force_login(admin_user)
+    assert said(answer(client, question))[0].startswith("No job was changed, because")
+    assert Job.objects.get().state == "queued"
+
+
 def test_cancel_takes_all_active_jobs_but_its_own(staff, user, change_all):
     ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(3)]
     change_all("cancel_jobs", confirm=True)
@@ -138,11 +193,11 @@ def test_run_now(staff, user, change_all):
 def test_reschedule(client, staff, user, change_all):
     """The page asks for the time; a wrong one is shown again with the number of jobs."""
     queued = [tasks.noop.using(owner=user).enqueue().id for _ in range(2)]
-    assert "<h1>Reschedule 2 jobs</h1>" in change_all("reschedule_jobs").text
-    form = {"action": "reschedule_jobs", "_selected_action": "0" * 32, "select_across": "1", "confirmed": "1"}
-    page = client.post(LIST, {**form, "run_at": "2020-01-01T00:00"})
+    question = change_all("reschedule_jobs")
+    assert "<h1>Reschedule 2 jobs</h1>" in question.text
+    page = answer(client, question, run_at="2020-01-01T00:00")
     assert "This time is over." in page.text and 'name="select_across" value="1"' in page.text
-    client.post(LIST, {**form, "run_at": "2100-01-01T08:30"})
+    answer(client, page, run_at="2100-01-01T08:30")
     assert bulk_job().title == "Reschedule 2 jobs"
     run_jobs()
     times = set(Job.objects.filter(pk__in=queued).values_list("state", "run_after"))

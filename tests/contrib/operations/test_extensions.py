@@ -95,4 +95,4 @@ def test_what_fails_is_left_out(admin_client, module, fault, caplog, monkeypatch
 
 
 def test_an_app_without_such_a_module(db):
-    assert "notifications_slack" not in hooks.find_modules("operations")
+    assert "notifications_chat" not in hooks.find_modules("operations")

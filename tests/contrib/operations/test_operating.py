@@ -1,6 +1,7 @@
 """From the overview: to the jobs of an alert, queue, error group or worker; and what staff change on it."""
 
 import html
+import json
 import re
 from datetime import timedelta
 
@@ -131,15 +132,17 @@ def test_from_an_alert_to_its_jobs(admin_client, kind, subject, expected):
 
 
 def test_from_an_alert_to_what_failed_since(admin_client, settings):
-    """From the begin of the time in which the alert counted them, so that just these are selected and retried."""
+    """From the first failure of the incident, so that just these are selected and retried."""
     settings.TIME_ZONE = "Europe/Berlin"
-    alert = add_alert("failures", "other", facts='{"window": 300, "failed": 20, "ended": 30, "limit": 0.5}')
-    Alert.objects.update(opened_at="2026-05-01T02:00:30Z")
-    for title, ended in (("Before", "01:53:59"), ("Counted", "01:54:00"), ("Later", "02:30:00")):
-        id = tasks.noop.using(title=title, queue_name="other").enqueue().id
+    since, path = "2026-05-01T01:54:00+00:00", "tests.jobs.tasks.noop"
+    facts = {"since": since, "last": since, "failed": 2, "ended": 3, "users": 1}
+    facts |= {"exception": "", "place": "", "others": 0}
+    alert = add_alert("failures", path, facts=json.dumps(facts))
+    for title, ended in (("Before", "01:53:59"), ("First", "01:54:00"), ("Later", "02:30:00")):
+        id = tasks.noop.using(title=title).enqueue().id
         Job.objects.filter(pk=id).update(state="failed", finished_at=f"2026-05-01T{ended}Z")
     [address] = links(admin_client.get(PAGE).text, str(alert))
-    assert sorted(titles(admin_client, address)) == ["Counted", "Later"]
+    assert sorted(titles(admin_client, address)) == ["First", "Later"]
     assert 'name="finished_from" value="2026-05-01T03:54"' in admin_client.get(address).text
 
 

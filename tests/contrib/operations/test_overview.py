@@ -27,6 +27,7 @@ from tests.jobs import tasks
 from tests.support import core_alone
 from tests.support.checks import doctor
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,7 +36,7 @@ FIGURES = f"{PAGE}figures/"
 RETRY = f"{PAGE}retry/"
 TELL = f"{PAGE}tell/"
 #: The queries of the figures; and of the page, with the session, user, permissions and bell.
-MAX_QUERIES_OF_PAGE = 17
+MAX_QUERIES_OF_PAGE = 18
 
 
 @pytest.fixture
@@ -214,37 +215,15 @@ def test_a_group_says_since_when_whom_and_why(staff_client, make_user):
     [group] = read_figures(client, "hour").failures.groups
     assert (group.owners, group.message, group.first_at) == (2, "Partner: no answer", first)
     text = text_of(client.get(PAGE))
-    assert "Partner: no answer" in text and "30 min" in text
+    assert "Partner: no answer" in text and f"{timezone.localtime(first):%H:%M}" in text
     other = staff_client("view_overview", "view_attempt", name="other")
     assert "Partner: no answer" not in other.get(PAGE).text
 
 
-@pytest.mark.with_all_apps("the composer is of notifications.contrib.broadcasts")
-def test_those_affected_are_told(staff_client, make_user):
-    """The composer has the owners of the jobs of the group, once each, as its recipients."""
-    bea, cem, other = (make_user(name) for name in ("bea", "cem", "other"))
-    for owner in (bea, cem, bea, None):
-        tasks.fail.using(owner=owner).enqueue()
-    tasks.fail_sync.using(owner=other).enqueue()
+def test_who_may_not_write_is_not_offered_to_tell(staff_client, user):
+    tasks.fail.using(owner=user).enqueue()
     run_jobs()
-    client = staff_client("view_overview", "add_notification")
-    [form] = re.findall(
-        r"<form(?:(?!</form>).)*tests.jobs.tasks.fail\"(?:(?!</form>).)*Tell those affected",
-        client.get(PAGE).text,
-        re.DOTALL,
-    )
-    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
-    composer = client.get(TELL, fields, follow=True)
-    assert composer.redirect_chain[-1][0].startswith("/admin/notifications_broadcasts/broadcast/add/?")
-    assert re.search(r'<textarea name="users"[^>]*>\s*bea, cem</textarea>', composer.text)
-    assert re.search(r'value="users"[^>]* checked', composer.text)
-    page = client.get(TELL, {**fields, "since": "x"}, follow=True)
-    assert messages_of(page) == ["This group is unknown. Choose one on this page."]
-    assert client.get(TELL, {**fields, "task_path": "\0"}).status_code == 302
-
-
-def test_who_may_not_write_is_not_offered_to_tell(staff_client):
-    fail_jobs(1)
+    run_duty("record failures")
     client = staff_client("view_overview", "change_job")
     assert "Tell those affected" not in client.get(PAGE).text
     assert client.get(TELL, retry_fields(client)).status_code == 403
@@ -279,7 +258,8 @@ def test_retry_of_a_group(staff_client):
     elsewhere, old = max(Job.objects.values_list("pk", flat=True)), min(failed)
     Job.objects.get(pk=elsewhere).attempts.update(location="tests.jobs.tasks.other, line 1")
     Job.objects.filter(pk=old).update(finished_at=timezone.now() - timedelta(days=2))
-    assert "<h1>Retry 2 jobs?</h1>" in client.get(RETRY, fields).text
+    question = client.get(RETRY, fields).text
+    assert "<h1>Retry 2 jobs?</h1>" in question and "more since" not in question
     response = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
     bulk = Job.objects.get(task_path=BULK)
     assert response.redirect_chain == [(f"/admin/notifications/job/{bulk.pk}/change/", 302)]
@@ -293,6 +273,22 @@ def test_retry_of_a_group(staff_client):
     Job.objects.filter(pk__in=failed).update(state="succeeded")
     again = client.post(RETRY, {**fields, "confirm": "1"}, follow=True)
     assert messages_of(again) == ["No job was queued again, because none of them is failed any more."]
+
+
+def test_retry_of_what_was_counted(staff_client):
+    """Jobs that failed since the page was loaded are named, and stay as they are."""
+    client = staff_client("view_overview", "change_job")
+    fail_jobs(2)
+    fields = retry_fields(client)
+    counted = set(Job.objects.values_list("pk", flat=True))
+    fail_jobs(1)
+    question = client.get(RETRY, fields).text
+    assert "<h1>Retry 2 jobs?</h1>" in question and "1 more since then. It stays as it is." in question
+    form = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', question))
+    fail_jobs(1)
+    client.post(RETRY, {**form, "confirm": "1"})
+    run_jobs()
+    assert set(Job.objects.filter(attempt=2).values_list("pk", flat=True)) == counted
 
 
 def test_retry_of_all_groups(staff_client, monkeypatch):
@@ -346,9 +342,8 @@ def test_retry_of_a_large_group_is_counted_to_a_limit(staff_client, monkeypatch)
     assert json.loads(Job.objects.get(task_path=BULK).result)["changed"] == 3
 
 
-@pytest.mark.with_all_apps("the composer is of notifications.contrib.broadcasts")
 def test_a_range_of_time(staff_client, make_user):
-    """Its figures, its list of jobs, who is told and what is retried are of the jobs that failed in it."""
+    """Its figures, its list of jobs and what is retried are of the jobs that failed in it."""
     users = [make_user(name) for name in ("bea", "cem", "dora")]
     for owner in users:
         tasks.fail.using(owner=owner).enqueue()
@@ -358,16 +353,15 @@ def test_a_range_of_time(staff_client, make_user):
         Job.objects.filter(pk=job.pk).update(finished_at=now - timedelta(minutes=minutes))
     begin, end = (f"{now - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}" for minutes in (40, 20))
     period = f"{begin}/{end}"
-    client = staff_client("view_overview", "change_job", "view_job", "add_notification", "view_attempt")
+    client = staff_client("view_overview", "change_job", "view_job", "view_attempt")
     page = client.get(PAGE, {"period": period})
     [group] = page.context["figures"].failures.groups
     assert (group.count, group.owners) == (1, 1)
     link = html.unescape(re.search(r'href="(/admin/notifications/job/[^"]*failure=[^"]*)"', page.text)[1])
     assert [job.user for job in client.get(link).context["cl"].result_list] == [users[1]]
     assert client.get(PAGE, {"from": begin[:16], "until": end[:16]}).context["period"][:16] == begin[:16]
-    form = re.search(r"<form method=\"get\"><input.*?</form>", page.text)[0]
+    form = re.search(r"<form method=\"get\" action=\"[^\"]*/retry/\"><input.*?</form>", page.text)[0]
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
-    assert re.search(r'name="users"[^>]*>\s*cem</textarea>', client.get(TELL, fields, follow=True).text)
     assert "Retry 1 job?" in client.get(RETRY, fields).text
     client.post(RETRY, {**fields, "confirm": "1"})
     run_jobs()
@@ -396,7 +390,7 @@ def test_jobs_that_send_messages_are_there_when_they_are_asked_for(staff_client,
     waiting, running = (tasks.noop.using(queue_name="deliveries").enqueue().id for _ in range(2))
     Job.objects.filter(pk__in=[waiting, running]).update(task_path=task, executor="email")
     claim_rows(uuid7(), 1, queues=["deliveries"])
-    client = staff_client("view_overview", "view_job", "change_job", "add_notification")
+    client = staff_client("view_overview", "view_job", "change_job")
     hidden, shown = client.get(PAGE), client.get(PAGE, {"deliveries": "shown"})
     facts = [
         (
@@ -419,9 +413,6 @@ def test_jobs_that_send_messages_are_there_when_they_are_asked_for(staff_client,
         2,
     ]
     since = hidden.context["figures"].since.isoformat()
-    assert client.get(TELL, {"all": "1", "since": since}, follow=True).text.count("bea") == 0
-    everybody = client.get(TELL, {"all": "1", "since": since, "deliveries": "shown"}, follow=True)
-    assert re.search(r'<textarea name="users"[^>]*>\s*bea</textarea>', everybody.text)
     for fields, count in (({}, 2), ({"deliveries": "shown"}, 5)):
         question = client.get(RETRY, {"all": "1", "since": since} | fields).text
         assert f"<h1>Retry {count} jobs?</h1>" in question and ("shown" in question) == bool(fields)

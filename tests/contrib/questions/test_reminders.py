@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.db import transaction
+from django.db import Error, transaction
 
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.questions import answer, reminders
@@ -266,7 +266,7 @@ def test_it_comes_later_if_users_cannot_be_read(user):
     """As while a directory of the project is away: nothing else would remind of the question."""
     ask(user, remind_hours=[1])
     clock.advance(2 * HOUR)
-    with refused('FROM "auth_user"', times=1):
+    with refused('FROM "auth_user"', times=1), pytest.raises(Error):
         reminders.remind_of_due()
     assert len(notes_of(user)) == 1
     advance(timedelta(minutes=2))

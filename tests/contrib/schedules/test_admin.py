@@ -1,11 +1,13 @@
 """Staff see schedules with their runs, and pause, resume and run them with permission; the log says who did."""
 
 import io
+import re
 from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
+from django.utils import timezone
 
 from notifications.contrib.schedules.admin import describe_tick
 from notifications.contrib.schedules.models import Schedule, Tick
@@ -35,6 +37,14 @@ def act(client, action, *names):
     return client.post(LIST, {"action": action, "_selected_action": names}, follow=True)
 
 
+def press(client, button):
+    """Submit the form of a button of the page of a schedule."""
+    page = client.get(f"{LIST}poll/change/").text
+    [form] = re.findall(rf'<input type="submit"[^>]* form="([^"]+)" value="{button}">', page)
+    [(url, fields)] = re.findall(rf'<form id="{form}" method="post" action="([^"]+)">(.*?)</form>', page)
+    return client.post(url, dict(re.findall(r'name="(\w+)" value="([^"]*)"', fields)), follow=True)
+
+
 def messages_of(response):
     return [str(message) for message in response.context["messages"]]
 
@@ -55,6 +65,8 @@ def test_list_and_page(client, sign_in_staff, declared):
     assert "The user ada does not exist." in page and "Create the user, or correct" in page
     assert "Run now" not in page and "Pause" not in page
     assert "gone.task" in client.get(f"{LIST}old/change/").content.decode()
+    Schedule.objects.filter(name="poll").update(problem="failed", problem_since=timezone.now())
+    assert "Failing since" in client.get(LIST).content.decode()
 
 
 @pytest.mark.parametrize(
@@ -68,8 +80,6 @@ def test_as_many_missed_ticks_as_are_counted(count, text):
 
 def test_times_are_those_of_the_reader(client, sign_in_staff, declared):
     """In the time zone that a middleware of the project has activated, and its name."""
-    from django.utils import timezone
-
     sign_in_staff("view_schedule")
     with timezone.override("Asia/Tokyo"):
         assert " JST" in client.get(LIST).content.decode()
@@ -90,12 +100,16 @@ def test_pause_and_resume(client, sign_in_staff, declared):
     assert "Paused since" in client.get(LIST).content.decode()
     page = client.get(f"{LIST}poll/change/").content.decode()
     assert 'value="Resume"' in page and 'value="Run now"' not in page
-    assert messages_of(act(client, "resume_schedules", "poll")) == ["1 schedule was resumed."]
+    assert messages_of(press(client, "Resume")) == ["1 schedule was resumed."]
+    assert messages_of(press(client, "Pause")) == ["1 schedule was paused."]
+    assert messages_of(press(client, "Resume")) == ["1 schedule was resumed."]
     assert messages_of(act(client, "resume_schedules", "poll")) == [
         "No schedule was resumed, because none of them is paused."
     ]
     logged = LogEntry.objects.filter(object_id="poll").order_by("id")
     assert [(entry.user_id, entry.change_message) for entry in logged] == [
+        (staff.pk, "Paused."),
+        (staff.pk, "Resumed."),
         (staff.pk, "Paused."),
         (staff.pk, "Resumed."),
     ]
@@ -104,8 +118,7 @@ def test_pause_and_resume(client, sign_in_staff, declared):
 def test_run_now(client, sign_in_staff, declared):
     """With a permission of its own. A refusal says why."""
     sign_in_staff("view_schedule", "run_schedule")
-    assert 'value="Run now"' in client.get(f"{LIST}poll/change/").content.decode()
-    assert messages_of(act(client, "run_schedules", "poll")) == ["1 job was enqueued."]
+    assert messages_of(press(client, "Run now")) == ["1 job was enqueued."]
     [message] = messages_of(act(client, "run_schedules", "poll"))
     assert message.startswith("poll was not run. The previous run is still active.")
     [message] = messages_of(act(client, "run_schedules", "old"))

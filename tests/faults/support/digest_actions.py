@@ -4,7 +4,6 @@ from django.contrib.auth import get_user_model
 
 from notifications.api import notify
 from notifications.contrib.deliveries import sending
-from notifications.contrib.deliveries.models import Digest
 from notifications.models import Job
 from notifications.times import now
 
@@ -28,7 +27,6 @@ def enqueue_due():
 
 def end_windows():
     """Have the windows of all digests end, a few hundred in a transaction."""
-    for model, field in ((Digest, "due_at"), (Job, "run_after")):
-        ids = list(model.objects.filter(**{f"{field}__gt": now()}).values_list("pk", flat=True))
-        for start in range(0, len(ids), CHUNK):
-            model.objects.filter(pk__in=ids[start : start + CHUNK]).update(**{field: now()})
+    ids = list(Job.objects.filter(run_after__gt=now()).values_list("pk", flat=True))
+    for start in range(0, len(ids), CHUNK):
+        Job.objects.filter(pk__in=ids[start : start + CHUNK]).update(run_after=now(), due_at=now())

@@ -31,7 +31,7 @@ INSTALLED_APPS = [
     "notifications.contrib.output",
     "notifications.contrib.questions",
     "notifications.contrib.schedules",
-    "notifications.contrib.slack",
+    "notifications.contrib.chat",
     "notifications.contrib.rates",
     "notifications.contrib.steps",
     "notifications.contrib.webhooks",

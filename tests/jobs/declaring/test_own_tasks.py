@@ -1,8 +1,12 @@
-"""The queue of jobs of the app's own senders."""
+"""The policies of the app's own tasks, and the queue of jobs of its senders."""
 
 import pytest
+from django.db import OperationalError
+from django.utils.module_loading import import_string
 
+from notifications.extension import hooks
 from notifications.jobs.declaring import own_tasks
+from notifications.jobs.declaring.policies import declared_policy
 
 pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
 BACKEND = {"BACKEND": "notifications.jobs.backend.JobBackend"}
@@ -22,3 +26,10 @@ def test_queue_of_an_engine(settings):
     for queues, expected in (([], "default"), (["default", "deliveries"], "deliveries")):
         settings.TASKS = {"default": {**BACKEND, **engine, "QUEUES": queues}}
         assert own_tasks.sender_queue_name() == expected
+
+
+@pytest.mark.with_all_apps("these have tasks")
+def test_each_is_tried_again_while_the_database_is_away():
+    """A policy names only what is particular to its task."""
+    for path in (*hooks.own_tasks, "notifications.contrib.broadcasts.sending.send_broadcast"):
+        assert OperationalError in declared_policy(import_string(path).func).retry_on

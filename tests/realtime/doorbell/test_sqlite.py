@@ -68,8 +68,8 @@ def test_inotify_wakes_the_listener(transactional_db, user, monkeypatch):
         time.sleep(sqlite.SLOW_COMMIT_SECONDS + 0.2)
         ring_as_other_process(user)
         wait_until(lambda: rung == {user.pk})
-        thread = doorbell._listener._thread
-    assert not thread.is_alive()  # stop() wakes it too
+        listener = doorbell._listener
+    assert not listener.is_running  # stop() wakes it too
 
 
 @on_sqlite
@@ -111,11 +111,11 @@ class TestPolling:
 
     @pytest.fixture
     def listener(self, monkeypatch):
-        monkeypatch.setattr(sqlite.SqliteListener, "_run", lambda self: None)
+        monkeypatch.setattr(sqlite.SqliteListener, "_listen", lambda self: None)
         monkeypatch.setattr(sqlite.SqliteListener, "_read_rings", lambda self, execute: None)
         listener = sqlite.SqliteListener(lambda *args, **options: None)
-        with listener._stop_reader, listener._stop_writer:
-            yield listener
+        yield listener
+        listener.stop()
 
     @pytest.fixture
     def next_interval(self, listener, clock):
@@ -293,7 +293,7 @@ def test_listener_survives_errors(rung, user, quick_identity_check, caplog):
             cursor.execute(f"ALTER TABLE {table} RENAME TO {name}")
 
     rename("notifications_ring", "moved")
-    wait_until(lambda: "Doorbell interrupted, retrying: SQLite file" in caplog.text)
+    wait_until(lambda: "A thread failed, and goes on: notifications-doorbell-sqlite" in caplog.text)
     rename("moved", "notifications_ring")
 
     def ring_arrives():

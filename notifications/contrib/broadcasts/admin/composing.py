@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.contrib import messages
 from django.contrib.admin import helpers
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import formats
+from django.utils import formats, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -24,9 +25,13 @@ from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, Composer
 from notifications.contrib.broadcasts.audiences import (
     MAX_USERS_COUNTED,
     MAX_USERS_COUNTED_LIVE,
+    Kind,
     Texts,
+    find_audience,
+    offered_languages,
 )
 from notifications.contrib.broadcasts.models import Broadcast
+from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.jobs.reader_languages import read_languages
 from notifications.models import Notification, parse_id, uuid7
@@ -50,7 +55,10 @@ class ComposerMixin(ModelAdminBase):
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":
-            return self._show_form(request, ComposerForm(initial=self.get_changeform_initial_data(request)))
+            values = _message_to_affected(request.GET.get("affected", ""))
+            return self._show_form(
+                request, ComposerForm(initial={**values, **self.get_changeform_initial_data(request)})
+            )
         if "_test" in request.POST:
             return self._send_test(request)
         form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
@@ -137,6 +145,9 @@ class ComposerMixin(ModelAdminBase):
         else:
             text = _("This notification was sent already. It is not sent again.")
             self.message_user(request, text, messages.WARNING)
+            if not Broadcast.objects.using(database()).filter(pk=broadcast.pk).exists():
+                # Another broadcast was sent to those affected by the failure.
+                url = reverse(f"{self.admin_site.name}:notifications_broadcasts_broadcast_changelist")
         return HttpResponseRedirect(url)
 
     def begin(self, request: HttpRequest, function: Callable[[], bool]) -> bool | None:
@@ -156,7 +167,7 @@ class ComposerMixin(ModelAdminBase):
                 (name, {"fields": [f"title_{code}", f"body_{code}"], "classes": ["collapse"]})
                 for code, name in form.languages
             ),
-            (_("Recipients"), {"fields": recipients}),
+            (_("Recipients"), {"fields": [*recipients, "affected"]}),
             (_("Time"), {"fields": ["send_at"]}),
         ]
         context = {
@@ -196,6 +207,21 @@ class ComposerMixin(ModelAdminBase):
             **context,
         }
         return TemplateResponse(request, f"{FOLDER}/{template}.html", context)
+
+
+def _message_to_affected(value: str) -> dict[str, str]:
+    """Return the first values of the fields for users that an app names, with its message in each language."""
+    if not (audience := find_audience(value)):
+        return {}
+    values: dict[str, str] = {"audience_kind": str(Kind.AFFECTED)}
+    for code in ("", *(code for code, _name in offered_languages())):
+        with translation.override(code or django_settings.LANGUAGE_CODE):
+            message = audience.write_message()
+        if code:
+            values |= {f"{name}_{code}": message[name] for name in ("title", "body")}
+        else:
+            values |= message
+    return values
 
 
 def _build(form: ComposerForm, request: HttpRequest) -> Broadcast:

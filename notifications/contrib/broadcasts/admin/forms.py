@@ -108,6 +108,8 @@ class ComposerForm(forms.Form):
         help_text=_("Users who have it themselves or by a group, and superusers."),
     )
 
+    affected = TextField(max_length=validators.MAX_NAME_LENGTH, required=False, widget=forms.HiddenInput())
+
     def __init__(self, *args: Any, max_counted: int = audiences.MAX_USERS_COUNTED, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.max_counted = max_counted
@@ -120,8 +122,13 @@ class ComposerForm(forms.Form):
         self.fields["send_at"].help_text = help_text % {"zone": zone}
         self.fields["audience_kind"].required = bool(max_counted)
         kinds = audiences.available_kinds()
+        if (value := self["affected"].value()) and (found := audiences.find_audience(value)):
+            kinds.insert(0, Kind.AFFECTED)
+            self.label_of_affected = f"{Kind.AFFECTED.label}: {found.describe()}"
         fields: dict[str, Any] = self.fields
-        fields["audience_kind"].choices = [(kind, Kind(kind).label) for kind in kinds]
+        fields["audience_kind"].choices = [
+            (kind, self.label_of_affected if kind == Kind.AFFECTED else Kind(kind).label) for kind in kinds
+        ]
         if Kind.GROUPS in kinds:
             groups = group_model()._default_manager.order_by("name", "pk")[:MAX_CHOICES]
             choices = [(str(group.pk), str(group)) for group in groups]
@@ -196,6 +203,8 @@ class ComposerForm(forms.Form):
             if not values["permission"]:
                 raise ValidationError(_("Choose a permission."))
             return Audience(kind=kind, values=(values["permission"],))
+        if kind == Kind.AFFECTED:
+            return Audience(kind=kind, values=(values["affected"],))
         return Audience(kind=kind)
 
     @property

@@ -50,6 +50,7 @@ class Migration(migrations.Migration):
                             ("permission", "Holders of a permission"),
                             ("staff", "All staff"),
                             ("everybody", "Everybody"),
+                            ("affected", "Those affected by a failure"),
                         ],
                         max_length=20,
                         verbose_name="audience",

@@ -164,40 +164,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Digest",
-            fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        default=uuid7, editable=False, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
-                ),
-                ("channel", models.CharField(max_length=30)),
-                ("due_at", models.DateTimeField(verbose_name="due")),
-                ("job", models.UUIDField(verbose_name="job")),
-                ("is_closed", models.BooleanField(default=False)),
-                (
-                    "user",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                    ),
-                ),
-            ],
-            options={
-                "default_permissions": (),
-                "indexes": [models.Index(fields=["due_at"], name="notifications_digest_due")],
-                "constraints": [
-                    models.UniqueConstraint(
-                        fields=("user", "channel", "due_at"), name="notifications_digest_key"
-                    )
-                ],
-            },
-        ),
-        migrations.CreateModel(
             name="Preference",
             fields=[
                 (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -28,6 +29,8 @@ MAX_JOBS_LOGGED = 1_000
 #: Longest time of a change, in seconds.
 TIMEOUT_SECONDS = 6 * 3600
 
+#: How long ago a question may have been asked that is answered.
+MAX_QUESTION_AGE = timedelta(days=1)
 #: The highest priority of Django's Tasks.
 MAX_PRIORITY = 100
 
@@ -41,22 +44,77 @@ CHANGES = {
 
 
 def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse | None:
-    """Ask whether all jobs of the list are to be changed, or begin it if the answer is sent. None: it is refused."""
+    """Ask whether all jobs of the list are to be changed, or begin it if the answer is sent. None: it is refused.
+
+    The question carries the conditions of the jobs that were counted, and until when: a filter such as "Past hour" has
+    other jobs when the answer comes.
+    """
     try:
-        conditions = model_admin.read_conditions(request).until(change, times.now())
+        asked = _read_counted(request, change) or CountedJobs(
+            model_admin.read_conditions(request), times.now()
+        )
     except ValueError as exc:
         model_admin.message_user(request, str(exc), messages.ERROR)
         return None
+    conditions = asked.conditions.until(change, asked.until)
     count, is_partial = conditions.count(change)
     if not count and not is_partial:
         model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
         return None
     form = read_form(request) if change == "reschedule" else None
-    if "confirmed" not in request.POST or (form and not form.is_valid()):
-        return ask(model_admin, request, change, count, is_partial=is_partial, is_for_all=True, form=form)
+    is_answer = "confirmed" in request.POST and "counted" in request.POST
+    if not is_answer or (form and not form.is_valid()):
+        return ask(
+            model_admin,
+            request,
+            change,
+            count,
+            is_partial=is_partial,
+            is_for_all=True,
+            form=form,
+            counted=asked.sign(_salt(request, change)),
+        )
     known_count = None if is_partial else count
     run_at = form.cleaned_data["run_at"] if form else None
-    return begin(model_admin, request, change, conditions, known_count, run_at=run_at)
+    newer = asked.conditions.until(change, times.now()).count(change)[0] - count
+    response = begin(model_admin, request, change, conditions, known_count, run_at=run_at)
+    if response and newer > 0:
+        text = ngettext(
+            "%(count)d more since the question. It stays as it is.",
+            "%(count)d more since the question. They stay as they are.",
+            newer,
+        )
+        model_admin.message_user(request, text % {"count": newer}, messages.INFO)
+    return response
+
+
+class CountedJobs(NamedTuple):
+    """What a question is about: the jobs that meet these conditions at a time."""
+
+    conditions: JobFilter
+    until: datetime
+
+    def sign(self, salt: str) -> str:
+        """Return it for the form of the question. Users cannot change it to what they may not filter by."""
+        value = {"conditions": self.conditions.to_json(), "until": self.until.isoformat()}
+        return signing.dumps(value, salt=salt)
+
+
+def _read_counted(request: HttpRequest, change: str) -> CountedJobs | None:
+    """Return the question that is answered, None before the first one. Raises ValueError if it is too old."""
+    if not (text := request.POST.get("counted", "")):
+        return None
+    try:
+        value = signing.loads(text, salt=_salt(request, change), max_age=MAX_QUESTION_AGE)
+    except signing.BadSignature as exc:
+        raise ValueError(
+            _("No job was changed, because this page is too old. Select the jobs again.")
+        ) from exc
+    return CountedJobs(JobFilter.from_json(value["conditions"]), datetime.fromisoformat(value["until"]))
+
+
+def _salt(request: HttpRequest, change: str) -> str:
+    return f"{__name__}.{change}.{request.user.pk}"
 
 
 def begin(

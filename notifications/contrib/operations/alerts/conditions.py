@@ -15,7 +15,7 @@ from notifications.contrib.operations.models import AlertState
 from notifications.contrib.operations.running import RunningJobs, read_running
 from notifications.contrib.operations.statistics import reading
 from notifications.db import connection, database, is_lease_valid
-from notifications.extension import Check, Finding, OwnTask, hooks
+from notifications.extension import Check, Finding, hooks
 from notifications.jobs import aliases_with_engines, stores_jobs, task_backends
 from notifications.management import WaitCounts, read_moment
 from notifications.models import Worker
@@ -39,8 +39,9 @@ class Limits:
         For which a queue with running jobs may finish none while others wait, or while one is over its timeout.
     ``wait``
         For which a due job of a queue that is not paused may wait.
-    ``failure_rate``, ``min_failures``
-        The share of jobs of a queue that may fail within 5 minutes; fewer failures than ``min_failures`` never count.
+    ``failure_rate``, ``min_failures``, ``max_failures``
+        The share of jobs of a task that may fail within 5 minutes; fewer failures than ``min_failures`` never count,
+        and more than ``max_failures`` always do. ``failure_rate`` None turns the alert off.
     ``no_worker``
         For which no worker may be alive.
     ``question``
@@ -50,8 +51,9 @@ class Limits:
     interval: float | None = 15
     stalled: float | None = 300
     wait: float | None = 300
-    failure_rate: float | None = 0.5
-    min_failures: int = 20
+    failure_rate: float | None = 0.2
+    min_failures: int = 10
+    max_failures: int = 100
     no_worker: float | None = 60
     question: float | None = 86_400
 
@@ -159,42 +161,6 @@ class JobsWaiting(JobCheck):
         return f"{detail} {text}" if others else detail
 
 
-class Failing(JobCheck):
-    """Too many jobs of a queue fail.
-
-    Those that send events to webhooks, or call the URLs of requests, do not count, neither failed nor succeeded: they
-    fail when servers of others do, of which the owner of the webhook is notified, and could hide that all e-mails in
-    their queue fail.
-    """
-
-    id, label, jobs = "failures", gettext_lazy("Many jobs fail"), {"state__exact": "failed"}
-
-    def find(self, examination: Any) -> Iterator[Finding]:
-        limits = read_limits()
-        if limits.failure_rate is None:
-            return
-        by_queue: dict[str, reading.Figures] = {}
-        window = timedelta(seconds=WINDOW_SECONDS)
-        for of_task in reading.read_figures(window, now=examination.now, by_task=True):
-            if not hooks.own_tasks.get(of_task.task, OwnTask()).fails_with_receivers:
-                figures = by_queue.setdefault(of_task.queue, reading.Figures(queue=of_task.queue))
-                figures.succeeded += of_task.succeeded
-                figures.failed += of_task.failed
-        for figures in by_queue.values():
-            rate, ended = figures.failure_rate, figures.succeeded + figures.failed
-            if figures.failed >= limits.min_failures and rate is not None and rate > limits.failure_rate:
-                facts = {"failed": figures.failed, "ended": ended, "window": WINDOW_SECONDS}
-                yield Finding(figures.queue, {**facts, "limit": limits.failure_rate})
-
-    def describe(self, facts: dict[str, Any]) -> str:
-        return _("%(failed)d of %(ended)d jobs failed within %(window)s. The limit is %(limit)g %%.") % {
-            "failed": facts["failed"],
-            "ended": facts["ended"],
-            "window": in_words(facts["window"]),
-            "limit": 100 * facts["limit"],
-        }
-
-
 class NoWorker(JobCheck):
     """No worker is alive, which ``doctor`` says beside ``workers``.
 
@@ -270,7 +236,7 @@ class Unanswered(JobCheck):
 
 
 #: In the order in which ``doctor`` asks them.
-JOB_CHECKS = (Stalled(), JobsWaiting(), Failing(), NoWorker(), WorkerLost(), Unanswered())
+JOB_CHECKS = (Stalled(), JobsWaiting(), NoWorker(), WorkerLost(), Unanswered())
 
 
 def has_questions() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator
-from datetime import timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from notifications import times, validators
 from notifications.contrib.operations.alerts.conditions import JOB_CHECKS, in_words, read_limits
+from notifications.contrib.operations.alerts.failing import Failing
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.db import database
 from notifications.extension import Check, Topic
@@ -26,8 +27,6 @@ from notifications.inbox import ALERTS, active_users
 from notifications.management import Examination, admin_list
 from notifications.models import Job
 
-#: Jobs are counted by the minute.
-MINUTE = timedelta(minutes=1)
 #: The alerts that are open at once at most, of the queues and schedules of a project.
 MAX_OPEN_ALERTS = 100
 PREFIX, OPEN = "alert:", "open"
@@ -75,7 +74,7 @@ class OpenAlerts(Check):
 
 
 def make_checks() -> list[Check]:
-    return [*JOB_CHECKS, OpenAlerts()]
+    return [*JOB_CHECKS, Failing(), OpenAlerts()]
 
 
 def read_recipients() -> list[Any]:
@@ -106,12 +105,14 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
     if check is None:  # that of an app that is not installed any more
         return ""
     jobs_url, parameters = find_list(Job), getattr(check, "jobs", None)
-    is_of_queue = alert.subject and parameters is not None
-    parameters = (parameters or JOBS_OF_HOOKS) | ({"queue_name": alert.subject} if is_of_queue else {})
-    parameters |= {"deliveries": "shown"}  # which alerts count too
-    if alert.kind == "failures":  # those that it counted at its begin, and later ones
-        window = timedelta(seconds=json.loads(alert.facts).get("window", 0))
-        parameters["finished_from"] = f"{times.as_utc(alert.opened_at) - window - MINUTE:%Y-%m-%dT%H:%MZ}"
+    facts = json.loads(alert.facts)
+    if alert.kind == "failures":
+        parameters = {**(parameters or {}), "task_path": alert.subject}
+        if since := facts.get("since"):
+            parameters["finished_from"] = f"{times.as_utc(datetime.fromisoformat(since)):%Y-%m-%dT%H:%MZ}"
+    elif alert.subject and parameters is not None:
+        parameters = {**parameters, "queue_name": alert.subject}
+    parameters = {**(parameters or JOBS_OF_HOOKS), "deliveries": "shown"}  # which alerts count too
     return f"{jobs_url}?{urlencode(parameters)}" if jobs_url else ""
 
 
@@ -146,6 +147,9 @@ def _describe_end(key: str, before: str) -> dict[str, Any]:
     if alert:
         seconds = (alert.seen_at - alert.opened_at).total_seconds()
         text = _("It lasted %(time)s.") % {"time": in_words(seconds)}
+        check, facts = Examination.alert_checks().get(kind), json.loads(alert.facts)
+        if facts and (describe_end := getattr(check, "describe_end", None)):
+            text = describe_end(facts)
     title = _("Over: %(alert)s") % {"alert": alert or Alert(kind=kind, subject=subject)}
     return {
         "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),

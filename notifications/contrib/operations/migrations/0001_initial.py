@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.db import migrations, models
 
 from notifications.contrib.operations.models import alert_kinds
@@ -6,7 +7,10 @@ from notifications.contrib.operations.models import alert_kinds
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [("notifications", "0001_streams")]
+    dependencies = [
+        ("notifications", "0001_streams"),
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+    ]
 
     operations = [
         migrations.CreateModel(
@@ -16,9 +20,100 @@ class Migration(migrations.Migration):
                 ("no_worker_since", models.DateTimeField(null=True)),
                 ("lease_lost_at", models.DateTimeField(null=True)),
                 ("lost_worker", models.CharField(blank=True, default="", max_length=511)),
+                ("failures_read_until", models.DateTimeField(null=True)),
             ],
             options={
                 "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
+            name="Incident",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.CharField(max_length=32)),
+                ("task_path", models.CharField(max_length=500, verbose_name="task")),
+                (
+                    "exception_class_path",
+                    models.CharField(blank=True, default="", max_length=500, verbose_name="exception"),
+                ),
+                (
+                    "location",
+                    models.CharField(blank=True, default="", max_length=300, verbose_name="location"),
+                ),
+                ("host", models.CharField(blank=True, default="", max_length=253)),
+                ("begun_at", models.DateTimeField(verbose_name="begun")),
+                ("failed_at", models.DateTimeField(verbose_name="last failure")),
+                ("over_at", models.DateTimeField(blank=True, null=True, verbose_name="over")),
+                ("is_alert", models.BooleanField(default=False)),
+                ("users", models.BigIntegerField(default=0)),
+                ("last_user", models.BigIntegerField(default=0)),
+                ("broadcast", models.UUIDField(editable=False, null=True)),
+                ("notified_at", models.DateTimeField(null=True)),
+                ("notified_by", models.CharField(blank=True, default="", max_length=150)),
+                ("notified_users", models.BigIntegerField(default=0)),
+                ("last_notified", models.BigIntegerField(default=0)),
+                ("end_broadcast", models.UUIDField(editable=False, null=True)),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["key", "id"], name="notifications_incident_key"),
+                    models.Index(fields=["failed_at"], name="notifications_incident_failed"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("over_at__isnull", True)),
+                        fields=("key",),
+                        name="notifications_incident_open",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="AffectedUser",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("recorded_at", models.DateTimeField()),
+                (
+                    "user",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=models.DO_NOTHING,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "incident",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=models.DO_NOTHING,
+                        related_name="affected",
+                        to="notifications_operations.incident",
+                    ),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["user"], name="notifications_affected_by_user"),
+                    models.Index(fields=["recorded_at"], name="notifications_affected_at"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("incident", "user"), name="notifications_affected_user")
+                ],
             },
         ),
         migrations.CreateModel(

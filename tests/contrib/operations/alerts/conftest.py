@@ -41,6 +41,7 @@ class Alerts:
         An alert is over as soon as its condition is.
         """
         with patch.object(evaluation, "CLEAR_SECONDS", 0):
+            run_duty("record failures")
             run_duty("evaluate alerts")
         Announcer().run_round()
         return self.open()

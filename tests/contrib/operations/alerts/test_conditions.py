@@ -8,7 +8,7 @@ from django.utils import timezone
 from notifications import times
 from notifications.contrib import webhooks
 from notifications.contrib.operations.alerts import conditions, texts
-from notifications.contrib.operations.models import Alert
+from notifications.contrib.operations.models import Alert, JobStatistics
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.jobs import task_backends
 from notifications.jobs.transitions import reaping
@@ -126,22 +126,25 @@ def test_queue_with_one_long_job_that_finishes_others(alerts):
     assert alerts.evaluate() == []
 
 
-def test_many_jobs_fail(alerts, operator):
-    """More than the share of the limit, until enough succeed."""
-    alerts.limit(failure_rate=0.5, min_failures=3)
+@pytest.mark.parametrize("limits", [{"failure_rate": 0.5}, {"failure_rate": 1, "max_failures": 2}])
+def test_many_jobs_fail(alerts, operator, limits):
+    """More of a task than the share or number of the limit, until its incident is over."""
+    alerts.limit(min_failures=3, **limits)
     for _ in range(2):
         tasks.fail.enqueue()
+    for _ in range(9):  # jobs of another task in the same queue
+        tasks.noop.enqueue()
     run_jobs()
     assert alerts.evaluate() == []  # too few
     tasks.fail.enqueue()
     run_jobs()
-    assert alerts.evaluate() == [("failures", "default")]
-    for _ in range(3):
-        tasks.noop.enqueue()
-    run_jobs()
+    for _ in range(2):
+        assert alerts.evaluate() == [("failures", "tests.jobs.tasks.fail")]
+    JobStatistics.objects.filter(task_path__endswith=".fail").update(count=1)
+    assert alerts.evaluate() == [("failures", "tests.jobs.tasks.fail")]
+    assert alerts.notified(operator) == ["Many jobs fail: tests.jobs.tasks.fail"]
+    alerts.limit(failure_rate=None)
     assert alerts.evaluate() == []
-    title = "Many jobs fail: default"
-    assert alerts.notified(operator) == [title, f"Over: {title}"]
 
 
 def test_failed_webhooks_are_no_failures_of_their_queue(alerts, settings):
@@ -161,7 +164,7 @@ def test_failed_webhooks_are_no_failures_of_their_queue(alerts, settings):
         webhook_sending.send.using(queue_name="mail").enqueue(event)
     tasks.fail.using(queue_name="mail").enqueue()
     run_jobs()
-    assert alerts.evaluate() == [("failures", "mail")]
+    assert alerts.evaluate() == [("failures", "tests.jobs.tasks.fail")]
 
 
 def test_an_unanswered_question(alerts, operator, user):

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from notifications.db import connection, dialect, user_from_db
+from django.utils import formats
+from django.utils.translation import ngettext
+
+from notifications import times
+from notifications.contrib.operations.incidents.reading import read_incidents
+from notifications.contrib.operations.incidents.recording import key_of
+from notifications.contrib.operations.incidents.texts import describe_over, format_since
+from notifications.contrib.operations.models import Incident
+from notifications.db import connection, dialect
+from notifications.extension import hooks
 from notifications.jobs import JobFilter
 from notifications.management import read_moment
 from notifications.models import Job
@@ -17,8 +26,6 @@ from notifications.validators import shortened
 MAX_FAILED_READ = 10_000
 #: The groups that are shown: the largest.
 MAX_GROUPS = 20
-#: The owners of failed jobs who are named to whom writes to them, at most. Their names are in an address.
-MAX_OWNERS = 300
 #: Characters of the end of a traceback, in which the message of the exception is searched, and of what is shown of it.
 MAX_END_LENGTH, MAX_MESSAGE_LENGTH = 2_000, 200
 #: What the jobs of a group have in common, and the columns.
@@ -32,7 +39,7 @@ _JOIN_ATTEMPT = """
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailureGroup:
-    """Failed jobs of one task with the same exception at the same location.
+    """Failed jobs of one task with the same exception at the same location, and their last incident, if it is known.
 
     ``exception``, ``location`` and ``message``, that of one of them, are "" where the task raised nothing, as when its
     worker was lost; ``message`` also if it was not read. ``owners`` is how many users they are of.
@@ -46,11 +53,81 @@ class FailureGroup:
     owners: int
     first_at: datetime | None
     last_at: datetime | None
+    incident: Incident | None = None
+    #: How many users the last broadcast about it was sent to, and how many have read it.
+    sent: int = 0
+    read: int = 0
 
     @property
     def failure(self) -> str:
         """The condition of the list of jobs that shows those of the group."""
         return f"{self.exception} {self.location}"
+
+    @property
+    def key(self) -> str:
+        return key_of(self.task_path, self.exception, self.location)
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """When the first job failed so, whatever time is shown, and however many of them were retried."""
+        return self.incident.begun_at if self.incident else self.first_at
+
+    @property
+    def since(self) -> str:
+        """Return that time in words."""
+        return format_since(self.begun_at, times.now()) if self.begun_at else ""
+
+    @property
+    def over(self) -> str:
+        """Return since when it is over, and how long it lasted; "" while it is not."""
+        incident = self.incident
+        if incident is None or incident.over_at is None:
+            return ""
+        return describe_over(incident.begun_at, incident.over_at, times.now())
+
+    @property
+    def told(self) -> str:
+        """Return when, by whom and to how many the affected users were told, "" if they were not."""
+        incident = self.incident
+        if incident is None or incident.notified_at is None:
+            return ""
+        text = ngettext(
+            "Told at %(time)s by %(name)s, %(sent)s person, %(read)s read",
+            "Told at %(time)s by %(name)s, %(sent)s people, %(read)s read",
+            self.sent,
+        )
+        return text % {
+            "time": format_since(incident.notified_at, times.now()),
+            "name": incident.notified_by,
+            "sent": formats.number_format(self.sent, force_grouping=True),
+            "read": formats.number_format(self.read, force_grouping=True),
+        }
+
+    @property
+    def untold(self) -> int:
+        """Return how many affected users were recorded since they were told."""
+        return self.incident.users - self.incident.notified_users if self.incident else 0
+
+    @property
+    def can_tell_end(self) -> bool:
+        """Whether it is over, and those who know of it do not know that."""
+        incident = self.incident
+        return bool(incident and incident.over_at and incident.broadcast and not incident.end_broadcast)
+
+    @classmethod
+    def of(cls, incident: Incident) -> FailureGroup:
+        """Return the group of an incident of which no job is failed any more."""
+        return cls(
+            task_path=incident.task_path,
+            exception=incident.exception_class_path,
+            location=incident.location,
+            message=incident.host,
+            count=0,
+            owners=0,
+            first_at=incident.begun_at,
+            last_at=incident.failed_at,
+            incident=incident,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +142,26 @@ class Failures:
     count: int
     is_capped: bool
     has_several: bool
+
+    def with_incidents(self, since: datetime, until: datetime | None, *, with_deliveries: bool) -> Failures:
+        """Return the same with their incidents, and with those of which no job is failed any more."""
+        incidents = read_incidents(
+            [group.key for group in self.groups], since, until, with_deliveries=with_deliveries
+        )
+        groups = [replace(group, incident=incidents.pop(group.key, None)) for group in self.groups]
+        gone = sorted(incidents.values(), key=lambda incident: incident.failed_at, reverse=True)
+        groups += map(FailureGroup.of, gone[: max(MAX_GROUPS - len(groups), 0)])
+        ids = [group.incident.broadcast for group in groups if group.incident and group.incident.broadcast]
+        found: dict[Any, Any] = {}
+        for describe in hooks.functions_of("operations", "describe_broadcasts") if ids else ():
+            found |= describe(ids)
+        groups = [
+            replace(group, **found[group.incident.broadcast])
+            if group.incident and group.incident.broadcast in found
+            else group
+            for group in groups
+        ]
+        return replace(self, groups=groups)
 
 
 def read_failures(
@@ -142,25 +239,6 @@ def count_jobs(
         cursor.execute(sql, [*group.values(), *_bounds(since, until)])
         read, count = cursor.fetchone()
     return min(count, MAX_FAILED_READ), read > MAX_FAILED_READ
-
-
-def read_owners(
-    since: datetime,
-    group: Mapping[str, str],
-    until: datetime | None = None,
-    *,
-    with_deliveries: bool = False,
-) -> list[Any]:
-    """Return the keys of the users of whom are the failed jobs of a group, ``MAX_OWNERS`` at most."""
-    conditions = ["user_id IS NOT NULL", *_are_of_group(group)]
-    sql = f"""
-        SELECT DISTINCT user_id FROM ({_failed_jobs(MAX_FAILED_READ, until, with_deliveries)}) AS failed
-        {_JOIN_ATTEMPT}
-        WHERE {" AND ".join(conditions)} ORDER BY 1 LIMIT {MAX_OWNERS}
-    """
-    with connection().cursor() as cursor:
-        cursor.execute(sql, [*_bounds(since, until), *group.values()])
-        return [user_from_db(key) for (key,) in cursor.fetchall()]
 
 
 def _read_message(end_of_traceback: str) -> str:

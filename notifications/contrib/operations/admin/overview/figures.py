@@ -77,6 +77,13 @@ class OverviewFigures:
     run_chart: Chart | None
 
     @property
+    def counted_until(self) -> datetime:
+        """The end of the time of which failed jobs are counted, which questions carry."""
+        return self.until or max(
+            [self.now, *(group.last_at for group in self.failures.groups if group.last_at)]
+        )
+
+    @property
     def queued(self) -> int:
         """How many jobs are queued, whatever they wait for."""
         return sum(row.now.total for row in self.queues)
@@ -169,7 +176,7 @@ def read_figures(
         history=past,
         failures=failures.read_failures(
             since, until, with_deliveries=with_deliveries, with_messages=with_messages
-        ),
+        ).with_incidents(since, until, with_deliveries=with_deliveries),
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),

@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -29,9 +28,13 @@ from notifications.contrib.operations.admin.overview.processes import (
     request_of_worker,
 )
 from notifications.contrib.operations.alerts.evaluation import acknowledge
+from notifications.contrib.operations.broadcasts import AffectedUsers, Message
+from notifications.contrib.operations.incidents.reading import find_incident
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
-from notifications.db import database
+from notifications.db import database, database_now
+from notifications.exceptions import NotificationsError
+from notifications.extension import hooks
 from notifications.jobs import JobFilter
 from notifications.management import pause_queue
 from notifications.models import Worker, parse_id
@@ -53,6 +56,8 @@ FOLDER = "admin/notifications_operations/overview"
 ALL_WORKERS = "all"
 #: How long ago the begin of a group may be that is retried: the longest period, and the time that a page is open.
 MAX_RETRY_AGE = MAX_RANGE_AGE + timedelta(days=1)
+#: Times are stored in microseconds.
+RESOLUTION = timedelta(microseconds=1)
 #: The level and text of a message, or the texts of a question that is asked before the change.
 Change = tuple[int, str, dict[str, Any] | None]
 
@@ -166,12 +171,15 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
         known_count = None if is_capped else count
         response = bulk_changes.begin(model_admin, request, "retry", of_group, known_count)
     elif count:
+        newer, has_more = failures.count_jobs(until + RESOLUTION, group, with_deliveries=shown)
         context = {
             **page_context(model_admin, request),
             "title": question("retry", count, is_partial=is_capped),
             "group": group,
             "since": since,
             "until": until,
+            "newer": f"{newer}+" if has_more else str(newer or ""),
+            "newer_count": newer,
             "with_deliveries": shown,
             "overview_url": overview_url,
         }
@@ -185,23 +193,36 @@ def respond_to_retry(model_admin: Any, request: HttpRequest, *, overview_url: st
 def respond_to_tell(
     model_admin: Any, request: HttpRequest, *, overview_url: str, composer_url: str
 ) -> HttpResponse:
-    """Open the composer of broadcasts with the owners of the jobs of a group as its recipients."""
-    if (found := _read_group(model_admin, request)) is None:
+    """Open the composer of broadcasts with those whom an incident affects; with a POST tell them that it is over."""
+    fields = request.POST if request.method == "POST" else request.GET
+    if (incident := find_incident(fields.get("incident", ""))) is None:
+        text = _("This failure is unknown. Choose one on this page.")
+        model_admin.message_user(request, text, messages.ERROR)
         return redirect(overview_url)
-    group, since, until = found
-    owners = failures.read_owners(since, group, until, with_deliveries=shows_deliveries(request))
-    users = get_user_model()._default_manager.filter(pk__in=owners)
-    names = [user.get_username() for user in users.order_by("pk")]
-    if len(names) == failures.MAX_OWNERS:
-        text = _("Only the first %(count)d users are named. Tell the others by a group or a permission.")
-        model_admin.message_user(request, text % {"count": len(names)}, messages.WARNING)
-    return redirect(f"{composer_url}?{urlencode({'audience_kind': 'users', 'users': ', '.join(names)})}")
+    if request.method != "POST":
+        message = Message.AGAIN if "again" in fields else Message.BEGIN
+        value = AffectedUsers.of(incident, message).value
+        return redirect(f"{composer_url}?{urlencode({'affected': value})}")
+    value = AffectedUsers.of(incident, Message.END).value
+    [send] = hooks.functions_of("operations", "send_message")
+    try:
+        count = send(value, request.user, model_admin.admin_site.name)
+    except (NotificationsError, ImproperlyConfigured) as exc:  # too many jobs, or no engine
+        model_admin.message_user(request, str(exc), messages.ERROR)
+        return redirect(overview_url)
+    if count:
+        text = ngettext(
+            "%(count)d person is told that it is over.", "%(count)d people are told that it is over.", count
+        )
+        model_admin.message_user(request, text % {"count": count}, messages.SUCCESS)
+    else:
+        text = _("They were told already that it is over.")
+        model_admin.message_user(request, text, messages.WARNING)
+    return redirect(overview_url)
 
 
-def _read_group(
-    model_admin: Any, request: HttpRequest
-) -> tuple[dict[str, str], datetime, datetime | None] | None:
-    """Return the columns of a group of failures, none for all, since when, and until when (None: now).
+def _read_group(model_admin: Any, request: HttpRequest) -> tuple[dict[str, str], datetime, datetime] | None:
+    """Return the columns of a group of failures, none for all, since when, and until when they were counted.
 
     None: a message says what is wrong.
     """
@@ -213,7 +234,7 @@ def _read_group(
         text = _("This group is unknown. Choose one on this page.")
         model_admin.message_user(request, text, messages.ERROR)
         return None
-    return group, since, _parse_since(fields.get("until", ""))
+    return group, since, _parse_since(fields.get("until", "")) or database_now()
 
 
 def shows_deliveries(request: HttpRequest) -> bool:
@@ -222,7 +243,7 @@ def shows_deliveries(request: HttpRequest) -> bool:
 
 
 def _conditions(
-    group: dict[str, str], since: datetime, until: datetime | None, *, with_deliveries: bool
+    group: dict[str, str], since: datetime, until: datetime, *, with_deliveries: bool
 ) -> JobFilter:
     return JobFilter(
         state="failed",
@@ -230,7 +251,7 @@ def _conditions(
         failure=f"{group['exception']} {group['location']}" if group else "",
         deliveries="" if with_deliveries else "hidden",
         finished_from=times.as_utc(since),
-        finished_until=until and times.as_utc(until),
+        finished_until=times.as_utc(until),
     )
 
 

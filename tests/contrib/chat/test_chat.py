@@ -1,11 +1,12 @@
-"""Notifications in Slack, by a server in the place of Slack's, which answers as it does."""
+"""Notifications by chat and SMS, by a server in the place of each service, which answers as it does."""
 
 import asyncio
 import json
+from base64 import b64encode
+from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import web
-from django.core import mail
 from django.utils import timezone
 
 from notifications import conf
@@ -24,7 +25,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
-ANSWERS = {None: (200, "ok"), "passing": (500, "rollup_error"), "final": (403, "action_prohibited")}
+ANSWERS = {None: (200, "{}"), "passing": (500, "rollup_error"), "final": (403, "action_prohibited")}
 
 
 class SlackServer(Upstream):
@@ -73,12 +74,140 @@ def server(configure):
     server.close()
 
 
-class TestContract(ChannelContract):
+class TestSlack(ChannelContract):
     name = "slack"
 
     @pytest.fixture
     def server(self, server):
         return server
+
+
+class OtherService(ChannelContract):
+    """``options`` are those of the service at the address of a server, whose paths begin with ``/services/``."""
+
+    #: What it answers where a destination is gone.
+    gone = (404, "{}")
+
+    @pytest.fixture
+    def server(self, server, configure):
+        chat = {self.name: self.options(server.url("/services"))}
+        self.configure = lambda **changes: configure(
+            [{self.name: 0}], CHAT={self.name: chat[self.name] | changes}, OUTBOUND_ALLOW=[server.address]
+        )
+        self.configure()
+        return server
+
+    def sent(self, user, server, **fields):
+        """Return what the service was sent for a notification."""
+        server.reach(user)
+        notify(user, "R&D <a> *b*", body="[c](d) @everyone", url="/exports/1/?a=1&b=2", **fields)
+        send_due()
+        assert Delivery.objects.get().state == "sent"
+        return server.requests[-1]
+
+    def test_nothing_more_is_sent_to_what_is_gone(self, user, server):
+        server.reach(user)
+        server.answer = self.gone
+        notify(user, "first")
+        send_due()
+        assert Delivery.objects.get().state == "failed"
+        server.answer = 200, "{}"
+        notify(user, "second")
+        send_due()
+        assert Delivery.objects.latest("id").reason == "dead-address" and len(server.requests) == 1
+
+
+class TestTeams(OtherService):
+    name = "teams"
+
+    def options(self, url):
+        return {"webhook_url": f"{__name__}.webhook_of"}
+
+    def test_what_is_sent(self, user, server):
+        [attachment] = json.loads(self.sent(user, server).body)["attachments"]
+        card = attachment["content"]
+        texts = [run["text"] for block in card["body"] for run in block["inlines"]]
+        assert {block["type"] for block in card["body"]} == {"RichTextBlock"}, "Elsewhere it is Markdown."
+        assert texts == ["R&D <a> *b*", "[c](d) @everyone"]
+        assert card["actions"][0]["url"] == f"{SITE_URL}/exports/1/?a=1&b=2"
+
+
+class TestDiscord(OtherService):
+    name = "discord"
+
+    def options(self, url):
+        return {"webhook_url": f"{__name__}.webhook_of"}
+
+    def test_what_is_sent(self, user, server):
+        message = json.loads(self.sent(user, server).body)
+        [embed] = message["embeds"]
+        assert message["allowed_mentions"] == {"parse": []}
+        assert (embed["title"], embed["url"]) == (r"R&D \<a\> \*b\*", f"{SITE_URL}/exports/1/?a=1&b=2")
+        assert embed["description"] == r"\[c\]\(d\) \@everyone"
+
+
+def number_of(user):
+    return "491701234567" if user.username in webhooks else ""
+
+
+class TestTelegram(OtherService):
+    name, gone = "telegram", (403, json.dumps({"ok": False, "description": "Forbidden: bot was blocked"}))
+
+    def options(self, url):
+        return {"bot_token": "12:secret", "chat_id": f"{__name__}.number_of", "api_url": url}
+
+    def test_what_is_sent(self, user, server):
+        request = self.sent(user, server)
+        message = json.loads(request.body)
+        assert request.path == "/services/bot12:secret/sendMessage"
+        assert (message["chat_id"], message["parse_mode"]) == ("491701234567", "HTML")
+        assert message["text"] == (
+            f'<a href="{SITE_URL}/exports/1/?a=1&amp;b=2">R&amp;D &lt;a&gt; *b*</a>\n[c](d) @everyone'
+        )
+
+    def test_the_time_is_in_the_answer(self, user, server):
+        server.reach(user)
+        server.answer = 429, json.dumps({"ok": False, "parameters": {"retry_after": 5000}})
+        notify(user, "note")
+        before = timezone.now()
+        send_due()
+        assert (Job.objects.get().run_after - before).total_seconds() >= 5000
+
+    def test_a_wrong_token_ends_no_chat(self, user, server):
+        server.reach(user)
+        server.answer = 401, json.dumps({"ok": False, "description": "Unauthorized"})
+        notify(user, "note")
+        send_due()
+        assert not any(reader.dead_addresses for reader in Reader.objects.all())
+        rows = [vars(row) for model in (Delivery, Job, Attempt, Reader) for row in model.objects.all()]
+        assert "401" in str(rows) and "secret" not in f"{rows} {Delivery.objects.get().error}"
+
+
+def phone_of(user):
+    return "+491701234567" if user.username in webhooks else ""
+
+
+class TestSms(OtherService):
+    name, gone = "sms", (400, json.dumps({"code": 21610, "message": "Attempt to send to unsubscribed"}))
+
+    def options(self, url):
+        account = {"account_sid": "AC1", "auth_token": "secret", "from": "+4930123456"}
+        return {**account, "to": f"{__name__}.phone_of", "api_url": url}
+
+    def test_what_is_sent(self, user, server):
+        request = self.sent(user, server)
+        assert request.path == "/services/2010-04-01/Accounts/AC1/Messages.json"
+        assert request.headers["Authorization"] == f"Basic {b64encode(b'AC1:secret').decode()}"
+        form = dict(parse_qsl(request.body.decode()))
+        assert (form["To"], form["From"]) == ("+491701234567", "+4930123456")
+        assert form["Body"] == f"R&D <a> *b*\n[c](d) @everyone\n{SITE_URL}/exports/1/?a=1&b=2"
+
+    def test_a_long_text_is_cut_before_its_link(self, user, server):
+        server.reach(user)
+        notify(user, "t" * 200, body="b" * 2_000, url="/exports/1/")
+        send_due()
+        body = dict(parse_qsl(server.requests[-1].body.decode()))["Body"]
+        assert len(body) <= 480 and body.endswith(f"…\n{SITE_URL}/exports/1/")
 
 
 def test_message(user, server):
@@ -212,7 +341,7 @@ def test_the_url_is_in_no_error(user, server, caplog):
         ("absent.slack.webhook_of", "No module named 'absent'"),
         (f"{__name__}.absent", "absent"),
         (f"{__name__}.webhooks", "cannot be called"),
-        ("hooks.slack.com/services/T/B/x", "neither a URL nor a dotted path"),
+        ("hooks.slack.com/services/T/B/x", "neither a destination nor a dotted path"),
         ("", "NOTIFICATIONS['SLACK'] is empty"),
     ],
 )
@@ -231,22 +360,39 @@ def test_checks_of_the_setting(user, configure, url, text):
         assert delivery.state == "queued" and text in delivery.error and "services" not in delivery.error
 
 
-def test_a_server_that_does_not_answer_delays_no_other_channel(
-    user, server, configure, start_worker, frequent_sending
+def test_a_provider_that_hangs_and_one_that_refuses_delay_no_other(
+    make_user, server, configure, start_worker, frequent_sending
 ):
-    server.is_silent = True
-    server.reach(user)
-    slack = {"webhook_url": f"{__name__}.webhook_of"}
-    configure([{"slack": 0}, {"email": 0}], SLACK=slack, OUTBOUND_ALLOW=[server.address])
-    for number in range(20):
-        notify(user, f"note {number}")
-    start_worker()
-    emails = Delivery.objects.filter(channel="email", state="sent")
-    wait_until(lambda: emails.count() == 20, what="the e-mails")
-    assert len(mail.outbox) == 20 and server.active
-    assert not Delivery.objects.filter(channel="slack", state="sent").exists()
-    server.is_silent = False
-    wait_until(lambda: not Delivery.objects.exclude(state="sent").exists(), what="Slack")
+    """Fifty users, for whom one provider does not answer, and another one says that their chats are gone."""
+    hanging, refusing = SlackServer(), SlackServer()
+    hanging.is_silent, refusing.answer = True, (403, "{}")
+    users = [make_user(f"user{number}") for number in range(50)]
+    for user in users:
+        server.reach(user)
+    bot = {"bot_token": "1:x", "chat_id": f"{__name__}.number_of"}
+    configure(
+        [{"slack": 0}, {"teams": 0}, {"telegram": 0}],
+        SLACK={"webhook_url": f"{__name__}.webhook_of"},
+        CHAT={
+            "teams": {"webhook_url": hanging.url("/services/site")},
+            "telegram": {**bot, "api_url": refusing.url("/services")},
+        },
+        OUTBOUND_ALLOW=[server.address, hanging.address, refusing.address],
+    )
+    try:
+        notify(users, "note")
+        start_worker()
+
+        def count(channel, state):
+            return Delivery.objects.filter(channel=channel, state=state).count()
+
+        wait_until(lambda: count("slack", "sent") == 50, what="Slack")
+        wait_until(lambda: count("telegram", "failed") == 50, what="the refusals of Telegram")
+        assert hanging.active and not count("teams", "sent")
+    finally:
+        hanging.is_silent = False
+        hanging.close()
+        refusing.close()
 
 
 @pytest.mark.parametrize(
@@ -254,3 +400,17 @@ def test_a_server_that_does_not_answer_delays_no_other_channel(
 )
 def test_wrong_setting(value):
     assert not conf.SETTINGS["SLACK"].is_valid(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"teams": {}},
+        {"slack": {"webhook_url": "x"}},
+        {"fax": {"to": "+49"}},
+        {"telegram": {"chat_id": "1"}},
+        {"sms": {"account_sid": "a", "auth_token": "b", "from": "+1", "to": 49}},
+    ],
+)
+def test_wrong_settings_of_services(value):
+    assert not conf.SETTINGS["CHAT"].is_valid(value)

@@ -32,21 +32,21 @@ def test_there_is_no_such_channel_without_it(project):
         'NOTIFICATIONS |= {"SLACK": {"webhook_url": "https://hooks.slack.com/services/x"}}\n'
     )
     code, _, errors = project.try_command("check")
-    assert code and LINE.format("slack") in errors and "There is no channel 'slack'." in errors
+    assert code and LINE.format("chat") in errors and "There is no channel 'slack'." in errors
 
 
 def test_it_requires_deliveries(project):
-    project.add_settings('INSTALLED_APPS += ["notifications.contrib.slack"]\n')
+    project.add_settings('INSTALLED_APPS += ["notifications.contrib.chat"]\n')
     code, _, errors = project.try_command("check")
     assert code and LINE.format("deliveries") in errors
     assert (
-        "notifications.contrib.deliveries is not installed, which notifications.contrib.slack requires."
+        "notifications.contrib.deliveries is not installed, which notifications.contrib.chat requires."
         in errors
     )
 
 
 def test_it_is_installed_by_one_line(project):
-    project.add_settings(DELIVERIES, 'INSTALLED_APPS += ["notifications.contrib.slack"]\n')
+    project.add_settings(DELIVERIES, 'INSTALLED_APPS += ["notifications.contrib.chat"]\n')
     project.manage("migrate", "--verbosity", "0")
     code, _, errors = project.try_command("check")
     assert not code and "notifications.W037" in errors

@@ -1,1 +1,0 @@
-"""Slack: notifications in Slack, by incoming webhooks."""

@@ -1,0 +1,111 @@
+"""Incidents are recorded from failed jobs, whenever that is done, and stay when the jobs are retried."""
+
+from datetime import timedelta
+
+import pytest
+
+from notifications.contrib.operations.models import AffectedUser, Incident
+from notifications.jobs.transitions import manual
+from notifications.models import Attempt, Job
+from notifications.testing import run_jobs
+from tests.contrib.operations.test_night import Night
+from tests.jobs import tasks
+from tests.support.duties import run_duty
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def night(jobs_clock, user):
+    return Night(jobs_clock, [user.pk])
+
+
+def record(night, minutes=0):
+    night.clock.advance(timedelta(minutes=minutes))
+    run_duty("record failures")
+    return list(Incident.objects.order_by("id"))
+
+
+def test_it_is_not_over_while_none_succeeds(night):
+    """A task that is not called at night may fail on the next day."""
+    night.end_jobs(succeeded=5, failed=1)
+    assert record(night, minutes=60)[0].over_at is None
+    night.end_jobs(succeeded=1, failed=0)
+    [incident] = record(night, minutes=1)
+    assert incident.over_at == incident.failed_at
+
+
+def test_it_begins_with_the_first_failure_however_often_it_is_retried(night):
+    [failed] = [tasks.fail.enqueue().id]
+    run_jobs()
+    begun = record(night)[0].begun_at
+    assert begun == Job.objects.get().finished_at
+    for _ in range(2):
+        night.clock.advance(120)
+        manual.retry([Job.objects.get(pk=failed).pk])
+        record(night)
+        run_jobs()
+        [incident] = record(night)
+        assert (incident.begun_at, incident.failed_at) == (begun, Job.objects.get().finished_at)
+
+
+def test_what_was_not_recorded_in_time_is_recorded_as_if_it_were(night):
+    """While no process was there to do so, an incident was over and another one began."""
+    night.end_jobs(succeeded=0, failed=2)
+    night.clock.advance(timedelta(minutes=10))
+    night.end_jobs(succeeded=1, failed=0)
+    night.clock.advance(timedelta(minutes=10))
+    night.end_jobs(succeeded=0, failed=3)
+    first, second = record(night)
+    assert first.over_at == first.failed_at == first.begun_at
+    assert second.begun_at - first.begun_at >= timedelta(minutes=20) and second.over_at is None
+    assert record(night) == [first, second] and AffectedUser.objects.count() == 2
+
+
+def test_a_clock_that_was_fast_keeps_no_incident(night):
+    """Nor does it keep others from being recorded."""
+    night.clock.advance(timedelta(days=3650))
+    night.end_jobs(succeeded=0, failed=1)
+    assert record(night)[0].over_at is None
+    night.clock.reset()
+    night.end_jobs(succeeded=0, failed=1)
+    wrong, true = record(night)
+    assert (wrong.over_at is None, true.over_at) == (False, None)
+
+
+def test_each_error_and_each_place_is_an_incident(night):
+    night.end_jobs(succeeded=0, failed=3)
+    first, second, _ = Job.objects.order_by("id")
+    Attempt.objects.filter(job=first).update(exception_class_path="", location="", outcome="lost")
+    Attempt.objects.filter(job=second).update(location="shop.tasks.fetch_orders, line 20")
+    assert len({(row.exception_class_path, row.location) for row in record(night)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("message", "host"),
+    [
+        (
+            "requests.ConnectTimeout: HTTPSConnectionPool(host='partner.example', port=443): Max retries",
+            "partner.example",
+        ),
+        (
+            "httpx.ReadTimeout: https://me:secret@api.partner.example:8443/x?y did not answer",
+            "api.partner.example",
+        ),
+        ("httpx.ReadTimeout", ""),
+        ("https://other.example/ was called\nValueError: no", ""),
+        ("", ""),
+    ],
+)
+def test_the_host_that_an_error_names(night, message, host):
+    night.end_jobs(succeeded=0, failed=1)
+    Attempt.objects.update(traceback=f"Traceback:\n{message}\n")
+    assert record(night)[0].host == host
+
+
+def test_more_failures_than_one_transaction_records(night):
+    for _ in range(3):
+        night.end_jobs(succeeded=0, failed=1_500)
+        night.clock.advance(1)
+    assert len(record(night)) == 1
+    assert Incident.objects.get().failed_at == Job.objects.order_by("-finished_at")[0].finished_at

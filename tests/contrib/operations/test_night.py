@@ -1,0 +1,209 @@
+"""A night at a partner's that fails a third of the calls, then all, then answers again.
+
+night = Night(jobs_clock, users)
+night.run(minutes=20, failing=1 / 3)     # so many minutes later; the duties of operations have run each minute
+night.doctor(), night.overview(client)   # what operators read then
+"""
+
+import re
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+
+from notifications.contrib.operations.models import Alert, Incident, JobStatistics
+from notifications.db import database_now
+from notifications.jobs.announcing import Announcer
+from notifications.models import Attempt, Job, Notification, uuid7
+from tests.support.checks import doctor
+from tests.support.duties import run_duty
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TASK = "shop.tasks.fetch_orders"
+TIMEOUT = "httpx.ConnectTimeout"
+LOCATION = "shop.tasks.fetch_orders, line 12"
+TRACEBACK = (
+    "Traceback (most recent call last):\nhttpx.ConnectTimeout: https://partner.example/orders does not answer"
+)
+
+
+class Night:
+    def __init__(self, clock, users):
+        self.clock, self.users = clock, list(users)
+        self.ended = self.failed = 0
+
+    @property
+    def now(self):
+        return database_now()
+
+    def run(self, minutes, failing, per_minute=12.5):
+        """Let jobs end for so many minutes, of which a share fails, and have what operators are told evaluated."""
+        for minute in range(minutes):
+            self.clock.advance(timedelta(minutes=1))
+            count = int((minute + 1) * per_minute) - int(minute * per_minute)
+            failed = int((minute + 1) * per_minute * failing) - int(minute * per_minute * failing)
+            self.end_jobs(count - failed, failed)
+            run_duty("record failures")
+            run_duty("evaluate alerts")
+        Announcer().run_round()
+
+    def end_jobs(self, succeeded, failed):
+        now = self.now
+        jobs = []
+        for number in range(succeeded + failed):
+            user = self.users[(self.failed + number) % len(self.users)] if self.users else None
+            jobs.append(
+                Job(
+                    id=uuid7(),
+                    task_path=TASK,
+                    title="Fetch orders",
+                    user_id=user,
+                    state="failed" if number < failed else "succeeded",
+                    attempt=1,
+                    created_at=now,
+                    queued_at=now,
+                    started_at=now,
+                    finished_at=now,
+                    backend="default",
+                    queue_name="default",
+                    args="[]",
+                    kwargs="{}",
+                )
+            )
+        Job.objects.bulk_create(jobs)
+        Attempt.objects.bulk_create(
+            Attempt(
+                job=job,
+                number=1,
+                ended_at=now,
+                outcome="failed",
+                exception_class_path=TIMEOUT,
+                location=LOCATION,
+                traceback=TRACEBACK,
+            )
+            for job in jobs[:failed]
+        )
+        start = int(now.timestamp()) // 60 * 60
+        sums = {"enqueued": 0, "wait_microseconds": 0, "run_microseconds": 0}
+        key = {"period": 1, "shard": 0, "start": start, "queue_name": "default", "task_path": TASK}
+        for outcome, count in (("succeeded", succeeded), ("failed", failed)):
+            if count:
+                JobStatistics.objects.update_or_create(
+                    **key,
+                    outcome=outcome,
+                    defaults={"count": count},
+                    create_defaults={"count": count, **sums},
+                )
+        self.ended, self.failed = self.ended + succeeded + failed, self.failed + failed
+
+    def doctor(self):
+        return [finding["message"] for finding in doctor("failures")]
+
+    def overview(self, client):
+        return client.get("/admin/notifications_operations/overview/")
+
+
+@pytest.fixture
+def operator(make_user):
+    """Return a user who receives alerts."""
+    return make_user("operator", is_superuser=True)
+
+
+def mails(user):
+    """Return title and body of what a user was notified of alerts, the oldest first."""
+    rows = Notification.objects.filter(user=user, category="alert", title__contains=TASK)
+    return list(rows.order_by("id").values_list("title", "body"))
+
+
+def test_since_when_and_until_when(jobs_clock, make_user, operator, user):
+    """One incident and one alert from the first failure to the last, with its numbers, cause and people."""
+    night = Night(jobs_clock, [user.pk])
+    night.run(minutes=1, failing=0)
+    assert mails(operator) == []
+    night.run(minutes=6, failing=1 / 3)
+    [incident] = Incident.objects.all()
+    begun = incident.begun_at
+    assert (incident.host, incident.users, incident.over_at) == ("partner.example", 1, None)
+    [said] = night.doctor()
+    assert said.startswith(f"{TASK}: Failing since {begun:%H:%M}: ")
+    assert said.endswith(f"{night.failed} of 75, ConnectTimeout at partner.example, 1 person")
+    [(title, body)] = mails(operator)
+    assert title == f"Many jobs fail: {TASK}"
+    night.run(minutes=3, failing=1)
+    night.run(minutes=4, failing=0)
+    [incident] = Incident.objects.all()
+    assert (incident.begun_at, incident.over_at) == (begun, None)
+    night.run(minutes=3, failing=0)
+    [incident] = Incident.objects.all()
+    assert incident.over_at == incident.failed_at and night.doctor() == []
+    [_, (title, body)] = mails(operator)
+    assert title == f"Over: Many jobs fail: {TASK}"
+    assert body == f"Over since {incident.over_at:%H:%M}, lasted 8 min"
+    assert Alert.objects.filter(kind="failures").count() == 1
+
+
+def test_several_errors_of_a_task_are_one_alert(jobs_clock, operator, user, other_user):
+    """With the first one, and the number of all whom they affect, each once."""
+    night = Night(jobs_clock, [user.pk, other_user.pk])
+    for path in (TIMEOUT, "httpx.ReadTimeout"):
+        jobs_clock.advance(60)
+        night.end_jobs(succeeded=0, failed=12)
+        Attempt.objects.filter(job__in=Job.objects.order_by("-finished_at")[:12]).update(
+            exception_class_path=path
+        )
+    run_duty("record failures"), run_duty("evaluate alerts")
+    Announcer().run_round()
+    [(_, body)] = mails(operator)
+    assert body.endswith(": 24 of 24, ConnectTimeout at partner.example and 1 other error, 2 people")
+
+
+def text_of(response):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.text))
+
+
+def stats():
+    out = StringIO()
+    call_command("notifications", "jobs", "stats", by_task=True, stdout=out)
+    [line] = [line for line in out.getvalue().splitlines() if TASK in line]
+    return line.split()[2:5:2]
+
+
+@pytest.mark.nightly
+def test_each_quarter_of_the_night(jobs_clock, admin_client, admin_user, make_user):
+    """500 jobs in 40 minutes, of which a third fails, then all: what is said is the same everywhere, and true."""
+    people = [make_user(f"person-{n}").pk for n in range(61)]
+    night = Night(jobs_clock, people)
+    night.run(minutes=10, failing=1 / 3)
+    begun = Incident.objects.get().begun_at
+    for quarter, (minutes, failing) in enumerate(((5, 1 / 3), (15, 1 / 3), (10, 1))):
+        night.run(minutes, failing)
+        facts = f"{night.failed} of {night.ended}, ConnectTimeout at partner.example, {min(night.failed, 61)} people"
+        said = f"Failing since {begun:%H:%M}: {facts}"
+        assert night.doctor() == [f"{TASK}: {said}"], quarter
+        page = night.overview(admin_client)
+        assert f"Many jobs fail: {TASK} {said}" in text_of(page), quarter
+        [group] = page.context["figures"].failures.groups
+        assert (group.begun_at, group.count, group.over) == (begun, night.failed, "")
+        assert stats() == [str(night.ended), f"{night.failed / night.ended:.1%}"]
+        assert len(mails(admin_user)) == 1, quarter
+        if quarter == 1:  # somebody retries what has failed, and it fails once more
+            jobs_clock.advance(1)
+            Job.objects.filter(state="failed").update(finished_at=night.now)
+    assert night.ended == 499
+    for day in ("day", "week"):
+        page = admin_client.get("/admin/notifications_operations/overview/", {"period": day})
+        assert [group.begun_at for group in page.context["figures"].failures.groups] == [begun]
+    Job.objects.filter(state="failed").update(state="succeeded")
+    night.run(minutes=15, failing=0)
+    [incident] = Incident.objects.all()
+    ended = (
+        f"ver since {incident.failed_at:%H:%M}, lasted {(incident.failed_at - begun).seconds / 60:.0f} min"
+    )
+    assert incident.over_at == incident.failed_at and night.doctor() == []
+    page = night.overview(admin_client)
+    assert {alert.kind for alert in page.context["figures"].alerts} == {"no_worker"}
+    assert f"o{ended}" in text_of(page)
+    [_, end] = mails(admin_user)
+    assert end == (f"Over: Many jobs fail: {TASK}", f"O{ended}")
