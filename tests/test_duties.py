@@ -27,6 +27,7 @@ WITHOUT_SUBJECTS = {
     "enqueue jobs of schedules": "Each schedule is isolated in its round, on a thread for code of the project.",
     "wake engines for waiting jobs": "It sends messages, in the background.",
     "evaluate alerts": "It reads a bounded number of rows of each kind.",
+    "record failures": "It reads a bounded number of failed jobs a call, by a position.",
     "open limits that jobs wait for": "Its mover takes a chunk a call, of all limits in turn.",
     "check limits that jobs wait for": "It reads a bounded number of lines a call, by a position.",
 }

@@ -206,7 +206,7 @@ def test_doctor_lists_the_duties(transactional_db):
     assert doctor("duties")[0]["state"] == "ok"  # nothing was started yet
     process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
     upkeep.elect([duty for duty in process.duties if not duty.is_for_each_process])
-    names = {"evaluate alerts", "roll up statistics", "prune old rows"}
+    names = {"record failures", "evaluate alerts", "roll up statistics", "prune old rows"}
     names |= {"fail abandoned deliveries", "queue jobs that wait for nothing"}
     names |= {"update who is asked open questions", "cancel waits of ended jobs"}
     names |= {"close questions without a wait"}

@@ -54,7 +54,7 @@ def send_message(value: str, sender: Any, current_app: str) -> int:
 
     Raises ``TooManyJobs``, ``ImproperlyConfigured`` and ``django.db.OperationalError``.
     """
-    app_audience, audience = find_audience(value), Audience(kind=Kind.AFFECTED, values=(value,))
+    app_audience, audience = find_audience(value), Audience(kind=str(Kind.AFFECTED), values=(value,))
     recipients = audience.count(MAX_USERS_COUNTED)
     if app_audience is None or not recipients:
         return 0

@@ -81,7 +81,7 @@ class AffectedUsers:
 def find_audience(value: str) -> AffectedUsers | None:
     """Return the users that the value of an audience names, None if there is no such incident."""
     id, message, after, until = (*value.split(":"), "", "", "", "")[:4]
-    is_valid = message in Message and after.isdecimal() and until.isdecimal()
+    is_valid = message in set(map(str, Message)) and after.isdecimal() and until.isdecimal()
     if not is_valid or (incident := find_incident(id)) is None:
         return None
     return AffectedUsers(incident, Message(message), int(after[:18]), int(until[:18]))

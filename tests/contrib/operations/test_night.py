@@ -113,7 +113,7 @@ def operator(make_user):
 
 def mails(user):
     """Return title and body of what a user was notified of alerts, the oldest first."""
-    rows = Notification.objects.filter(user=user, category="alert", title__contains=TASK)
+    rows = Notification.objects.filter(user=user, category="alert", title__contains="fetch_orders")
     return list(rows.order_by("id").values_list("title", "body"))
 
 
@@ -130,7 +130,7 @@ def test_since_when_and_until_when(jobs_clock, make_user, operator, user):
     assert said.startswith(f"{TASK}: Failing since {begun:%H:%M}: ")
     assert said.endswith(f"{night.failed} of 75, ConnectTimeout at partner.example, 1 person")
     [(title, body)] = mails(operator)
-    assert title == f"Many jobs fail: {TASK}"
+    assert title == "Many jobs fail: fetch_orders"
     night.run(minutes=3, failing=1)
     night.run(minutes=4, failing=0)
     [incident] = Incident.objects.all()
@@ -139,7 +139,7 @@ def test_since_when_and_until_when(jobs_clock, make_user, operator, user):
     [incident] = Incident.objects.all()
     assert incident.over_at == incident.failed_at and night.doctor() == []
     [_, (title, body)] = mails(operator)
-    assert title == f"Over: Many jobs fail: {TASK}"
+    assert title == "Over: Many jobs fail: fetch_orders"
     assert body == f"Over since {incident.over_at:%H:%M}, lasted 8 min"
     assert Alert.objects.filter(kind="failures").count() == 1
 
@@ -206,4 +206,4 @@ def test_each_quarter_of_the_night(jobs_clock, admin_client, admin_user, make_us
     assert {alert.kind for alert in page.context["figures"].alerts} == {"no_worker"}
     assert f"o{ended}" in text_of(page)
     [_, end] = mails(admin_user)
-    assert end == (f"Over: Many jobs fail: {TASK}", f"O{ended}")
+    assert end == ("Over: Many jobs fail: fetch_orders", f"O{ended}")

@@ -123,8 +123,9 @@ class ComposerForm(forms.Form):
         self.fields["audience_kind"].required = bool(max_counted)
         kinds = audiences.available_kinds()
         if (value := self["affected"].value()) and (found := audiences.find_audience(value)):
-            kinds.insert(0, Kind.AFFECTED)
-            self.label_of_affected = f"{Kind.AFFECTED.label}: {found.describe()}"
+            affected: Any = Kind.AFFECTED
+            kinds.insert(0, affected.value)
+            self.label_of_affected = f"{affected.label}: {found.describe()}"
         fields: dict[str, Any] = self.fields
         fields["audience_kind"].choices = [
             (kind, self.label_of_affected if kind == Kind.AFFECTED else Kind(kind).label) for kind in kinds

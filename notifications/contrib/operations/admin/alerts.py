@@ -17,12 +17,11 @@ from notifications.admin import ReadOnlyMixin, list_url
 from notifications.contrib.operations.alerts.evaluation import acknowledge
 from notifications.contrib.operations.alerts.texts import MAX_OPEN_ALERTS, detail_of, subject_url
 from notifications.contrib.operations.models import Alert
-from notifications.templatetags.notifications_formats import breakable
 
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
-    list_display = ("kind", "about", "text", "opened_at", "closed_at", "acknowledged_by")
+    list_display = ("kind", "subject", "text", "opened_at", "closed_at", "acknowledged_by")
     list_filter = ("kind", "opened_at")
     ordering = ("-id",)
     show_full_result_count = False
@@ -68,11 +67,6 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def _set_urls(self, request: HttpRequest, rows: Iterable[Any]) -> None:
         for row in rows:
             row.subject_url = subject_url(row, partial(list_url, self, request))
-
-    @admin.display(description=_("subject"), ordering="subject")
-    def about(self, row: Any) -> str:
-        """Return the subject, such as the path of a task, which may be broken."""
-        return breakable(row.subject) or "-"
 
     @admin.display(description=_("detail"))
     def text(self, row: Any) -> str:

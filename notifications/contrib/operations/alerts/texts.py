@@ -120,13 +120,19 @@ def _key(alert: Alert) -> str:
     return f"{PREFIX}{alert.kind}:{alert.subject}"[: validators.MAX_KEY_LENGTH]
 
 
+def _name_of(alert: Alert) -> str:
+    """Return what an alert is called where there is little room: a task by the end of its path."""
+    name = alert.subject.rpartition(".")[2] if alert.kind == Failing.id else alert.subject
+    return str(Alert(kind=alert.kind, subject=name))
+
+
 def _describe(alert: Alert, before: str) -> dict[str, Any]:
     subject = subject_url(alert, admin_list)
     check = Examination.alert_checks().get(alert.kind)
     model = apps.get_model(check.model) if check and check.model else None
     label = capfirst(model._meta.verbose_name) if model else _("Jobs")
     return {
-        "title": validators.shortened(str(alert), validators.MAX_TITLE_LENGTH),
+        "title": validators.shortened(_name_of(alert), validators.MAX_TITLE_LENGTH),
         "body": validators.shortened(detail_of(alert), validators.MAX_BODY_LENGTH),
         "url": admin_list(Overview),
         "level": "error",
@@ -150,7 +156,7 @@ def _describe_end(key: str, before: str) -> dict[str, Any]:
         check, facts = Examination.alert_checks().get(kind), json.loads(alert.facts)
         if facts and (describe_end := getattr(check, "describe_end", None)):
             text = describe_end(facts)
-    title = _("Over: %(alert)s") % {"alert": alert or Alert(kind=kind, subject=subject)}
+    title = _("Over: %(alert)s") % {"alert": _name_of(alert or Alert(kind=kind, subject=subject))}
     return {
         "title": validators.shortened(title, validators.MAX_TITLE_LENGTH),
         "body": text,

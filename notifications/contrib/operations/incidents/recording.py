@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -83,7 +84,7 @@ def record_failures(now: datetime) -> None:
     for incident in _read_open():
         if _is_over(incident, now):
             rows = Incident.objects.using(database()).filter(pk=incident.pk, failed_at=incident.failed_at)
-            retrying_atomic(lambda rows=rows: rows.update(over_at=F("failed_at")))
+            retrying_atomic(partial(rows.update, over_at=F("failed_at")))
 
 
 def _read_failures(since: datetime, until: datetime) -> list[Failure]:

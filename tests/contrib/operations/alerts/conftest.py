@@ -11,13 +11,7 @@ from notifications.models import Notification
 from tests.support.duties import run_duty
 
 #: All alerts are off.
-SHORT = {
-    "stalled": None,
-    "wait": None,
-    "failure_rate": None,
-    "no_worker": None,
-    "question": None,
-}
+SHORT = dict.fromkeys(("stalled", "wait", "failure_rate", "no_worker", "question"))
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def test_many_jobs_fail(alerts, operator, limits):
         assert alerts.evaluate() == [("failures", "tests.jobs.tasks.fail")]
     JobStatistics.objects.filter(task_path__endswith=".fail").update(count=1)
     assert alerts.evaluate() == [("failures", "tests.jobs.tasks.fail")]
-    assert alerts.notified(operator) == ["Many jobs fail: tests.jobs.tasks.fail"]
+    assert alerts.notified(operator) == ["Many jobs fail: fail"]
     alerts.limit(failure_rate=None)
     assert alerts.evaluate() == []
 
