@@ -288,7 +288,7 @@ def _run(verb: str, up_to: int, mark: Callable[[], Marked]) -> AllChanged:
         raise _refuse_change() from exc
     return AllChanged(
         verb=verb,
-        count=len(marked.changed),
+        count=len(marked.changed) - marked.archived,  # as the bell has counted them
         moment=marked.moment,
         after=marked.after,
         up_to=up_to,

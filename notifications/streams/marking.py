@@ -98,12 +98,15 @@ class Marked:
         The time of the rows that were changed.
     ``changed``
         The ``raised`` of each of these rows, by its id.
+    ``archived``
+        How many of these were in the archive, which no count of what is unread has.
     ``next``
         The position above which the caller continues, None if nothing is left.
     """
 
     moment: datetime
     changed: dict[UUID, int] = field(default_factory=dict)
+    archived: int = 0
     next: int | None = None
 
     @property
@@ -167,6 +170,7 @@ def change_rows(mark: Mark, save_remaining: Callable[[Mark], object] | None = No
     stop_at = time.monotonic() + seconds
     position, may_be_unnumbered = mark.after, False
     changed: dict[UUID, int] = {}
+    archived = 0
     while position < bounded.up_to and len(changed) < max_rows and time.monotonic() < stop_at:
         limit = int(min(chunk_rows, max_rows - len(changed)))
         chunk = Chunk(replace(bounded, after=position), limit, waits=waits)
@@ -174,6 +178,7 @@ def change_rows(mark: Mark, save_remaining: Callable[[Mark], object] | None = No
             fair_atomic(chunk.change)
         if chunk.changed:
             changed |= chunk.changed
+            archived += chunk.archived
             may_be_unnumbered = chunk.may_be_unnumbered
         position = chunk.position
         if not chunk.has_advanced:  # its first row is locked elsewhere
@@ -183,7 +188,7 @@ def change_rows(mark: Mark, save_remaining: Callable[[Mark], object] | None = No
         streams.number([mark.user], more_follows=has_more)
     if save_remaining and has_more:
         save_remaining(replace(mark, after=position))
-    return Marked(moment=mark.moment, changed=changed, next=position if has_more else None)
+    return Marked(moment=mark.moment, changed=changed, archived=archived, next=position if has_more else None)
 
 
 class Chunk:
@@ -193,8 +198,9 @@ class Chunk:
 
     ``waits``
         For rows that are locked elsewhere, up to 5 s. Otherwise they are left for later.
-    ``changed``, ``position``
-        The ``raised`` of each row that was changed, by its id; everything up to this position is changed.
+    ``changed``, ``archived``, ``position``
+        The ``raised`` of each row that was changed, by its id; how many of these were in the archive; everything up to
+        this position is changed.
     ``may_be_unnumbered``
         The pass of numbering was full, so more rows may be pending.
     """
@@ -204,6 +210,7 @@ class Chunk:
         self.rows, self.end = _select(mark, limit)
         self.position = self.end
         self.changed: dict[UUID, int] = {}
+        self.archived = 0
         self.may_be_unnumbered = False
 
     @property
@@ -218,7 +225,7 @@ class Chunk:
         rows = Notification.objects.using(db.alias).filter(id__in=[id for _, id in self.rows], **mark.state)
         # An UPDATE locks in no order, so the rows are locked first, by id.
         rows = rows.select_for_update(skip_locked=not self.waits, no_key=True).order_by("id")
-        locked = list(rows.only("id", "key", "raised", "open_question"))
+        locked = list(rows.only("id", "key", "raised", "open_question", "archived_at"))
         if not self.waits:
             ids = {row.id for row in locked}
             self.position = next((raised - 1 for raised, id in self.rows if id not in ids), self.end)
@@ -227,6 +234,7 @@ class Chunk:
         if mark.verb == "unarchive":
             locked = without_replaced(mark.user, locked)
         self.changed = {row.id: row.raised for row in locked}
+        self.archived = sum(row.archived_at is not None for row in locked)
         if locked:
             column, is_set = VERBS[mark.verb]
             rows = Notification.objects.using(db.alias).filter(id__in=self.changed)

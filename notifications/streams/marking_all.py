@@ -85,20 +85,22 @@ def _change_together(marks: Sequence[Mark]) -> Marked:
     # Of two equal changes, of which the first is pending, both are undone together.
     for _, earlier in pending:
         for mark in marks:
-            same = all(getattr(earlier, name) == getattr(mark, name) for name in EQUAL if name != "moment")
-            if same and mark.ids is None:
+            is_equal = all(getattr(earlier, name) == getattr(mark, name) for name in EQUAL if name != "moment")
+            if is_equal and mark.ids is None:
                 whole = replace(whole, moment=earlier.moment)
     changed: dict[UUID, int] = {}
+    archived = 0
     next: int | None = None
     for mark in marks:
         same = replace(mark, moment=whole.moment)
         if next is None:
             marked = change_rows(same, save_pending if same.ids is None else None)
             changed, next = changed | marked.changed, marked.next
+            archived += marked.archived
         else:  # The second of the request is over.
             save_pending(same)
             next = 0
-    return Marked(moment=whole.moment, changed=changed, next=next)
+    return Marked(moment=whole.moment, changed=changed, archived=archived, next=next)
 
 
 def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) -> Marked:

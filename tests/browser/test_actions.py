@@ -51,7 +51,8 @@ def keep_screenshot(page, name):
 
 
 def find_button(place, name):
-    return place.get_by_role("link", name=name)
+    """Those that send something are buttons."""
+    return place.get_by_role("button", name=name).or_(place.get_by_role("link", name=name))
 
 
 def test_in_place(site_server, new_page):

@@ -159,7 +159,7 @@ def test_a_question_is_answered_in_it(site_server, page):
     expect_shown(page, "Ship?")
     pane = find_pane(page)
     expect(pane.get_by_role("button", name="Cancel job")).to_be_visible()
-    pane.get_by_role("link", name="Ship", exact=True).click()
+    pane.get_by_role("button", name="Ship", exact=True).click()
     expect(pane).to_contain_text("answered “Ship”")
     expect(pane.locator(".notifications-state")).to_contain_text("Finished")
     ends = "SELECT read_at IS NULL FROM notifications_notification WHERE key LIKE 'job:%'"

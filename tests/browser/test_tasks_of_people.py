@@ -80,7 +80,7 @@ def test_report_question_and_failure(site_server, new_page):
     expect(page.locator("notifications-bell .notifications-asks")).to_be_visible()
     presses = Presses(page)
     presses.tap(find_bell(page))
-    presses.tap(panel.get_by_role("link", name="Ship: Ship?"))
+    presses.tap(panel.get_by_role("button", name="Ship: Ship?"))
     expect(panel).to_contain_text("You answered “Ship”")
     assert presses.count <= 3
 

@@ -224,6 +224,7 @@ class TestFilters:
             notify(user, f"more {n}", category=("reports", "talk")[n % 2])
         page = read_page(user_client, category="reports")
         assert "Select all 40 in Reports" in page and 'data-url="/notifications/mark/filter/"' in page
+        assert "<span>Select all 40</span>" in page  # It has room in German too.
         selected = read_page(user_client, category="reports", selected="all")
         assert 'name="all" value="archive" formaction="/notifications/mark/filter/"' in selected
         form = {"query": "category=talk&except=1", "up_to": 90, "all": "archive"}

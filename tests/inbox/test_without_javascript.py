@@ -1,5 +1,6 @@
 """The inbox without JavaScript."""
 
+import re
 import uuid
 
 import pytest
@@ -7,6 +8,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import resolve, reverse
 
+from notifications import times
 from notifications.api import notify
 from notifications.inbox import read_numbered_position
 from notifications.models import Notification, uuid7
@@ -122,6 +124,22 @@ def test_mark_all_leaves_later_notifications_unread(user_client, user):
     assert response.status_code == 303
     assert response["Location"].startswith(f"{INBOX}?changed=read-all-1-")
     assert unread_titles(user) == ["Not seen"]
+
+
+def test_mark_all_counts_what_the_bell_has_counted(user_client, user):
+    """Also what is in Done is read, and is unread again after Undo."""
+    for title in ("One", "Two", "Three"):
+        notify(user, title)
+    Notification.objects.filter(title="One").update(archived_at=times.now(), seq=None)
+    up_to = read_numbered_position(user.pk).seq
+    page = user_client.post(
+        reverse("notifications:inbox-mark"), {"up_to": up_to, "all": "read"}, follow=True
+    ).text
+    assert "2 marked as read." in page
+    assert not Notification.objects.filter(read_at=None).exists()
+    changed = re.search(r'name="changed" value="([^"]+)"', page)[1]
+    user_client.post(reverse("notifications:inbox-undo"), {"changed": changed})
+    assert Notification.objects.filter(read_at=None).count() == 3
 
 
 def test_seen_is_marked_by_forms_and_not_by_reading_the_page(user_client, user):

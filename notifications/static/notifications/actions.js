@@ -23,9 +23,16 @@ export function watchActions(page) {
     if (link instanceof HTMLButtonElement) void submit(link, page);
     else if (!busy.has(link.href)) void press(link, page);
   });
+  document.addEventListener("keydown", (event) => {
+    const button = /** @type {HTMLElement} */ (event.target);
+    if (event.key !== " " || !button.matches("a[role=button]")) return;
+    event.preventDefault();
+    button.click();
+  });
+  restoreDone(document, page);
   page.client.on("change", ({ notifications }) => {
     for (const { id, data } of notifications) rememberDone(id, data.actions, page);
-    restoreDone(document, page);
+    if (done.size) restoreDone(document, page);
   });
 }
 
@@ -118,15 +125,17 @@ async function send(link, url, page) {
 }
 
 /**
- * Show in the actions of a notification which one is done.
+ * Show in the actions of a notification which one is done. With this script those that send something are buttons.
  * @param {ParentNode} list
  * @param {Page} page
  */
 export function restoreDone(list, page) {
-  if (!done.size) return;
   /** @type {NodeListOf<HTMLAnchorElement>} */
-  const links = list.querySelectorAll("[data-post]:not([aria-disabled])");
-  for (const link of links) if (done.has(link.href)) showDone(link, page);
+  const links = list.querySelectorAll("a:is([data-post], [data-answer]):not([aria-disabled])");
+  for (const link of links) {
+    link.role = "button";
+    if (done.has(link.href)) showDone(link, page);
+  }
 }
 
 /**
