@@ -329,7 +329,7 @@ class TestRows:
         def count():
             counts.append((Job.objects.count(), Wait.objects.count()))
 
-        with preceded("DELETE FROM .?notifications_job", count, times=None):
+        with preceded(r"DELETE FROM .?notifications_job\b", count, times=None):
             call_command("notifications", "prune", days=0, stdout=io.StringIO())
         assert counts[0] == (3, 2), "The first transaction deletes one job."
         assert not Wait.objects.exists() and not Job.objects.exists()
