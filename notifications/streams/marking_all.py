@@ -85,7 +85,9 @@ def _change_together(marks: Sequence[Mark]) -> Marked:
     # Of two equal changes, of which the first is pending, both are undone together.
     for _, earlier in pending:
         for mark in marks:
-            is_equal = all(getattr(earlier, name) == getattr(mark, name) for name in EQUAL if name != "moment")
+            is_equal = all(
+                getattr(earlier, name) == getattr(mark, name) for name in EQUAL if name != "moment"
+            )
             if is_equal and mark.ids is None:
                 whole = replace(whole, moment=earlier.moment)
     changed: dict[UUID, int] = {}
