@@ -11,6 +11,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db.models import F
 
 from notifications.contrib.operations.models import Alert, Incident, JobStatistics
 from notifications.db import database_now
@@ -85,17 +86,18 @@ class Night:
             )
             for job in jobs[:failed]
         )
-        start = int(now.timestamp()) // 60 * 60
         sums = {"enqueued": 0, "wait_microseconds": 0, "run_microseconds": 0}
-        key = {"period": 1, "shard": 0, "start": start, "queue_name": "default", "task_path": TASK}
-        for outcome, count in (("succeeded", succeeded), ("failed", failed)):
-            if count:
-                JobStatistics.objects.update_or_create(
-                    **key,
-                    outcome=outcome,
-                    defaults={"count": count},
-                    create_defaults={"count": count, **sums},
-                )
+        for period, seconds in enumerate((60, 3600, 86_400), 1):
+            start = int(now.timestamp()) // seconds * seconds
+            key = {"period": period, "shard": 0, "start": start, "queue_name": "default", "task_path": TASK}
+            for outcome, count in (("succeeded", succeeded), ("failed", failed)):
+                if count:
+                    JobStatistics.objects.update_or_create(
+                        **key,
+                        outcome=outcome,
+                        defaults={"count": F("count") + count},
+                        create_defaults={"count": count, **sums},
+                    )
         self.ended, self.failed = self.ended + succeeded + failed, self.failed + failed
 
     def doctor(self):
