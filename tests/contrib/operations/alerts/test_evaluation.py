@@ -108,18 +108,16 @@ def test_without_recipients(db, transactional_db):
     assert not Notification.objects.exists()
 
 
-def test_number_of_open_alerts_is_bounded(alerts, monkeypatch, operator):
+def test_number_of_open_alerts_is_bounded(alerts, operator):
     """However many queues a project has."""
-    monkeypatch.setattr(evaluation, "MAX_OPEN_ALERTS", 2)
     for _ in range(2):
         record(
             *(
                 ("no_worker", Finding(str(number), {"age": 61, "reasons": {"no_worker": 1}}))
-                for number in range(5)
+                for number in range(105)
             )
         )
-    assert len(alerts.open()) == 2
-    assert len(alerts.notified(operator)) == 2
+    assert len(alerts.open()) == len(alerts.notified(operator)) == 100
 
 
 def test_old_alerts_are_deleted(alerts):
