@@ -15,7 +15,11 @@ test("rows that arrived after the page was loaded are within what a form changes
   const body = new FormData();
   body.set("up_to", "5");
   body.append("id", "checked");
-  nameRows(body, [makeRow("id", "new", 8), makeRow("id", "old", 3), makeRow("groups", "9.n:A", 9)], "archive");
+  nameRows(
+    body,
+    [makeRow("id", "new", 8), makeRow("id", "old", 3), makeRow("groups", "9.n:A", 9)],
+    "archive",
+  );
   assert.deepEqual(body.getAll("id"), ["new", "old"]);
   assert.deepEqual(body.getAll("groups"), ["9.n:A"]);
   assert.equal(body.get("up_to"), "8"); // A group has its own position.
