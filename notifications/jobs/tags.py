@@ -41,13 +41,14 @@ def read_tags(job: UUID) -> list[str]:
 
 
 def count_states(tag: str, user: Any = None) -> dict[str, int]:
-    """Return how many jobs with a tag are in each state, of the newest ``MAX_JOBS_COUNTED``.
+    """Return how many jobs with a tag are in each state, of at most ``MAX_JOBS_COUNTED``, the newest.
 
     ``user``
         The key of an owner: only jobs of this one.
     """
-    jobs = Job.objects.using(database()).filter(pk__in=ids_with_tag(tag).order_by("-job")[:MAX_JOBS_COUNTED])
+    jobs = Job.objects.using(database()).filter(pk__in=ids_with_tag(tag))
     if user is not None:
         jobs = jobs.filter(user=user)
+    jobs = Job.objects.using(database()).filter(pk__in=jobs.order_by("-pk").values("pk")[:MAX_JOBS_COUNTED])
     counted = dict(jobs.order_by().values_list("state").annotate(Count("pk")))
     return {state: counted.get(state, 0) for state in Job.State.values}

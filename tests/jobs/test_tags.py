@@ -4,6 +4,7 @@ import json
 import re
 from datetime import timedelta
 from io import StringIO
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from notifications.api import batch
 from notifications.exceptions import TooManyJobs
+from notifications.jobs import cancel
 from notifications.models import Job, JobTag
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs
@@ -132,7 +134,15 @@ class TestApi:
         )
         assert states() == ["queued"] * 3
 
-    @pytest.mark.parametrize("tag", [None, "", 7])
+    def test_jobs_of_all_states_are_changed(self, owner_client, user):
+        failed, cancelled = enqueue(user, task=tasks.fail), enqueue(user, run_after=timedelta(days=1))
+        run_jobs()
+        cancel([UUID(cancelled.id)])
+        assert [Job.objects.get(id=each.id).state for each in (failed, cancelled)] == ["failed", "cancelled"]
+        changed = owner_client.post(f"{JOBS}retry/", {"tag": "import:7"}, "application/json").json()
+        assert changed == {"changed": 2, "more": False}
+
+    @pytest.mark.parametrize("tag", [None, "", 7, "\ud800"])
     def test_no_tag(self, owner_client, tag):
         response = owner_client.post(f"{JOBS}cancel/", json.dumps({"tag": tag}), "application/json")
         assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "tag")

@@ -16,10 +16,9 @@ from urllib.parse import quote
 
 from django.utils.translation import gettext_lazy as _
 
-from notifications.validators import shortened
-
-#: Characters of a text message: three parts of 160, each of which costs.
-MAX_SMS_CHARS = 480
+#: Characters of a text message: three parts of 153, each of which costs. With a character that is not in GSM-7, of
+#: which "…" is none, a part has 67. A longer link is left out.
+MAX_SMS_CHARS, MAX_SMS_LINK_CHARS = 459, 200
 #: Errors of Twilio: no number, one that asked for no more messages, one that is no mobile phone.
 GONE_NUMBERS = (21211, 21610, 21614)
 
@@ -139,7 +138,11 @@ class Telegram(Provider):
 
     def request(self, options: Mapping[str, str], destination: str, text: Text) -> tuple[str, dict[str, Any]]:
         api = options.get("api_url", "https://api.telegram.org").rstrip("/")
-        shown = f'<a href="{escape(text.link)}">{escape(text.title, False)}</a>\n{escape(text.body, False)}'
+        # A word joiner after these, or they would begin a mention, a command or a tag, or be in a link.
+        title, body = (
+            re.sub("([@/#])", "\\1\u2060", escape(part, False)) for part in (text.title, text.body)
+        )
+        shown = f'<a href="{escape(text.link)}">{title}</a>\n{body}'
         message = {
             "chat_id": destination,
             "text": shown.strip(),
@@ -173,8 +176,11 @@ class Sms(Provider):
     def request(self, options: Mapping[str, str], destination: str, text: Text) -> tuple[str, dict[str, Any]]:
         api = options.get("api_url", "https://api.twilio.com").rstrip("/")
         account = options["account_sid"]
-        words = shortened(f"{text.title}\n{text.body}".strip(), max(MAX_SMS_CHARS - len(text.link) - 1, 100))
-        form = {"To": destination, "From": options["from"], "Body": f"{words}\n{text.link}"}
+        link = f"\n{text.link}" if len(text.link) <= MAX_SMS_LINK_CHARS else ""
+        words, limit = f"{text.title}\n{text.body}".strip(), MAX_SMS_CHARS - len(link)
+        if len(words) > limit:
+            words = f"{words[: limit - 3]}..."
+        form = {"To": destination, "From": options["from"], "Body": f"{words}{link}"}
         credentials = b64encode(f"{account}:{options['auth_token']}".encode()).decode()
         headers = {"Authorization": f"Basic {credentials}"}
         url = f"{api}/2010-04-01/Accounts/{quote(account, safe='')}/Messages.json"

@@ -162,7 +162,7 @@ class TestTelegram(OtherService):
         assert request.path == "/services/bot12:secret/sendMessage"
         assert (message["chat_id"], message["parse_mode"]) == ("491701234567", "HTML")
         assert message["text"] == (
-            f'<a href="{SITE_URL}/exports/1/?a=1&amp;b=2">R&amp;D &lt;a&gt; *b*</a>\n[c](d) @everyone'
+            f'<a href="{SITE_URL}/exports/1/?a=1&amp;b=2">R&amp;D &lt;a&gt; *b*</a>\n[c](d) @\u2060everyone'
         )
 
     def test_the_time_is_in_the_answer(self, user, server):
@@ -207,7 +207,13 @@ class TestSms(OtherService):
         notify(user, "t" * 200, body="b" * 2_000, url="/exports/1/")
         send_due()
         body = dict(parse_qsl(server.requests[-1].body.decode()))["Body"]
-        assert len(body) <= 480 and body.endswith(f"…\n{SITE_URL}/exports/1/")
+        assert len(body) <= 459 and body.endswith(f"...\n{SITE_URL}/exports/1/")
+
+    def test_a_long_link_is_left_out(self, user, server):
+        server.reach(user)
+        notify(user, "note", url=f"/exports/{'1' * 900}/")
+        send_due()
+        assert dict(parse_qsl(server.requests[-1].body.decode()))["Body"] == "note"
 
 
 def test_message(user, server):
