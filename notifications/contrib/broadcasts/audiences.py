@@ -10,6 +10,10 @@ Another app may name users by its module ``broadcasts``, whatever their number:
 ``record_broadcast(value, broadcast, by)``
     Called with the id of a broadcast to such users, and the name of its sender, in the transaction that stores it.
     Returns whether it may be sent: not if they are being notified already.
+``record_withdrawal(value, broadcast)``
+    Called with the same in the transaction that begins to withdraw it.
+``read_signed_audience(text, user)``
+    Returns what ``find_audience`` takes of a text in the address of the composer, "" if it is not for this user.
 """
 
 from __future__ import annotations
@@ -116,6 +120,12 @@ def find_audience(value: str) -> Any:
     """Return the audience of an app that a text names, None for none."""
     found = (find(value) for find in hooks.functions_of("broadcasts", "find_audience"))
     return next(filter(None, found), None)
+
+
+def read_signed_audience(text: str, user: Any) -> str:
+    """Return the name of the audience of an app that a text in an address has for a user, "" for none."""
+    found = (read(text, user) for read in hooks.functions_of("broadcasts", "read_signed_audience"))
+    return next(filter(None, found), "")
 
 
 def available_kinds() -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings as django_settings
+from django.contrib.admin.models import ADDITION, LogEntry
 from django.db.models import Count
 from django.urls import reverse
 from django.utils import translation
@@ -21,7 +22,7 @@ from notifications.contrib.broadcasts.audiences import (
     offered_languages,
 )
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.contrib.broadcasts.starting import begin_sending
+from notifications.contrib.broadcasts.starting import begin_sending, describe_recipients
 from notifications.db import database
 from notifications.models import Notification, uuid7
 
@@ -52,6 +53,8 @@ def _count_read(broadcast: UUID) -> int:
 def send_message(value: str, sender: Any, current_app: str) -> int:
     """Begin to send the message of an app to the users whom it names, and return how many they are, 0 if it was sent.
 
+    The log of the admin gets an entry, as for a message that was written in the composer.
+
     Raises ``TooManyJobs``, ``ImproperlyConfigured`` and ``django.db.OperationalError``.
     """
     app_audience, audience = find_audience(value), Audience(kind=str(Kind.AFFECTED), values=(value,))
@@ -78,4 +81,7 @@ def send_message(value: str, sender: Any, current_app: str) -> int:
     )
     name = "admin:notifications_broadcasts_broadcast_change"
     url = reverse(name, args=[broadcast.pk], current_app=current_app)
-    return recipients if begin_sending(broadcast, url=url) else 0
+    if not begin_sending(broadcast, url=url):
+        return 0
+    LogEntry.objects.log_actions(sender.pk, [broadcast], ADDITION, describe_recipients(broadcast))  # type: ignore[arg-type]
+    return recipients

@@ -10,8 +10,10 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from notifications import jobs, times
 from notifications.api import requester
@@ -80,12 +82,10 @@ def begin_sending(broadcast: Broadcast, *, url: str) -> bool:
 
     def begin() -> bool:
         rows = Broadcast.objects.using(database())
-        if not _record_affected(broadcast):
-            return False
-        if not rows.bulk_create([broadcast], ignore_conflicts=True):
-            return False
+        rows.bulk_create([broadcast], ignore_conflicts=True)
         stored = rows.filter(pk=broadcast.pk, job=None, sender=broadcast.sender_id)
-        if not stored.exists():
+        if not stored.exists() or not _record_affected(broadcast):
+            transaction.set_rollback(True, using=database())
             return False
         title = _("Send “%(title)s”") % {"title": broadcast.title}
         broadcast.job = _enqueue(
@@ -105,12 +105,18 @@ def _record_affected(broadcast: Broadcast) -> bool:
     """Have the app that has named the recipients store, in the same transaction, that they are being notified."""
     if broadcast.audience_kind != Broadcast.AudienceKind.AFFECTED:
         return True
-    [value] = json.loads(broadcast.audience_values)
     sender = get_user_model()._base_manager.filter(pk=broadcast.sender_id).first()
     name = sender.get_username() if sender else ""
+    [value] = json.loads(broadcast.audience_values)
     return any(
         record(value, broadcast.pk, name) for record in hooks.functions_of("broadcasts", "record_broadcast")
     )
+
+
+def describe_recipients(broadcast: Broadcast) -> str:
+    """Return what the log of changes says of a broadcast: to how many users it was sent, and to whom."""
+    text = ngettext("Sent to %(count)d user.", "Sent to %(count)d users.", broadcast.recipients)
+    return text % {"count": broadcast.recipients} + f" {broadcast.audience_text}"
 
 
 def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
@@ -129,6 +135,10 @@ def begin_withdrawal(id: UUID, *, by: Any, url: str) -> bool:
         title = _("Withdraw “%(title)s”") % {"title": broadcast.title}
         if is_scheduled(broadcast) and broadcast.job:
             jobs.cancel([broadcast.job], by=by.pk)
+        if broadcast.audience_kind == Broadcast.AudienceKind.AFFECTED:
+            [value] = json.loads(broadcast.audience_values)
+            for record in hooks.functions_of("broadcasts", "record_withdrawal"):
+                record(value, broadcast.pk)
         job = _enqueue(withdraw_broadcast, by.pk, title, broadcast=str(id), url=url)
         return bool(rows.update(state=State.WITHDRAWING, withdrawal_job=job))
 

@@ -64,11 +64,7 @@ class Operations(Extension):
         ),
     }
 
-    tables: ClassVar[dict[str, str]] = {
-        "notifications_operations.AffectedUser.user_id": "user",
-        "notifications_operations.AffectedUser.recorded_at": "age",
-        "notifications_operations.Incident.failed_at": "age",
-    }
+    tables: ClassVar[dict[str, str]] = {"notifications_operations.AffectedUser.user_id": "user"}
 
     def ready(self) -> None:
         # Not at the first call of its hooks, inside of a transaction.

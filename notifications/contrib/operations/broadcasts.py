@@ -7,16 +7,24 @@ after one, up to another, so that it has the same users when it is counted and w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from django.core import signing
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.contrib.operations.incidents.reading import find_incident
 from notifications.contrib.operations.models import AffectedUser, Incident
 from notifications.db import database
+
+#: What a user needs besides the permission to send: the one to view the overview.
+VIEW_PERMISSION = "notifications_operations.view_overview"
+#: How long a link to the composer can be used.
+MAX_LINK_AGE = timedelta(days=1)
 
 
 class Message(StrEnum):
@@ -40,6 +48,12 @@ class AffectedUsers:
         if message == Message.BEGIN:
             return cls(incident, message, incident.last_notified, incident.last_user)
         return cls(incident, message, 0, incident.last_notified)
+
+    def may_be_sent(self) -> Q:
+        """Return the condition of its incident: not if another broadcast has told its users, or some of them."""
+        if self.message == Message.END:
+            return Q(over_at__isnull=False, end_broadcast=None, last_notified__gt=0)
+        return Q(last_notified=self.after) if self.message == Message.BEGIN else Q()
 
     @property
     def value(self) -> str:
@@ -80,11 +94,34 @@ class AffectedUsers:
 
 def find_audience(value: str) -> AffectedUsers | None:
     """Return the users that the value of an audience names, None if there is no such incident."""
-    id, message, after, until = (*value.split(":"), "", "", "", "")[:4]
-    is_valid = message in set(map(str, Message)) and after.isdecimal() and until.isdecimal()
-    if not is_valid or (incident := find_incident(id)) is None:
+    parts = value.split(":")
+    if len(parts) != 4 or parts[1] not in set(map(str, Message)):
         return None
-    return AffectedUsers(incident, Message(message), int(after[:18]), int(until[:18]))
+    id, message, after, until = parts
+    if not (after.isdecimal() and until.isdecimal()) or (incident := find_incident(id)) is None:
+        return None
+    return AffectedUsers(
+        incident, Message(message), int(after[:18]), min(int(until[:18]), incident.last_user)
+    )
+
+
+def sign_audience(value: str, user: Any) -> str:
+    """Return the value of an audience for the address of the composer, which is of use to this user only."""
+    return signing.dumps(value, salt=_salt(user))
+
+
+def read_signed_audience(text: str, user: Any) -> str:
+    """Return the value of an audience that was signed for a user, "" for none or if the user may not write to it."""
+    if not user.has_perm(VIEW_PERMISSION):
+        return ""
+    try:
+        return str(signing.loads(text, salt=_salt(user), max_age=MAX_LINK_AGE))
+    except signing.BadSignature:
+        return ""
+
+
+def _salt(user: Any) -> str:
+    return f"{__name__}.{user.pk}"
 
 
 def record_broadcast(value: str, broadcast: UUID, by: str) -> bool:
@@ -94,17 +131,34 @@ def record_broadcast(value: str, broadcast: UUID, by: str) -> bool:
     """
     if (audience := find_audience(value)) is None:
         return False
-    rows = Incident.objects.using(database()).filter(pk=audience.incident.pk)
+    rows = Incident.objects.using(database()).filter(audience.may_be_sent(), pk=audience.incident.pk)
     if audience.message == Message.END:
-        return bool(rows.filter(end_broadcast=None).update(end_broadcast=broadcast))
-    if audience.message == Message.BEGIN:
-        rows = rows.filter(last_notified=audience.after)
-    counted = AffectedUser.objects.using(database()).filter(incident=audience.incident.pk)
+        return bool(rows.update(end_broadcast=broadcast))
     changed = rows.update(
         broadcast=broadcast,
         notified_at=times.now(),
         notified_by=by[:150],
-        notified_users=counted.filter(id__lte=audience.until).count(),
-        last_notified=audience.until,
+        **_notified(audience, audience.until),
     )
     return bool(changed)
+
+
+def record_withdrawal(value: str, broadcast: UUID) -> None:
+    """Store with an incident that the last message to its users is withdrawn, in the transaction of that.
+
+    Those of earlier ones stay notified, as do all if they were written to again.
+    """
+    if (audience := find_audience(value)) is None:
+        return
+    rows = Incident.objects.using(database()).filter(pk=audience.incident.pk)
+    if audience.message == Message.END:
+        rows.filter(end_broadcast=broadcast).update(end_broadcast=None)
+        return
+    last = audience.after if audience.message == Message.BEGIN else audience.until
+    rows.filter(broadcast=broadcast).update(broadcast=None, notified_at=None, **_notified(audience, last))
+
+
+def _notified(audience: AffectedUsers, last: int) -> dict[str, int]:
+    """Return the columns of how many users are notified, and which is the last."""
+    rows = AffectedUser.objects.using(database()).filter(incident=audience.incident.pk, id__lte=last)
+    return {"notified_users": rows.count(), "last_notified": last}

@@ -7,6 +7,7 @@ from itertools import chain
 
 from django.core.exceptions import ImproperlyConfigured
 
+from notifications.conf import settings
 from notifications.contrib.operations.alerts import evaluation, failing
 from notifications.contrib.operations.alerts.conditions import Limits, read_limits
 from notifications.contrib.operations.incidents import recording
@@ -39,10 +40,11 @@ def make_duties(process: Upkeep) -> list[Duty]:
 
 
 def record_failures() -> None:
-    """Record the incidents of the jobs that have failed, and which of them are alerts."""
+    """Record the incidents of the jobs that have failed, and which of them are alerts, and delete old ones."""
     now = database_now()
     recording.record_failures(now)
     failing.mark_alerts(now)
+    recording.delete_old_incidents(now - settings.RETENTION)
 
 
 def _alert_interval() -> float | None:

@@ -157,8 +157,8 @@ class Incident(models.Model):
     #: How many users are affected, and the id of the last ``AffectedUser``.
     users = models.BigIntegerField(default=0)
     last_user = models.BigIntegerField(default=0)
-    #: The last broadcast to them, when it was sent, and by whom (a user name); how many were affected until then, and
-    #: the last of these.
+    #: The last broadcast to them, when it was sent, and by whom (a user name), unless it was withdrawn; how many users
+    #: were notified by then, and the last of these.
     broadcast = models.UUIDField(null=True, editable=False)
     notified_at = MomentField(null=True)
     notified_by = models.CharField(max_length=150, blank=True, default="")
@@ -190,17 +190,13 @@ class AffectedUser(models.Model):
         Incident, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="affected"
     )
     user = user_key(verbose_name=None)
-    recorded_at = MomentField()
 
     class Meta:
         default_permissions = ()
         constraints = [
             models.UniqueConstraint(fields=["incident", "user"], name="notifications_affected_user")
         ]
-        indexes = [
-            models.Index(fields=["user"], name="notifications_affected_by_user"),
-            models.Index(fields=["recorded_at"], name="notifications_affected_at"),
-        ]
+        indexes = [models.Index(fields=["user"], name="notifications_affected_by_user")]
 
     def __str__(self) -> str:
         return f"{self.incident_id} {self.user_id}"
@@ -215,8 +211,11 @@ class AlertState(models.Model):
     #: When the lease of a worker was last found to be over, and the host and process of that worker.
     lease_lost_at = MomentField(null=True)
     lost_worker = models.CharField(max_length=511, default="", blank=True)
-    #: Jobs that failed before are recorded in incidents; NULL for none.
+    #: Jobs that failed before are recorded in incidents, and of those at this time the ones up to an id; NULL for none.
     failures_read_until = MomentField(null=True)
+    last_failure_read = models.UUIDField(null=True)
+    #: The key of the last open incident that was checked whether it is over; "" if all were.
+    last_incident_checked = models.CharField(max_length=32, default="", blank=True)
 
     class Meta:
         default_permissions = ()

@@ -11,6 +11,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db.models import F
 
 from notifications.contrib.operations.models import Alert, Incident, JobStatistics
 from notifications.db import database_now
@@ -85,17 +86,18 @@ class Night:
             )
             for job in jobs[:failed]
         )
-        start = int(now.timestamp()) // 60 * 60
         sums = {"enqueued": 0, "wait_microseconds": 0, "run_microseconds": 0}
-        key = {"period": 1, "shard": 0, "start": start, "queue_name": "default", "task_path": TASK}
-        for outcome, count in (("succeeded", succeeded), ("failed", failed)):
-            if count:
-                JobStatistics.objects.update_or_create(
-                    **key,
-                    outcome=outcome,
-                    defaults={"count": count},
-                    create_defaults={"count": count, **sums},
-                )
+        for period, seconds in enumerate((60, 3600, 86_400), 1):
+            start = int(now.timestamp()) // seconds * seconds
+            key = {"period": period, "shard": 0, "start": start, "queue_name": "default", "task_path": TASK}
+            for outcome, count in (("succeeded", succeeded), ("failed", failed)):
+                if count:
+                    JobStatistics.objects.update_or_create(
+                        **key,
+                        outcome=outcome,
+                        defaults={"count": F("count") + count},
+                        create_defaults={"count": count, **sums},
+                    )
         self.ended, self.failed = self.ended + succeeded + failed, self.failed + failed
 
     def doctor(self):
@@ -128,7 +130,7 @@ def test_since_when_and_until_when(jobs_clock, make_user, operator, user):
     assert (incident.host, incident.users, incident.over_at) == ("partner.example", 1, None)
     [said] = night.doctor()
     assert said.startswith(f"{TASK}: Failing since {begun:%H:%M}: ")
-    assert said.endswith(f"{night.failed} of 75, ConnectTimeout at partner.example, 1 person")
+    assert said.endswith(f"{night.failed} of 75, ConnectTimeout at {LOCATION}, 1 person")
     [(title, body)] = mails(operator)
     assert title == "Many jobs fail: fetch_orders"
     night.run(minutes=3, failing=1)
@@ -156,7 +158,19 @@ def test_several_errors_of_a_task_are_one_alert(jobs_clock, operator, user, othe
     run_duty("record failures"), run_duty("evaluate alerts")
     Announcer().run_round()
     [(_, body)] = mails(operator)
-    assert body.endswith(": 24 of 24, ConnectTimeout at partner.example and 1 other error, 2 people")
+    assert body.endswith(f": 24 of 24, ConnectTimeout at {LOCATION} and 1 other error, 2 people")
+
+
+def test_one_task_with_many_errors_hides_no_other_task(jobs_clock, user):
+    night = Night(jobs_clock, [user.pk])
+    night.end_jobs(succeeded=0, failed=12)
+    run_duty("record failures")
+    fields = {"begun_at": night.now, "failed_at": night.now, "is_alert": True}
+    Incident.objects.bulk_create(
+        Incident(key=f"{number:032}", task_path="shop.tasks.other", **fields) for number in range(150)
+    )
+    [said, other] = sorted(night.doctor())
+    assert said.startswith(TASK) and other.startswith("shop.tasks.other") and "149 other errors" in other
 
 
 def text_of(response):
@@ -179,7 +193,9 @@ def test_each_quarter_of_the_night(jobs_clock, admin_client, admin_user, make_us
     begun = Incident.objects.get().begun_at
     for quarter, (minutes, failing) in enumerate(((5, 1 / 3), (15, 1 / 3), (10, 1))):
         night.run(minutes, failing)
-        facts = f"{night.failed} of {night.ended}, ConnectTimeout at partner.example, {min(night.failed, 61)} people"
+        facts = (
+            f"{night.failed} of {night.ended}, ConnectTimeout at {LOCATION}, {min(night.failed, 61)} people"
+        )
         said = f"Failing since {begun:%H:%M}: {facts}"
         assert night.doctor() == [f"{TASK}: {said}"], quarter
         page = night.overview(admin_client)

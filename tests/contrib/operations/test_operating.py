@@ -342,16 +342,16 @@ def test_acknowledge_alerts_of_the_list(admin_client):
     assert Alert.objects.exclude(acknowledged_by="").count() == 1
 
 
-@pytest.mark.parametrize("kind", ["queue", "worker", "alert"])
-def test_a_database_that_is_away(admin_client, monkeypatch, kind):
+@pytest.mark.parametrize(
+    ("kind", "change"), [("queue", "pause_queue"), ("worker", "request_of_worker"), ("alert", "acknowledge")]
+)
+def test_a_database_that_is_away(admin_client, monkeypatch, kind, change):
     """A page says so, and going back shows the form again."""
 
     def fail(*args, **kwargs):
         raise OperationalError("away")
 
-    monkeypatch.setattr(f"{OPERATING}.pause_queue", fail)
-    monkeypatch.setattr(f"{OPERATING}.request_of_worker", fail)
-    monkeypatch.setattr(f"{OPERATING}.acknowledge", fail)
+    monkeypatch.setattr(f"{OPERATING}.{change}", fail)
     form = {"name": "default", "action": "pause" if kind == "queue" else "quiet", "id": "1"}
     if kind == "worker":
         form["id"] = add_worker().pk

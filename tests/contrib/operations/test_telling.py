@@ -1,10 +1,13 @@
 """Those whom a failure affects are told of it, and that it is over: each once, whatever their number."""
 
 import re
+from datetime import timedelta
 from html import unescape
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.operations.models import AffectedUser, Incident
@@ -23,9 +26,9 @@ TELL = f"{PAGE}tell/"
 COMPOSER = "/admin/notifications_broadcasts/broadcast/add/"
 
 
-def make_people(count):
+def make_people(count, name="person"):
     model = get_user_model()
-    made = model.objects.bulk_create(model(username=f"person-{n}", password="!") for n in range(count))
+    made = model.objects.bulk_create(model(username=f"{name}-{n}", password="!") for n in range(count))
     return [user.pk for user in made]
 
 
@@ -39,14 +42,18 @@ def forms(page, text):
     return [dict(re.findall(r'name="(\w+)" value="([^"]*)"', form)) for form in found]
 
 
-def tell(client, fields):
-    """Follow a button to the composer, send what it proposes, and return the pages of the preview and after it."""
+def propose(client, fields):
+    """Follow a button to the composer, and return what its form has."""
     response = client.get(TELL, fields, follow=True)
     [(address, _)] = response.redirect_chain
-    assert address.startswith(f"{COMPOSER}?affected=") and len(address) < 120
+    assert address.startswith(f"{COMPOSER}?affected=") and len(address) < 160
     form = response.context["adminform"].form
-    values = {name: form[name].value() or "" for name in form.fields}
-    preview = client.post(COMPOSER, values)
+    return {name: form[name].value() or "" for name in form.fields}
+
+
+def tell(client, fields):
+    """Send what the composer proposes, and return the pages of the preview and after it."""
+    preview = client.post(COMPOSER, propose(client, fields))
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)"(?: value="([^"]*)")?', preview.text))
     hidden = {name: unescape(value) for name, value in hidden.items()}
     return preview, client.post(COMPOSER, {**hidden, "_send": "1"}, follow=True)
@@ -89,18 +96,17 @@ def test_those_who_come_later_are_told_too(jobs_clock, admin_client):
     night.end_jobs(0, 3)
     run_duty("record failures")
     [fields] = forms(admin_client.get(PAGE).text, "Tell those affected")
-    response = admin_client.get(TELL, fields, follow=True)
-    values = response.context["adminform"].form
+    form = propose(admin_client, fields)
     night.users = people
     night.end_jobs(0, 5)
     run_duty("record failures")
     Job.objects.filter(state="failed").update(state="succeeded")
-    form = {name: values[name].value() or "" for name in values.fields}
     admin_client.post(COMPOSER, {**form, "_send": "1"}, follow=True)
     run_jobs()
     assert told(people) == people[:3], "those who were counted"
     late = admin_client.post(COMPOSER, {**form, "_send": "1"}, follow=True)
     assert said(late) == ["This notification was sent already. It is not sent again."]
+    assert Broadcast.objects.count() == 1, "what was stored of the second is rolled back"
     [fields] = forms(admin_client.get(PAGE).text, "Tell 2 more")
     tell(admin_client, fields)
     run_jobs()
@@ -128,7 +134,11 @@ def test_those_who_were_told_are_told_that_it_is_over(jobs_clock, admin_client):
     page = admin_client.get(PAGE)
     assert re.search(r"over since \d\d:\d\d, lasted 2 min", page.text)
     [fields] = forms(page.text, "Tell them it is over")
+    LogEntry.objects.all().delete()
     assert said(admin_client.post(TELL, fields, follow=True)) == ["3 people are told that it is over."]
+    [entry] = LogEntry.objects.all()
+    assert entry.get_edited_object() == Broadcast.objects.latest("id") and entry.is_addition()
+    assert entry.change_message == "Sent to 3 users. Those affected by a failure: shop.tasks.fetch_orders"
     assert said(admin_client.post(TELL, fields, follow=True)) == ["They were told already that it is over."]
     run_jobs()
     ends = Notification.objects.filter(title="Fetch orders works again")
@@ -144,14 +154,157 @@ def test_an_unknown_failure(admin_client, id):
         assert said(page) == ["This failure is unknown. Choose one on this page."]
 
 
-@pytest.mark.parametrize("value", ["1:begin:0:1", "x", "1:x:0:1", "1:begin:x:1", ":::", "1:begin:0:1:0"])
-def test_an_audience_that_does_not_exist(admin_client, value):
+@pytest.fixture
+def failing(jobs_clock):
+    """A night in which a task has failed for three people."""
+    night = Night(jobs_clock, make_people(3))
+    night.end_jobs(0, 3)
+    run_duty("record failures")
+    return night
+
+
+def chooses_affected(page):
+    return 'value="affected"' in page.text
+
+
+@pytest.mark.parametrize(
+    "value", ["{id}:begin:0:9", "{id}:begin:0:9:0", "{id}:begin:0:9:\0", "x", ":::", "x" * 101, "\0"]
+)
+def test_an_audience_that_the_overview_has_not_signed(failing, admin_client, value):
     """The composer offers what can be chosen by hand."""
-    page = admin_client.get(COMPOSER, {"affected": value})
-    assert 'value="affected"' not in page.text
+    value = value.format(id=Incident.objects.get().pk)
+    assert not chooses_affected(admin_client.get(COMPOSER, {"affected": value}))
     form = {"title": "x", "level": "info", "audience_kind": "affected", "affected": value}
     assert admin_client.post(COMPOSER, {**form, "_send": "1"}).status_code == 200
     assert not Broadcast.objects.exists()
+
+
+def test_the_link_of_one_user_is_of_no_use_to_another(failing, admin_client, client, make_user):
+    """Nor to one who may not view the overview any more."""
+    form = propose(admin_client, {"incident": Incident.objects.get().pk})
+    other, staff = make_user("other", is_superuser=True, is_staff=True), make_user("staff", is_staff=True)
+    client.force_login(other)
+    assert not chooses_affected(client.get(COMPOSER, {"affected": form["affected"]}))
+    codenames = ("add_notification", "view_overview")
+    staff.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client.force_login(staff)
+    form = propose(client, {"incident": Incident.objects.get().pk})
+    assert chooses_affected(client.get(COMPOSER, {"affected": form["affected"]}))
+    staff.user_permissions.remove(Permission.objects.get(codename="view_overview"))
+    assert not chooses_affected(client.get(COMPOSER, {"affected": form["affected"]}))
+    assert client.post(COMPOSER, {**form, "_send": "1"}).status_code == 200
+    assert not Broadcast.objects.exists()
+
+
+def test_it_is_not_sent_later(failing, admin_client):
+    """The failure might be over by then, and "It is over" sent before it."""
+    form = propose(admin_client, {"incident": Incident.objects.get().pk})
+    later = {"send_at": f"{failing.now + timedelta(hours=5):%Y-%m-%dT%H:%M}", "_send": "1"}
+    page = admin_client.post(COMPOSER, form | later, follow=True)
+    assert "A message to those affected by a failure is sent at once. Leave it empty." in page.text
+    assert not Broadcast.objects.exists()
+
+
+def withdraw(client):
+    broadcast = Broadcast.objects.latest("id")
+    client.post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
+
+
+def test_whose_message_was_withdrawn_is_not_told(failing, admin_client):
+    """Those of earlier messages stay told."""
+    [fields] = forms(admin_client.get(PAGE).text, "Tell those affected")
+    tell(admin_client, fields)
+    withdraw(admin_client)
+    page = admin_client.get(PAGE).text
+    assert forms(page, "Tell those affected") == [fields] and "Told at" not in page
+    tell(admin_client, fields)
+    failing.users = [*failing.users, *make_people(2, "late")]
+    failing.end_jobs(0, 5)
+    run_duty("record failures")
+    tell(admin_client, fields)
+    withdraw(admin_client)
+    page = admin_client.get(PAGE).text
+    assert forms(page, "Tell 2 more") == [fields] and "3 people were told" in page
+    tell(admin_client, {**fields, "again": "1"})
+    withdraw(admin_client)
+    assert forms(admin_client.get(PAGE).text, "Tell 2 more") == [fields]
+
+
+def test_that_it_is_over_can_be_told_again_if_that_was_withdrawn(failing, admin_client):
+    tell(admin_client, {"incident": Incident.objects.get().pk})
+    failing.run(minutes=6, failing=0)
+    [fields] = forms(admin_client.get(PAGE).text, "Tell them it is over")
+    admin_client.post(TELL, fields)
+    assert forms(admin_client.get(PAGE).text, "Tell them it is over") == []
+    withdraw(admin_client)
+    assert len(forms(admin_client.get(PAGE).text, "Tell them it is over")) == 1
+
+
+def test_that_it_is_over_is_not_told_before(failing, admin_client):
+    fields = {"incident": Incident.objects.get().pk}
+    tell(admin_client, fields)
+    assert said(admin_client.post(TELL, fields, follow=True)) == ["This failure is not over yet."]
+    assert Broadcast.objects.count() == 1 and Incident.objects.get().end_broadcast is None
+
+
+def test_a_form_that_was_sent_already_tells_none_of_those_who_came_later(failing, admin_client):
+    """A broadcast that exists is not recorded as one to them."""
+    fields = {"incident": Incident.objects.get().pk}
+    tell(admin_client, fields)
+    id = Broadcast.objects.get().pk
+    failing.users = [*failing.users, *make_people(2, "late")]
+    failing.end_jobs(0, 5)
+    run_duty("record failures")
+    form = propose(admin_client, fields)
+    page = admin_client.post(COMPOSER, {**form, "broadcast": id, "_send": "1"}, follow=True)
+    assert said(page) == ["This notification was sent already. It is not sent again."]
+    assert len(forms(admin_client.get(PAGE).text, "Tell 2 more")) == 1
+
+
+def test_nobody_is_untold_once_they_are_deleted(failing, admin_client):
+    people = failing.users
+    tell(admin_client, {"incident": Incident.objects.get().pk})
+    failing.users = [*people, *make_people(2, "late")]
+    failing.end_jobs(0, 5)
+    run_duty("record failures")
+    assert len(forms(admin_client.get(PAGE).text, "Tell 2 more")) == 1
+    get_user_model().objects.filter(username__startswith="late").delete()
+    assert re.findall(r"Tell \d more", admin_client.get(PAGE).text) == []
+
+
+def test_the_host_is_part_of_the_message_of_an_error(failing, sign_in_staff, client):
+    """Which the overview has for those who may see tracebacks."""
+    Job.objects.filter(state="failed").update(state="succeeded")
+    staff = sign_in_staff("view_overview", "view_attempt")
+    page = client.get(PAGE).text
+    assert "fetch_orders" in page and "partner.example" not in page
+    staff.user_permissions.add(Permission.objects.get(codename="view_traceback"))
+    assert "partner.example" in client.get(PAGE).text
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"since": "2026-11-01T00:00:00Z", "until": "9999-12-31T23:59:59.999999+00:00"},
+        {"since": "9999-12-31T23:59:59-14:00"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"since": "2026-11-01T00:00:00Z", "until": "9999-12-31T23:59:59-14:00"},
+    ],
+)
+def test_times_at_the_ends_of_the_calendar(failing, admin_client, times):
+    page = admin_client.get(f"{PAGE}retry/", {"all": "1", **times}, follow=True)
+    assert page.status_code == 200
+
+
+def test_a_range_at_the_ends_of_the_calendar(admin_client):
+    for end in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
+        assert admin_client.get(PAGE, {"from": end, "until": end}).status_code == 200
+
+
+def test_a_message_at_the_end_of_the_calendar(admin_client, settings):
+    settings.TIME_ZONE = "America/New_York"
+    form = {"title": "x", "level": "info", "audience_kind": "everybody", "send_at": "9999-12-31T23:59"}
+    assert admin_client.post(COMPOSER, form).status_code == 200
 
 
 def test_who_was_affected_goes_with_the_user_and_the_time(jobs_clock, user):

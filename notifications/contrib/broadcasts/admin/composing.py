@@ -15,7 +15,6 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import formats, translation
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from notifications import times, validators
 from notifications.admin import ModelAdminBase, page_context
@@ -29,6 +28,7 @@ from notifications.contrib.broadcasts.audiences import (
     Texts,
     find_audience,
     offered_languages,
+    read_signed_audience,
 )
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import database
@@ -55,13 +55,12 @@ class ComposerMixin(ModelAdminBase):
         if not self.has_add_permission(request):
             raise PermissionDenied
         if request.method != "POST":
-            values = _message_to_affected(request.GET.get("affected", ""))
-            return self._show_form(
-                request, ComposerForm(initial={**values, **self.get_changeform_initial_data(request)})
-            )
+            initial = self.get_changeform_initial_data(request)
+            values = _message_to_affected(initial.get("affected", ""), request.user)
+            return self._show_form(request, ComposerForm(initial={**values, **initial}, user=request.user))
         if "_test" in request.POST:
             return self._send_test(request)
-        form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
+        form = ComposerForm(request.POST, user=request.user, max_counted=MAX_USERS_COUNTED)
         if "_edit" in request.POST or not form.is_valid():
             return self._show_form(request, form)
         broadcast = _build(form, request)
@@ -75,13 +74,13 @@ class ComposerMixin(ModelAdminBase):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        form = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED_LIVE)
+        form = ComposerForm(request.POST, user=request.user, max_counted=MAX_USERS_COUNTED_LIVE)
         form.is_valid()
         return TemplateResponse(request, f"{FOLDER}/places.html", self._describe_places(request, form))
 
     def _send_test(self, request: HttpRequest) -> HttpResponse:
         """Notify the user alone, and show the form or the preview again, as they were."""
-        form = ComposerForm(request.POST, max_counted=0)
+        form = ComposerForm(request.POST, user=request.user, max_counted=0)
         if not form.is_valid():
             return self._show_form(request, form)
         broadcast = Broadcast(translations=json.dumps(form.translations))
@@ -91,7 +90,7 @@ class ComposerMixin(ModelAdminBase):
         values = {name: getattr(broadcast, name) for name in names}
         notify(request.user, title, body=body, **values)
         self.message_user(request, _("Sent to you alone. Look at the bell."), messages.SUCCESS)
-        whole = ComposerForm(request.POST, max_counted=MAX_USERS_COUNTED)
+        whole = ComposerForm(request.POST, user=request.user, max_counted=MAX_USERS_COUNTED)
         if request.POST.get("broadcast") and whole.is_valid():
             return self._show_preview(request, whole, _build(whole, request))
         return self._show_form(request, form)
@@ -130,10 +129,7 @@ class ComposerMixin(ModelAdminBase):
         if is_new is None:
             return None
         if is_new:
-            text = ngettext("Sent to %(count)d user.", "Sent to %(count)d users.", broadcast.recipients)
-            self.log_addition(
-                request, broadcast, text % {"count": broadcast.recipients} + f" {broadcast.audience_text}"
-            )
+            self.log_addition(request, broadcast, starting.describe_recipients(broadcast))
             if broadcast.send_at:
                 text = _("It will be sent on %(time)s. Withdraw it to stop it.")
                 text %= {"time": times.format_exact(broadcast.send_at)}
@@ -209,9 +205,9 @@ class ComposerMixin(ModelAdminBase):
         return TemplateResponse(request, f"{FOLDER}/{template}.html", context)
 
 
-def _message_to_affected(value: str) -> dict[str, str]:
+def _message_to_affected(text: str, user: Any) -> dict[str, str]:
     """Return the first values of the fields for users that an app names, with its message in each language."""
-    if not (audience := find_audience(value)):
+    if not (audience := find_audience(read_signed_audience(text, user))):
         return {}
     values: dict[str, str] = {"audience_kind": str(Kind.AFFECTED)}
     for code in ("", *(code for code, _name in offered_languages())):

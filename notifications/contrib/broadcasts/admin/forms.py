@@ -51,6 +51,8 @@ class ComposerForm(forms.Form):
     ``recipients`` is how many users there are, ``max_counted`` at most, and ``has_more_recipients`` whether there are
     more. ``inactive`` is how many of the named users are left out.
 
+    ``user``
+        The user who writes it.
     ``max_counted``
         Users that are counted at most; 0 leaves the audience out, which a test to oneself does not have.
     """
@@ -108,9 +110,12 @@ class ComposerForm(forms.Form):
         help_text=_("Users who have it themselves or by a group, and superusers."),
     )
 
-    affected = TextField(max_length=validators.MAX_NAME_LENGTH, required=False, widget=forms.HiddenInput())
+    #: Signed for the user who has got it in an address.
+    affected = TextField(required=False, widget=forms.HiddenInput())
 
-    def __init__(self, *args: Any, max_counted: int = audiences.MAX_USERS_COUNTED, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, user: Any, max_counted: int = audiences.MAX_USERS_COUNTED, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.max_counted = max_counted
         self.audience: Audience | None = None
@@ -122,7 +127,8 @@ class ComposerForm(forms.Form):
         self.fields["send_at"].help_text = help_text % {"zone": zone}
         self.fields["audience_kind"].required = bool(max_counted)
         kinds = audiences.available_kinds()
-        if (value := self["affected"].value()) and (found := audiences.find_audience(value)):
+        self.affected_users = audiences.read_signed_audience(self["affected"].value() or "", user)
+        if found := audiences.find_audience(self.affected_users):
             affected: Any = Kind.AFFECTED
             kinds.insert(0, affected.value)
             self.label_of_affected = f"{affected.label}: {found.describe()}"
@@ -155,7 +161,10 @@ class ComposerForm(forms.Form):
         moment = self.cleaned_data["send_at"]
         if moment is None or not self.max_counted:  # A test is sent at once.
             return None
-        moment = times.as_utc(moment)
+        try:
+            moment = times.as_utc(moment)
+        except OverflowError as exc:  # at the ends of the calendar
+            raise ValidationError(self.fields["send_at"].error_messages["invalid"]) from exc
         if moment <= times.now():
             raise ValidationError(_("This time is over. Choose a later one, or leave it empty."))
         return moment
@@ -205,7 +214,12 @@ class ComposerForm(forms.Form):
                 raise ValidationError(_("Choose a permission."))
             return Audience(kind=kind, values=(values["permission"],))
         if kind == Kind.AFFECTED:
-            return Audience(kind=kind, values=(values["affected"],))
+            if values.get("send_at"):
+                self.add_error(
+                    "send_at",
+                    _("A message to those affected by a failure is sent at once. Leave it empty."),
+                )
+            return Audience(kind=kind, values=(self.affected_users,))
         return Audience(kind=kind)
 
     @property

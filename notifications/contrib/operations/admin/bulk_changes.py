@@ -50,13 +50,13 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
     other jobs when the answer comes.
     """
     try:
-        asked = _read_counted(request, change) or CountedJobs(
+        counted = _read_counted(request, change) or CountedJobs(
             model_admin.read_conditions(request), times.now()
         )
     except ValueError as exc:
         model_admin.message_user(request, str(exc), messages.ERROR)
         return None
-    conditions = asked.conditions.until(change, asked.until)
+    conditions = counted.conditions.until(change, counted.until)
     count, is_partial = conditions.count(change)
     if not count and not is_partial:
         model_admin.message_user(request, _none_applies(change, conditions), messages.WARNING)
@@ -72,11 +72,11 @@ def respond(model_admin: Any, request: HttpRequest, change: str) -> HttpResponse
             is_partial=is_partial,
             is_for_all=True,
             form=form,
-            counted=asked.sign(_salt(request, change)),
+            counted=counted.sign(_salt(request, change)),
         )
     known_count = None if is_partial else count
     run_at = form.cleaned_data["run_at"] if form else None
-    newer = asked.conditions.until(change, times.now()).count(change)[0] - count
+    newer = counted.conditions.until(change, times.now()).count(change)[0] - count
     response = begin(model_admin, request, change, conditions, known_count, run_at=run_at)
     if response and newer > 0:
         text = ngettext(

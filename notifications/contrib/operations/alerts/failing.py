@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from django.utils.text import capfirst
@@ -19,8 +20,10 @@ from notifications.contrib.operations.statistics import Figures, read_figures
 from notifications.db import database, retrying_atomic
 from notifications.extension import Finding, OwnTask, hooks
 
-#: Incidents that are alerts at once at most, and the users of several that are counted.
-MAX_INCIDENTS, MAX_USERS_COUNTED = 100, 10_000
+#: Open incidents that are read at most, the oldest, and the tasks that are found of them.
+MAX_INCIDENTS, MAX_TASKS = 1_000, 100
+#: The users of several incidents that are counted at most.
+MAX_USERS_COUNTED = 10_000
 
 
 def mark_alerts(now: datetime) -> None:
@@ -62,9 +65,9 @@ class Failing(JobCheck):
             return
         rows = Incident.objects.using(database()).filter(over_at__isnull=True, is_alert=True)
         by_task: dict[str, list[Incident]] = defaultdict(list)
-        for incident in rows.order_by("key")[:MAX_INCIDENTS]:
+        for incident in rows.order_by("id")[:MAX_INCIDENTS]:
             by_task[incident.task_path].append(incident)
-        for task, incidents in by_task.items():
+        for task, incidents in islice(by_task.items(), MAX_TASKS):
             incidents.sort(key=lambda incident: incident.begun_at)
             yield Finding(task, _read_facts(task, incidents, examination.now), since=incidents[0].begun_at)
 
@@ -104,7 +107,7 @@ def _read_facts(task: str, incidents: list[Incident], now: datetime) -> dict[str
         "failed": failed,
         "ended": failed + succeeded,
         "exception": incidents[0].exception_class_path,
-        "place": incidents[0].host or incidents[0].location,
+        "place": incidents[0].location,
         "others": len(incidents) - 1,
         "users": _count_users(incidents),
     }

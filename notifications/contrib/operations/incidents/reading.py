@@ -7,12 +7,14 @@ from datetime import datetime
 
 from django.db.models import Q
 
-from notifications.contrib.operations.models import Incident
+from notifications.contrib.operations.models import AffectedUser, Incident
 from notifications.db import database
 from notifications.extension import hooks
 
 #: Incidents that are read at most, the newest.
 MAX_INCIDENTS_READ = 200
+#: Users who are counted at most.
+MAX_USERS_COUNTED = 10_000
 
 
 def read_incidents(
@@ -31,3 +33,15 @@ def find_incident(id: str) -> Incident | None:
     if not (id.isdecimal() and len(id) < 19):
         return None
     return Incident.objects.using(database()).filter(pk=int(id)).first()
+
+
+def count_untold(incident: Incident) -> int:
+    """Return how many users were recorded since those affected were notified, and were not deleted since.
+
+    At most ``MAX_USERS_COUNTED`` are counted; without any that was recorded since then nothing is read.
+    """
+    if incident.last_user <= incident.last_notified:
+        return 0
+    rows = AffectedUser.objects.using(database()).filter(incident=incident.pk, id__gt=incident.last_notified)
+    count: int = rows.values("id")[:MAX_USERS_COUNTED].count()
+    return count

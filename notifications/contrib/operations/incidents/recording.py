@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
@@ -28,17 +28,24 @@ from notifications.models import Attempt, Job
 
 #: Seconds without a failure after which an incident is over, if a job of its task has succeeded since.
 CLEAR_SECONDS = 300.0
+#: The same if its task has had no job for so long, neither a failed one nor one that succeeded.
+UNUSED_SECONDS = 6 * 3600.0
 #: Failed jobs that one transaction records at most, and how many such transactions one round makes.
 MAX_FAILURES_READ, MAX_CHUNKS = 2_000, 10
 #: How long ago jobs failed that the first round records, after the app was installed.
 FIRST_PERIOD = timedelta(days=1)
 #: Transactions commit in another order than that of the times that they store.
 OVERLAP = timedelta(seconds=30)
-#: Open incidents that are looked at in a round at most, the oldest.
+#: Old incidents that are deleted in a round at most, and their users that one transaction deletes.
+MAX_INCIDENTS_DELETED, MAX_USERS_DELETED = 100, 100
+#: Open incidents that are checked in a round at most. The next round goes on after them.
 MAX_OPEN_INCIDENTS = 200
 #: Characters of the end of a traceback, in which the name of a host is searched.
 MAX_END_LENGTH = 2_000
-_HOST = re.compile(r"""https?://(?:[^/@\s]*@)?([\w.-]+)|host=['"]([\w.-]+)['"]""", re.ASCII)
+#: No host of an address that may go on with a part of its password: one that holds a slash or a space has its @ later.
+_HOST = re.compile(
+    r"""https?://(?:[^/\s]*@)?([\w.-]+)(?::\d+)?(?![\w.@%-]|:\S)(?!.*@)|host=['"]([\w.-]+)['"]""", re.ASCII
+)
 
 
 class Failure(NamedTuple):
@@ -69,38 +76,53 @@ def record_failures(now: datetime) -> None:
     Raises ``django.db.Error``.
     """
     state = AlertState.read()
-    since = state.failures_read_until
+    since, last = state.failures_read_until, state.last_failure_read
     if since is None or since > times.latest_possible(now):
-        since = now - FIRST_PERIOD
-    since = max(since, now - settings.RETENTION)
+        since, last = now - FIRST_PERIOD, None
+    if since < now - settings.RETENTION:
+        since, last = now - settings.RETENTION, None
     for _ in range(MAX_CHUNKS):
-        found = _read_failures(since, now)
-        is_whole = len(found) < MAX_FAILURES_READ
-        # More jobs than that have not failed at the same microsecond.
-        since = max(since, now - OVERLAP if is_whole else found[-1].failed_at)
-        _record(found, since)
-        if is_whole:
-            break
-    for incident in _read_open():
+        found = _read_failures(since, last, now)
+        if len(found) < MAX_FAILURES_READ:
+            _record(found, now - OVERLAP, None)
+            _end_incidents(state.last_incident_checked, now)
+            return
+        since, last = found[-1].failed_at, found[-1].job
+        _record(found, since, last)
+
+
+def _end_incidents(after: str, now: datetime) -> None:
+    """End those of the open incidents that are over: the next ones after a key, in the order of keys."""
+    rows = Incident.objects.using(database()).filter(over_at__isnull=True)
+    incidents = list(rows.filter(key__gt=after).order_by("key")[:MAX_OPEN_INCIDENTS])
+    for incident in incidents:
         if _is_over(incident, now):
-            rows = Incident.objects.using(database()).filter(pk=incident.pk, failed_at=incident.failed_at)
-            retrying_atomic(partial(rows.update, over_at=F("failed_at")))
+            unchanged = rows.filter(pk=incident.pk, failed_at=incident.failed_at)
+            retrying_atomic(partial(unchanged.update, over_at=F("failed_at")))
+    last = incidents[-1].key if len(incidents) == MAX_OPEN_INCIDENTS else ""
+    if last != after:
+        retrying_atomic(partial(AlertState.objects.using(database()).update, last_incident_checked=last))
 
 
-def _read_failures(since: datetime, until: datetime) -> list[Failure]:
+def _read_failures(since: datetime, last: UUID | None, until: datetime) -> list[Failure]:
+    """Return the first jobs that failed between two times, those at the first time only after one (``last``)."""
     by_index = dialect().by_index("notifications_job_failed")
     condition = "ended.job_id = failed.id AND ended.number = failed.attempt"
     join = dialect().join_by_index("notifications_attempt AS ended", condition, is_outer=True)
     finished_at = Job._meta.get_field("finished_at")
     bounds = [finished_at.get_db_prep_value(moment, connection()) for moment in (since, until)]
+    follows = ""
+    if last:
+        follows = "AND (finished_at > %s OR id > %s) "
+        bounds += [bounds[0], Job._meta.pk.get_db_prep_value(last, connection())]
     with connection().cursor() as cursor:
         cursor.execute(
             "SELECT failed.id, failed.attempt, failed.user_id, failed.finished_at, failed.task_path, "
             "coalesce(ended.exception_class_path, ''), coalesce(ended.location, '') FROM ("
             f"SELECT id, user_id, task_path, attempt, finished_at FROM notifications_job{by_index} WHERE "
             "state = 'failed' AND finished_at >= %s AND finished_at <= %s "
-            f"ORDER BY finished_at LIMIT {MAX_FAILURES_READ}"
-            f") AS failed {join} ORDER BY failed.finished_at",
+            f"{follows}ORDER BY finished_at, id LIMIT {MAX_FAILURES_READ}"
+            f") AS failed {join} ORDER BY failed.finished_at, failed.id",
             bounds,
         )
         rows = cursor.fetchall()
@@ -110,31 +132,38 @@ def _read_failures(since: datetime, until: datetime) -> list[Failure]:
     ]
 
 
-def _read_open(keys: Iterable[str] | None = None) -> list[Incident]:
-    rows = Incident.objects.using(database()).filter(over_at__isnull=True)
-    rows = rows if keys is None else rows.filter(key__in=keys)
-    return list(rows.order_by("key")[: None if keys is not None else MAX_OPEN_INCIDENTS])
-
-
 def _is_over(incident: Incident, moment: datetime) -> bool:
     """Return whether no job has failed for some minutes before a moment, and another one of the task succeeded.
 
+    Without any job of the task it is over after some hours.
     One that failed far ahead, while a clock was fast, would not be over until then.
     """
     if incident.failed_at > times.latest_possible(moment):
         return True
-    if moment - incident.failed_at < timedelta(seconds=CLEAR_SECONDS):
+    quiet = moment - incident.failed_at
+    if quiet < timedelta(seconds=CLEAR_SECONDS):
         return False
-    minute = PERIOD_SECONDS[Period.MINUTE]
     # Jobs that succeeded in the minute of the last failure may have done so before it.
-    since = reading.first_start(incident.failed_at, minute) + minute
-    sums = reading.read_sums(Period.MINUTE, since, moment, ("task_path",), task=incident.task_path)
-    return any(row.count for row in sums if row.outcome == reading.Outcome.SUCCEEDED)
+    if reading.Outcome.SUCCEEDED in _read_outcomes(incident.task_path, incident.failed_at, moment):
+        return True
+    unused = timedelta(seconds=UNUSED_SECONDS)
+    # A job of the current minute may be the failure at this moment, with which another incident begins.
+    before = moment - timedelta(minutes=1)
+    return quiet >= unused and not _read_outcomes(incident.task_path, moment - unused, before)
 
 
-def _record(found: Sequence[Failure], until: datetime) -> None:
-    """Store incidents, affected users, and the time until which failed jobs are recorded, in one transaction."""
-    of_key = {incident.key: incident for incident in _read_open({failure.key for failure in found})}
+def _read_outcomes(task: str, since: datetime, until: datetime) -> set[str]:
+    """Return how jobs of a task ended from the minute after a time until another."""
+    minute = PERIOD_SECONDS[Period.MINUTE]
+    start = reading.first_start(since, minute) + minute
+    sums = reading.read_sums(Period.MINUTE, start, until, ("task_path",), task=task)
+    return {row.outcome for row in sums if row.count}
+
+
+def _record(found: Sequence[Failure], until: datetime, last: UUID | None) -> None:
+    """Store incidents, affected users, and until which time and job failures are recorded, in one transaction."""
+    rows = Incident.objects.using(database()).filter(over_at__isnull=True)
+    of_key = {row.key: row for row in rows.filter(key__in={failure.key for failure in found})}
     changed: dict[int, Incident] = {}
     users: dict[int, set[Any]] = defaultdict(set)
     for failure in found:
@@ -153,10 +182,11 @@ def _record(found: Sequence[Failure], until: datetime) -> None:
     def write() -> None:
         for incident in changed.values():
             _write(incident)
-            _add_users(incident, users[id(incident)], until)
+            _add_users(incident, users[id(incident)])
         rows = AlertState.objects.using(database())
-        if not rows.filter(id=1).update(failures_read_until=until):
-            rows.bulk_create([AlertState(failures_read_until=until)], ignore_conflicts=True)
+        position = {"failures_read_until": until, "last_failure_read": last}
+        if not rows.filter(id=1).update(**position):
+            rows.bulk_create([AlertState(**position)], ignore_conflicts=True)
 
     retrying_atomic(write)
 
@@ -185,19 +215,31 @@ def _find_host(failure: Failure) -> str:
     attempts = Attempt.objects.using(database()).filter(job=failure.job, number=failure.attempt)
     traceback = attempts.values_list(Right("traceback", MAX_END_LENGTH), flat=True).first() or ""
     found = _HOST.search(traceback.strip().rpartition("\n")[2])
-    return (found[1] or found[2])[:253] if found else ""
+    return (found[1] or found[2]).rstrip(".")[:253] if found else ""
 
 
-def _add_users(incident: Incident, users: set[Any], moment: datetime) -> None:
+def _add_users(incident: Incident, users: set[Any]) -> None:
     if not users:
         return
     rows = AffectedUser.objects.using(database())
     known = set(rows.filter(incident=incident.pk, user_id__in=users).values_list("user_id", flat=True))
     added = rows.bulk_create(
-        AffectedUser(incident_id=incident.pk, user_id=user, recorded_at=moment)
-        for user in sorted(users - known)
+        AffectedUser(incident_id=incident.pk, user_id=user) for user in sorted(users - known)
     )
     if added:
         Incident.objects.using(database()).filter(pk=incident.pk).update(
             users=F("users") + len(added), last_user=max(row.pk for row in added)
         )
+
+
+def delete_old_incidents(before: datetime) -> None:
+    """Delete incidents whose last job failed before a time, each after the users whom it affects, in chunks."""
+    rows = Incident.objects.using(database()).filter(failed_at__lt=before).order_by("failed_at")
+    ids = list(rows.values_list("id", flat=True)[:MAX_INCIDENTS_DELETED])
+    affected = AffectedUser.objects.using(database()).filter(incident__in=ids)
+    for _ in range(MAX_CHUNKS if ids else 0):
+        users = list(affected.values_list("id", flat=True)[:MAX_USERS_DELETED])
+        if not users:
+            retrying_atomic(rows.filter(id__in=ids).order_by().delete)
+            return
+        retrying_atomic(affected.filter(id__in=users).delete)

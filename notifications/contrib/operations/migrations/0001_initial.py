@@ -21,6 +21,8 @@ class Migration(migrations.Migration):
                 ("lease_lost_at", models.DateTimeField(null=True)),
                 ("lost_worker", models.CharField(blank=True, default="", max_length=511)),
                 ("failures_read_until", models.DateTimeField(null=True)),
+                ("last_failure_read", models.UUIDField(null=True)),
+                ("last_incident_checked", models.CharField(blank=True, default="", max_length=32)),
             ],
             options={
                 "default_permissions": (),
@@ -83,7 +85,6 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("recorded_at", models.DateTimeField()),
                 (
                     "user",
                     models.ForeignKey(
@@ -107,10 +108,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "default_permissions": (),
-                "indexes": [
-                    models.Index(fields=["user"], name="notifications_affected_by_user"),
-                    models.Index(fields=["recorded_at"], name="notifications_affected_at"),
-                ],
+                "indexes": [models.Index(fields=["user"], name="notifications_affected_by_user")],
                 "constraints": [
                     models.UniqueConstraint(fields=("incident", "user"), name="notifications_affected_user")
                 ],

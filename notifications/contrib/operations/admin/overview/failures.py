@@ -11,7 +11,7 @@ from django.utils import formats
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.contrib.operations.incidents.reading import read_incidents
+from notifications.contrib.operations.incidents.reading import count_untold, read_incidents
 from notifications.contrib.operations.incidents.recording import key_of
 from notifications.contrib.operations.incidents.texts import describe_over, format_since
 from notifications.contrib.operations.models import Incident
@@ -57,6 +57,8 @@ class FailureGroup:
     #: How many users the last broadcast about it was sent to, and how many have read it.
     sent: int = 0
     read: int = 0
+    #: How many affected users were recorded since they were told, see ``count_untold()``.
+    untold: int = 0
 
     @property
     def failure(self) -> str:
@@ -104,24 +106,19 @@ class FailureGroup:
         }
 
     @property
-    def untold(self) -> int:
-        """Return how many affected users were recorded since they were told."""
-        return self.incident.users - self.incident.notified_users if self.incident else 0
-
-    @property
     def can_tell_end(self) -> bool:
         """Whether it is over, and those who know of it do not know that."""
         incident = self.incident
-        return bool(incident and incident.over_at and incident.broadcast and not incident.end_broadcast)
+        return bool(incident and incident.over_at and incident.last_notified and not incident.end_broadcast)
 
     @classmethod
-    def of(cls, incident: Incident) -> FailureGroup:
+    def of(cls, incident: Incident, *, with_messages: bool) -> FailureGroup:
         """Return the group of an incident of which no job is failed any more."""
         return cls(
             task_path=incident.task_path,
             exception=incident.exception_class_path,
             location=incident.location,
-            message=incident.host,
+            message=incident.host if with_messages else "",
             count=0,
             owners=0,
             first_at=incident.begun_at,
@@ -143,14 +140,21 @@ class Failures:
     is_capped: bool
     has_several: bool
 
-    def with_incidents(self, since: datetime, until: datetime | None, *, with_deliveries: bool) -> Failures:
+    def with_incidents(
+        self, since: datetime, until: datetime | None, *, with_deliveries: bool, with_messages: bool
+    ) -> Failures:
         """Return the same with their incidents, and with those of which no job is failed any more."""
         incidents = read_incidents(
             [group.key for group in self.groups], since, until, with_deliveries=with_deliveries
         )
         groups = [replace(group, incident=incidents.pop(group.key, None)) for group in self.groups]
         gone = sorted(incidents.values(), key=lambda incident: incident.failed_at, reverse=True)
-        groups += map(FailureGroup.of, gone[: max(MAX_GROUPS - len(groups), 0)])
+        shown = gone[: max(MAX_GROUPS - len(groups), 0)]
+        groups += [FailureGroup.of(incident, with_messages=with_messages) for incident in shown]
+        groups = [
+            replace(group, untold=count_untold(group.incident)) if group.incident else group
+            for group in groups
+        ]
         ids = [group.incident.broadcast for group in groups if group.incident and group.incident.broadcast]
         found: dict[Any, Any] = {}
         for describe in hooks.functions_of("operations", "describe_broadcasts") if ids else ():

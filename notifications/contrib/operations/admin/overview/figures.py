@@ -176,7 +176,7 @@ def read_figures(
         history=past,
         failures=failures.read_failures(
             since, until, with_deliveries=with_deliveries, with_messages=with_messages
-        ).with_incidents(since, until, with_deliveries=with_deliveries),
+        ).with_incidents(since, until, with_deliveries=with_deliveries, with_messages=with_messages),
         workers=workers,
         servers=processes.read_servers(now),
         circuits=processes.read_circuits(workers),

@@ -28,7 +28,7 @@ from notifications.contrib.operations.admin.overview.processes import (
     request_of_worker,
 )
 from notifications.contrib.operations.alerts.evaluation import acknowledge
-from notifications.contrib.operations.broadcasts import AffectedUsers, Message
+from notifications.contrib.operations.broadcasts import AffectedUsers, Message, sign_audience
 from notifications.contrib.operations.incidents.reading import find_incident
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.operations.periods import MAX_RANGE_AGE
@@ -201,8 +201,11 @@ def respond_to_tell(
         return redirect(overview_url)
     if request.method != "POST":
         message = Message.AGAIN if "again" in fields else Message.BEGIN
-        value = AffectedUsers.of(incident, message).value
-        return redirect(f"{composer_url}?{urlencode({'affected': value})}")
+        signed = sign_audience(AffectedUsers.of(incident, message).value, request.user)
+        return redirect(f"{composer_url}?{urlencode({'affected': signed})}")
+    if incident.over_at is None:
+        model_admin.message_user(request, _("This failure is not over yet."), messages.WARNING)
+        return redirect(overview_url)
     value = AffectedUsers.of(incident, Message.END).value
     [send] = hooks.functions_of("operations", "send_message")
     try:
@@ -228,13 +231,13 @@ def _read_group(model_admin: Any, request: HttpRequest) -> tuple[dict[str, str],
     """
     fields = request.POST if request.method == "POST" else request.GET
     group = {} if "all" in fields else {name: fields.get(name, "")[:500] for name in failures.COLUMNS}
-    since = _parse_since(fields.get("since", ""))
+    since, now = _parse_since(fields.get("since", "")), database_now()
     # PostgreSQL refuses NUL in texts.
     if since is None or group.get("task_path") == "" or any("\0" in value for value in group.values()):
         text = _("This group is unknown. Choose one on this page.")
         model_admin.message_user(request, text, messages.ERROR)
         return None
-    return group, since, _parse_since(fields.get("until", "")) or database_now()
+    return group, since, min(_parse_since(fields.get("until", "")) or now, now)
 
 
 def shows_deliveries(request: HttpRequest) -> bool:
@@ -250,16 +253,16 @@ def _conditions(
         task_path=group.get("task_path", ""),
         failure=f"{group['exception']} {group['location']}" if group else "",
         deliveries="" if with_deliveries else "hidden",
-        finished_from=times.as_utc(since),
-        finished_until=times.as_utc(until),
+        finished_from=since,
+        finished_until=until,
     )
 
 
 def _parse_since(text: str) -> datetime | None:
     try:
         since = parse_datetime(text)
-    except ValueError:
+        if since is None or since.tzinfo is None or times.now() - since > MAX_RETRY_AGE:
+            return None
+        return times.as_utc(since)
+    except (ValueError, OverflowError):  # no time, or one at the ends of the calendar
         return None
-    if since is None or since.tzinfo is None or times.now() - since > MAX_RETRY_AGE:
-        return None
-    return since

@@ -217,7 +217,7 @@ class OverviewAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def _period(self, request: HttpRequest) -> str:
         try:
             return read_period(request.GET)
-        except ValueError:
+        except (ValueError, OverflowError):
             return DEFAULT_PERIOD
 
     def _url(self, name: str) -> str:
@@ -262,7 +262,7 @@ ring_counter = RingCounter()
 
 
 def read_period(parameters: Any) -> str:
-    """Return the period that an address names: see ``read_span``. Raises ValueError.
+    """Return the period that an address names: see ``read_span``. Raises ValueError, and OverflowError.
 
     ``from`` and ``until``, as the form of the page sends them, are times in the time zone of the page.
     """
