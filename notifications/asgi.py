@@ -41,6 +41,8 @@ class Application:
     """Route requests to Django and WebSockets to the app, and refuse WebSockets at other paths."""
 
     def __init__(self, django_application: Any) -> None:
+        # Not at the first request, for which no descriptor may be left.
+        from notifications import duties  # noqa: F401
         from notifications.realtime import hub
         from notifications.routing import websocket_urlpatterns
 

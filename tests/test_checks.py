@@ -317,7 +317,7 @@ JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend"}
         (7, "must be a dotted path"),
         ("alias:", "has no backend ''"),
         ("alias:other", "Its other backends: builtin, dummy, immediate, typo."),
-        ("alias:typo", "cannot be set up: Could not find backend"),
+        ("alias:typo", "Could not find backend"),
         ("alias:default", "a backend of this app itself"),
         ("alias:builtin", "a backend of this app itself"),
         ("alias:dummy", "DummyBackend has no workers"),

@@ -228,6 +228,7 @@ BROAD = listed(
         db/project_code db/imports extension/calls extension/installed
         jobs/calling_owed jobs/owed_calls jobs/announcing
     a thread or loop must go on, logs the error and tries again
+        worker/event_loop
         contrib/engines/wakeups contrib/engines/worker db/signal_queue db/supervised
         upkeep worker/loops worker/writer
     the error is given to the call that waits for the result
@@ -235,6 +236,7 @@ BROAD = listed(
     what a task raises is the outcome of its job, which is stored
         worker/execution worker/job_runner contrib/steps/api
     what is refused for one is logged, and the others are stored, read or called
+        jobs/transitions/limiting
         contrib/operations/alerts/evaluation contrib/schedules/ticks
         realtime/doorbell realtime/reader serializers worker/record_loop worker/state
     it is committed already, and would be written again
@@ -270,7 +272,7 @@ BROAD = listed(
         pytest.param(catches_database_errors, OUTAGE_HOMES, DATABASE_AWAY, 10, id="the database is away"),
         pytest.param(starts_a_thread, ("db/",), THREADS_STARTED, 31, id="a thread"),
         pytest.param(compares_with_the_clock, ("db/",), CLOCKS, 75, id="the clock"),
-        pytest.param(catches_broadly, ("nowhere",), BROAD, 77, id="a broad catch"),
+        pytest.param(catches_broadly, ("nowhere",), BROAD, 79, id="a broad catch"),
     ],
 )
 def test_a_worry_stays_at_home(is_place, homes, others, limit):

@@ -135,7 +135,7 @@ WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 LATE_IMPORTS = {
     "apps.py": (5, "Django imports it before the models are loaded."),
     "api.py": (8, BEFORE_MODELS),
-    "asgi.py": (6, "Projects import it before Django is set up."),
+    "asgi.py": (7, "Projects import it before Django is set up."),
     "checks.py": (1, "Each command would import the worker otherwise."),
     "contrib/engines/checks.py": (2, "Each command would import the worker otherwise."),
     "contrib/files/apps.py": (1, "Django imports it before the models are loaded."),

@@ -36,6 +36,8 @@ class SupervisedThread:
         Returns the seconds after which the thread ends when there is nothing to do; None: it stays.
     ``is_limited``
         Whether calls of the database on the thread have deadlines.
+    ``max_pause``
+        Returns the longest pause after an error, in seconds.
     ``has_trace``
         Whether an error that is not about the database is logged with its traceback.
 
@@ -51,6 +53,7 @@ class SupervisedThread:
         session: Callable[[], AbstractContextManager[object]] = nullcontext,
         idle_seconds: Callable[[], float | None] = lambda: None,
         is_limited: bool = True,
+        max_pause: Callable[[], float] = lambda: 1.5 * MAX_RETRY_SECONDS,
         has_trace: bool = True,
     ) -> None:
         self._name = name
@@ -58,6 +61,7 @@ class SupervisedThread:
         self._session = session
         self._idle_seconds = idle_seconds
         self._is_limited = is_limited
+        self._max_pause = max_pause
         self._has_trace = has_trace
         self._failure = f"A thread failed, and goes on: {name}"
         self._reset()
@@ -140,7 +144,7 @@ class SupervisedThread:
                     return  # it was given up before the end of its session failed, and another one may have started
                 if time.monotonic() - started > MAX_RETRY_SECONDS:
                     self._retry_seconds = FIRST_RETRY_SECONDS
-                self._stopped.wait(self._retry_seconds * random.uniform(1, 1.5))
+                self._stopped.wait(min(self._retry_seconds * random.uniform(1, 1.5), self._max_pause()))
                 self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
         finally:  # out of memory in the handler of the error, for example
             with self._lock:

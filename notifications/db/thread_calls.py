@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from typing import Any, NamedTuple
 
 
 class ThreadCall(Future[Any]):
@@ -42,6 +43,34 @@ class ThreadCall(Future[Any]):
         frame = sys._current_frames().get(self._thread)
         stack = "".join(traceback.format_stack(frame)) if frame else ""
         return f"{self.running_seconds:.0f} s, and another thread takes its place. Its stack:\n{stack}"
+
+
+class _Raised(NamedTuple):
+    error: BaseException
+
+
+def keep_raised(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what ``result_of()`` makes a call of: its result, or an error that a future cannot have.
+
+    asyncio would change it into another one, or take it for the cancellation of what waits for the future.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (
+        asyncio.CancelledError,
+        CancelledError,
+        InvalidStateError,
+        StopIteration,
+        StopAsyncIteration,
+    ) as exc:
+        return _Raised(exc)
+
+
+def result_of(kept: Any) -> Any:
+    """Return the result of a call that ``keep_raised()`` made, or raise its error."""
+    if isinstance(kept, _Raised):
+        raise kept.error
+    return kept
 
 
 def without_base_exceptions(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -80,6 +80,11 @@ def is_unavailable(exc: BaseException) -> bool:
     return isinstance(exc, UNAVAILABLE) or is_no_thread(exc)
 
 
+def is_fault_of_nobody(exc: BaseException) -> bool:
+    """Return whether an error, such as a deadlock, passes by itself. That a table is missing is its app's."""
+    return is_unavailable(exc) and not is_missing(exc)
+
+
 def is_away(exc: BaseException) -> bool:
     """Return whether an error certainly means that: one of those that no table lists may be about a value too."""
     return is_unavailable(exc) and not (isinstance(exc, Error) and meaning_of(exc) is UNKNOWN)

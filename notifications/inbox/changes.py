@@ -22,10 +22,12 @@ from notifications.streams.marking import VERBS
 
 #: The parameter.
 CHANGED = "changed"
-#: Notifications that one form can name: those of a page.
-MAX_IDS = PAGE_SIZE
-#: The parameter after a form that named no notification or a wrong time, or saved one view too many; and after an undo.
-NOTHING_SELECTED, WRONG_TIME, TOO_MANY_VIEWS, UNDONE = "none", "time", "views", "undone"
+#: Notifications and groups that one form can name: those of a page.
+MAX_IDS = MAX_GROUPS = PAGE_SIZE
+#: The parameter after a form that named no notification, or groups with a verb that they do not have.
+NOTHING_SELECTED, GROUPS_SELECTED = "none", "groups"
+#: The parameter after a form that named a wrong time, or saved one view too many; and after an undo.
+WRONG_TIME, TOO_MANY_VIEWS, UNDONE = "time", "views", "undone"
 #: What the message of an extension begins with.
 SAID = "said."
 #: What can be done with named notifications: the verbs of marks, and to snooze them.
@@ -144,6 +146,10 @@ def describe_last_change(user: Any, text: str, view: str) -> dict[str, Any]:
     """
     if text == NOTHING_SELECTED:
         return {"message": gettext("Select notifications first.")}
+    if text == GROUPS_SELECTED:
+        return {
+            "message": gettext("Groups can only be marked as read or moved to Done. Open the group instead.")
+        }
     if text == WRONG_TIME:
         return {"message": describe_wrong_time()}
     if text == TOO_MANY_VIEWS:

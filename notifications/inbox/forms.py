@@ -25,6 +25,8 @@ from notifications.http.access import page_view
 from notifications.http.parsing import describe_browser, read_header
 from notifications.inbox.changes import (
     CHANGED,
+    GROUPS_SELECTED,
+    MAX_GROUPS,
     MAX_IDS,
     NOTHING_SELECTED,
     SAID,
@@ -34,7 +36,6 @@ from notifications.inbox.changes import (
     UNDONE,
     WRONG_TIME,
     AllChanged,
-    Change,
     RowsChanged,
     describe_wrong_time,
     parse_change,
@@ -59,8 +60,6 @@ from notifications.streams.positions import read_stream_position
 
 #: Seconds after which a request that had too many changes in the background is worth another try.
 PENDING_RETRY_SECONDS = 10
-#: Groups that a form can name.
-MAX_GROUPS = 100
 #: The hour at which days begin for what is snoozed.
 MORNING = time(8)
 
@@ -70,22 +69,23 @@ MORNING = time(8)
 def mark(request: HttpRequest) -> HttpResponse:
     """Change notifications that were raised up to position ``up_to``, and return to the page of the form.
 
-    ``one`` is a verb and an id; ``group`` a verb and a group; ``all`` a verb for all that the page's filters select;
-    ``verb`` is for the ``id`` and ``groups`` that are checked, each of which has the position up to which it is shown:
-    an open page sends up to ``MAX_MARKED_ROWS`` and ``MAX_GROUPS`` of them. ``seen`` is the newest one on the page with
-    the form. Without JavaScript it is marked as seen here and not when the page is read, because a GET must not write:
-    a prefetched or restored page may not have been seen. What a list with filters has is marked by a URL of its own: a
-    server of an older version, which may not know all filters, refuses it.
+    ``one`` is a verb and an id, ``group`` a verb and a group, whatever is checked; ``all`` a verb for all that the
+    page's filters select; ``verb`` is for the ``id`` and ``groups`` that are checked, each group with the position up
+    to which it is shown. An open page sends up to ``MAX_MARKED_ROWS`` ids with groups. ``seen`` is the newest one on
+    the page with the form. Without JavaScript it is marked as seen here and not when the page is read, because a GET
+    must not write: a prefetched or restored page may not have been seen. What a list with filters has is marked by a
+    URL of its own: a server of an older version, which may not know all filters, refuses it.
     """
     user = request.user.pk
     query = parse_query(QueryDict(request.POST.get("query", "")))
     up_to = parse_position(request.POST.get("up_to", ""))
     seen = parse_position(request.POST.get("seen") or "0")
     verb, ids = request.POST.get("verb", ""), request.POST.getlist("id")
-    change: Change | None = None
+    groups = request.POST.getlist("groups")
+    changed = NOTHING_SELECTED
     if one := request.POST.get("one"):
         verb, _, id = one.partition(".")
-        ids = [id]
+        ids, groups = [id], []
     all_verb, listed = request.POST.get("all"), query
     if group := request.POST.get("group"):
         all_verb, _, key = group.partition(".")
@@ -93,19 +93,21 @@ def mark(request: HttpRequest) -> HttpResponse:
         if not listed.group:
             raise BadRequest("group must be a verb and a group of the inbox.")
     if all_verb:
-        change = _mark_all(user, all_verb, up_to, listed)
+        changed = _mark_all(user, all_verb, up_to, listed).encode()
     elif verb not in VERBS:
         raise BadRequest(f"verb must be one of {', '.join(VERBS)}.")
-    elif groups := _parse_groups(request.POST.getlist("groups")):
-        change = _mark_selected(
-            user, verb, up_to, [_parse_uuid(text) for text in ids[:MAX_MARKED_ROWS]], groups
-        )
+    elif groups and verb not in ("read", "archive"):
+        changed = GROUPS_SELECTED
+    elif groups:
+        parsed, positions = [_parse_uuid(text) for text in ids[:MAX_MARKED_ROWS]], _parse_groups(groups)
+        last = max(up_to, *positions.values())
+        changed = _run(verb, last, lambda: mark_selected(user, verb, up_to, parsed, positions)).encode()
     elif ids:
         parsed = [_parse_uuid(text) for text in ids[:MAX_IDS]]
         marked = change_rows(Mark(user=user, verb=verb, up_to=up_to, ids=parsed))
-        change = RowsChanged(verb=verb, ids=tuple(marked.changed))
+        changed = RowsChanged(verb=verb, ids=tuple(marked.changed)).encode()
     mark_seen(user, seen, describe_browser(read_header(request, "User-Agent")))
-    return redirect(request, query, NOTHING_SELECTED if change is None else change.encode())
+    return redirect(request, query, changed)
 
 
 @page_view
@@ -191,6 +193,8 @@ def snooze(request: HttpRequest) -> HttpResponse:
     until, _, own = request.POST.get("until", "").partition(".")
     snoozed = "" if in_place else own or request.POST.get("snoozed", "")
     ids = [snoozed] if snoozed else request.POST.getlist("id")
+    if not snoozed and not in_place and "groups" in request.POST:
+        return redirect(request, query, GROUPS_SELECTED)
     if not ids:
         return redirect(request, query, NOTHING_SELECTED)
     moment = _parse_until(until, request.POST.get("time", ""), _zone_of(user, request.POST.get("zone", "")))
@@ -260,9 +264,9 @@ def _mark_all(user: Any, verb: str, up_to: int, query: InboxQuery) -> AllChanged
 
 
 def _parse_groups(values: Sequence[str]) -> dict[str, int]:
-    """Return the positions up to which groups are shown, by their keys. Raises BadRequest."""
+    """Return the positions up to which groups are shown, by their keys. Raises BadRequest and Problem."""
     if len(values) > MAX_GROUPS:
-        raise BadRequest(f"There can be at most {MAX_GROUPS} groups. Select fewer.")
+        raise Problem(422, gettext("Select at most %(count)d groups.") % {"count": MAX_GROUPS})
     positions = {}
     for value in values:
         raised, _, key = value.partition(".")
@@ -270,15 +274,6 @@ def _parse_groups(values: Sequence[str]) -> dict[str, int]:
             raise BadRequest("groups must be a position and a group of the inbox.")
         positions[group] = parse_position(raised)
     return positions
-
-
-def _mark_selected(
-    user: Any, verb: str, up_to: int, ids: Sequence[UUID], groups: dict[str, int]
-) -> AllChanged:
-    """Change checked notifications and groups. Raises BadRequest and Problem."""
-    if verb not in ("read", "archive"):
-        raise BadRequest("verb must be read or archive where a group is selected. Open the group instead.")
-    return _run(verb, max(up_to, *groups.values()), lambda: mark_selected(user, verb, up_to, ids, groups))
 
 
 def _run(verb: str, up_to: int, mark: Callable[[], Marked]) -> AllChanged:

@@ -161,7 +161,9 @@ class JobEndReader:
                 ends = self._read_ends(chunk)
                 check_connections(keep=True)
             except UNAVAILABLE:
-                raise  # the thread begins anew, and reads all of them
+                with self._lock:
+                    self._due |= set(ids)
+                raise  # the thread begins anew
             except Exception as exc:  # Raised in the waiting calls, which would otherwise wait forever.
                 self._set_ends(dict.fromkeys(chunk, exc))
             else:

@@ -19,7 +19,7 @@ from notifications.db.transactions import database, fair_atomic, retrying_atomic
 from notifications.models import PendingMark
 from notifications.streams.marking import INVERSE_VERBS, Chunk, Mark, Marked, change_rows
 
-#: Pending marks that one user can have.
+#: Pending marks of a user with which no other change is begun, and changes besides which none is undone.
 MAX_PENDING_MARKS_PER_USER = 20
 #: The verbs of pending marks that undo another.
 UNDOING_VERBS = ("unread", "unarchive")
@@ -34,7 +34,7 @@ PENDING_KIND = (
 
 
 class TooManyPendingMarks(Exception):
-    """A user has ``MAX_PENDING_MARKS_PER_USER`` changes that continue in the background."""
+    """``MAX_PENDING_MARKS_PER_USER`` changes of a user, or as many marks, continue in the background."""
 
 
 def mark_all(
@@ -117,7 +117,7 @@ def undo_mark(user: Any, verb: str, moment: datetime, after: int, up_to: int) ->
     Raises ``django.db.OperationalError`` when the database stays busy, and ``TooManyPendingMarks``.
     """
     # The change itself, and an undo of it that is pending, are stopped or continued.
-    others = [mark for _, mark in pending_marks(user) if mark.moment != moment]
+    others = {mark.moment for _, mark in pending_marks(user)} - {moment}
     if len(others) >= MAX_PENDING_MARKS_PER_USER:
         raise TooManyPendingMarks
     marks = PendingMark.objects.using(database()).filter(user=user, moment=moment)

@@ -68,7 +68,9 @@ class ProcessLoop:
                 while True:
                     try:
                         return runner.get_loop().run_forever()
-                    except (SystemExit, KeyboardInterrupt, OSError):  # of a callback, or of the selector
+                    except (
+                        BaseException
+                    ):  # SystemExit of a callback, or out of memory: nothing would start it again
                         logger.exception("An error left the event loop of jobs, which goes on")
         finally:
             close_connections()  # Django refuses it while the loop runs

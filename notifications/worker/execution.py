@@ -27,7 +27,7 @@ from notifications.context import (
 )
 from notifications.db import project_code, signal_queue
 from notifications.db.job_threads import JobThreads
-from notifications.db.thread_calls import ThreadCall
+from notifications.db.thread_calls import ThreadCall, keep_raised, result_of
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
@@ -311,7 +311,7 @@ class Execution(CurrentExecution):
         def call() -> Any:
             self._begin()
             loop.call_soon_threadsafe(on_start)
-            return function(*args, **kwargs)
+            return keep_raised(function, *args, **kwargs)
 
         def detach() -> None:
             if threads.detach(future):
@@ -323,7 +323,7 @@ class Execution(CurrentExecution):
         threads.run(future := ThreadCall(partial(contextvars.copy_context().run, call)))
         self.thread_call = future
         try:
-            return await asyncio.wrap_future(future)
+            result = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if not future.cancelled():  # the thread may be about to call it
                 self.has_begun, self.job.expires_at = True, None
@@ -334,6 +334,7 @@ class Execution(CurrentExecution):
         finally:
             if future.done():
                 self.thread_call = None  # it keeps what the task returned or raised
+        return result_of(result)
 
 
 def _is_suspension(exc: BaseException) -> bool:

@@ -63,7 +63,13 @@ class Lease:
         self._until: datetime | None = None
         #: When the first of the renewals succeeded that have not failed since (monotonic).
         self._unbroken_since = 0.0
-        self._thread = SupervisedThread("notifications-lease", self._renew, session=self._doubt_at_end)
+        # After an outage it must be renewed before another worker may take the jobs: ``may_reap()``.
+        self._thread = SupervisedThread(
+            "notifications-lease",
+            self._renew,
+            session=self._doubt_at_end,
+            max_pause=lambda: settings.LEASE / RENEWALS,
+        )
 
     def start(self) -> None:
         """Insert the row, and renew it from now on. After an error this can be called again.

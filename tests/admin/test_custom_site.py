@@ -114,6 +114,7 @@ def test_changes(client_of_site):
     assert "<h1>Retry 1 job?</h1>" in question.text and "/admin/" not in re.sub(
         r"/static/[^\"]*", "", question.text
     )
+    form["counted"] = re.search(r'name="counted" value="([^"]*)"', question.text)[1]
     answer = client.post(f"{root}job/?state__exact=failed", {**form, "confirmed": "1"}, follow=True)
     assert answer.status_code == 200 and answer.redirect_chain[-1][0].startswith(f"{root}job/")
     Job.objects.exclude(task_path="tests.jobs.tasks.fail").delete()

@@ -215,6 +215,9 @@ def test_the_time_is_beside_the_title(site_server, new_page):
     visit(phone, site_server.url, "/notifications/?view=questions")
     questions = phone.locator("notifications-inbox li")
     expect(questions).to_have_count(4)
+    # Nothing can be selected: neither a bar nor the place of a checkbox is kept for that.
+    for part in phone.locator("notifications-inbox :is(.notifications-toolbar, .notifications-select)").all():
+        expect(part).to_be_hidden()
     # Their buttons end above the bar at the lower edge.
     assert questions.last.evaluate("(row) => row.getBoundingClientRect().bottom") <= 740
     tops = """(rows) => rows.map((row) => ["title", "time"].map((part) =>

@@ -127,7 +127,7 @@ def no_backend_of_the_app(fixture):
     settings.TASKS = {"default": {"BACKEND": f"{package}.backends.dummy.DummyBackend"}}
 
 
-@case("settings", "error", "Correct that, then run manage.py check.")
+@case("settings", "error", "Correct what has raised it.")
 def urls_that_cannot_be_imported(fixture):
     fixture("settings").ROOT_URLCONF = "no.such.urls"
 

@@ -258,3 +258,11 @@ def test_undo_beside_too_many_pending_changes(user, impatient_marking):
         marking_all.undo_mark(user.pk, "read", timezone.now(), 0, 1)
     assert marking_all.undo_mark(user.pk, "read", marked[0].moment, 0, 1).next is not None
     assert len(marking_all.pending_marks(user.pk)) == marking_all.MAX_PENDING_MARKS_PER_USER
+
+
+def test_undo_beside_a_pending_change_of_many_groups(user, impatient_marking):
+    """However many marks it has, it is one change."""
+    groups = {f"n:{number}": MANY for number in range(marking_all.MAX_PENDING_MARKS_PER_USER + 1)}
+    marking_all.mark_selected(user.pk, "archive", MANY, [], groups)
+    assert len(marking_all.pending_marks(user.pk)) == len(groups)
+    assert marking_all.undo_mark(user.pk, "read", timezone.now(), 0, MANY).next is not None

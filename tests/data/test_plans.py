@@ -391,7 +391,7 @@ def test_deleted_users_are_searched_in_chunks(large_tables):
         pytest.param(
             Job,
             marks=pytest.mark.tables(
-                *("job", "stream", "attempt", "wait", "steps_step", "steps_unfinishedstep"),
+                *("job", "jobtag", "stream", "attempt", "wait", "steps_step", "steps_unfinishedstep"),
                 *("output_outputchunk", "webhooks_jobcallback", "webhooks_webhookattempt"),
             ),
         ),

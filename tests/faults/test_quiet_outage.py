@@ -14,8 +14,8 @@ from tests.support.waiting import wait_until
 # The test starts its own cluster, whatever the database of the test run is.
 pytestmark = pytest.mark.delivery
 
-#: The constant phrase of a line, after its level and logger.
-PHRASE = re.compile(r" (?:INFO|WARNING|ERROR) \S+: ([^:(]+)")
+#: The constant phrase of a line, after its level and logger; of threads with their names.
+PHRASE = re.compile(r" (?:INFO|WARNING|ERROR) \S+: (A thread failed, and goes on: [^:]+|[^:(]+)")
 #: Seconds, in which each loop tries several times.
 DOWN_SECONDS = 8
 

@@ -204,13 +204,38 @@ class TestSelection:
         assert len(re.findall(r'name="(?:id|groups)"[^>]* checked', page)) == 2
         assert 'data-count="6"' in page
 
-    def test_a_verb_that_groups_do_not_have_changes_nothing(self, user_client, user):
+    @pytest.mark.parametrize(("path", "name"), [("mark", "one"), ("snooze", "until")])
+    def test_a_button_of_a_row_changes_no_group_that_is_checked(self, user_client, user, path, name):
+        """Both are in one form."""
+        (single,) = notify(user, "Single")
         notify_imports(user)
-        fields = read_form(user_client)
-        assert user_client.post(f"{INBOX}mark/", {**fields, "verb": "unread"}).status_code == 400
-        for groups in (["x.n:Imports"], ["1."], fields["groups"] * 101):
-            response = user_client.post(f"{INBOX}mark/", {**fields, "verb": "archive", "groups": groups})
-            assert response.status_code == 400
+        verb = {"one": "archive", "until": "tomorrow"}[name]
+        fields = {**read_form(user_client), name: f"{verb}.{single}"}
+        assert fields["groups"]
+        assert user_client.post(f"{INBOX}{path}/", fields).status_code == 303
+        assert read_titles(user_client) == ["Imports: 1 failed, 5 succeeded"]
+
+    @pytest.mark.parametrize(
+        ("path", "fields"), [("mark", {"verb": "unread"}), ("snooze", {"until": "hours"})]
+    )
+    def test_what_groups_do_not_have_changes_nothing_and_says_so(self, user_client, user, path, fields):
+        """The toolbar of a page without a style sheet offers it."""
+        notify(user, "Single")
+        notify_imports(user)
+        Notification.objects.update(read_at=times.now())
+        page = user_client.post(f"{INBOX}{path}/", {**read_form(user_client), **fields}, follow=True).text
+        assert "Groups can only be marked as read or moved to Done." in page
+        assert not Notification.objects.filter(read_at=None).exists()
+        assert read_titles(user_client) == ["Imports: 1 failed, 5 succeeded", "Single"]
+
+    def test_groups_that_are_not_valid_or_too_many_change_nothing(self, user_client, user):
+        notify_imports(user)
+        fields = {**read_form(user_client), "verb": "archive"}
+        for groups in (["x.n:Imports"], ["1."]):
+            assert user_client.post(f"{INBOX}mark/", {**fields, "groups": groups}).status_code == 400
+        response = user_client.post(f"{INBOX}mark/", {**fields, "groups": fields["groups"] * 26})
+        assert response.status_code == 422
+        assert "Select at most 25 groups." in response.text
         assert read_titles(user_client) == ["Imports: 1 failed, 5 succeeded"]
 
     def test_a_large_group_continues_in_the_background(self, user_client, user, set_marking):

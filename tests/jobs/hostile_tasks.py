@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections import UserDict
+from concurrent import futures
 from contextlib import nullcontext, suppress
 from uuid import uuid4
 
@@ -67,6 +68,11 @@ def stop_iteration_sync():
 @task
 async def stop_iteration_in_thread():
     await sync_to_async(next)(iter(()))
+
+
+@task
+def cancelled_future_sync():
+    raise futures.CancelledError
 
 
 @task

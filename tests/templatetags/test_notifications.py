@@ -349,6 +349,7 @@ def test_strings_match_the_client(user):
     }
     used |= {"inbox", "unread", "questions", "empty", "none_unread", "none_asked"}  # of the tabs of the bell
     used |= {"undo"}  # of the button of a message
+    used |= {"bell", "bell_new", "bell_none"}  # of the name of the bell
     used |= {"read", "archive"}  # of the buttons of a row in the bell
     used -= {"seconds_ago"}  # "just now"
     assert used == set(client_data(render(user))["strings"])

@@ -7,6 +7,7 @@ import pytest
 
 from notifications.worker import DaemonExecutor
 from notifications.worker.event_loop import ProcessLoop
+from tests.support.waiting import wait_until
 
 
 async def answer():
@@ -26,4 +27,24 @@ def test_the_caller_gets_the_error_of_a_loop_that_cannot_be_made(monkeypatch):
         with pytest.raises(OSError, match="Too many open files"):
             started.result(timeout=10)
     assert process_loop.submit(answer).result(timeout=10) == 42
+    process_loop.stop(10)
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError, SystemExit, OSError])
+def test_the_loop_goes_on_after_any_error(error, caplog):
+    """Nothing would start it again: the server would run no job until it is restarted."""
+    process_loop = ProcessLoop()
+    selector = process_loop.start()._selector
+    select, failed = selector.select, []
+
+    def fail_once(timeout):
+        if not failed:
+            failed.append(True)
+            raise error
+        return select(timeout)
+
+    selector.select = fail_once
+    process_loop.call(lambda: None)
+    wait_until(lambda: "An error left the event loop of jobs" in caplog.text, what="the log")
+    assert failed and process_loop.submit(answer).result(timeout=10) == 42
     process_loop.stop(10)

@@ -25,6 +25,7 @@ RAISED = {
     hostile_tasks.keyboard_interrupt_sync: "builtins.KeyboardInterrupt",
     hostile_tasks.stop_iteration_sync: "builtins.RuntimeError",  # Python raises it for a StopIteration in a coroutine
     hostile_tasks.stop_iteration_in_thread: "builtins.RuntimeError",
+    hostile_tasks.cancelled_future_sync: "concurrent.futures._base.CancelledError",  # no cancellation of the job
     hostile_tasks.cancel_itself: "asyncio.exceptions.CancelledError",
     hostile_tasks.cancelled_error: "asyncio.exceptions.CancelledError",
     hostile_tasks.base_exception: "builtins.BaseException",

@@ -34,17 +34,18 @@ class MainProcess(SupervisedThread):
         self.pid = os.getpid()
         self.lease = Lease(queues=[f"{ROW_PREFIX}{name}" for name in queues], concurrency=0, load=lambda: 0)
         self._has_lease = False
-        self._upkeep: Upkeep
+        #: The same after an error, or a duty that fails would always be the first one, and no other one be run.
+        self._upkeep: Upkeep | None = None
 
     @contextmanager
     def _enter(self) -> Iterator[None]:
-        self._upkeep = Upkeep(Where.ENGINE, seconds=MAX_DUTY_SECONDS, may_reap=self.lease.may_reap)
         signals = SignalQueue()
         signals.use_on_this_thread()
         try:
             yield
         finally:
-            self._upkeep.project_threads.end(PROJECT_TIMEOUT_SECONDS)
+            if self.is_stopped and self._upkeep:
+                self._upkeep.project_threads.end(PROJECT_TIMEOUT_SECONDS)
             signals.wait(PROJECT_TIMEOUT_SECONDS)
             signals.end()
             if self.is_stopped:
@@ -55,6 +56,8 @@ class MainProcess(SupervisedThread):
         if not self._has_lease:
             self.lease.start()
             self._has_lease = True
+        if self._upkeep is None:
+            self._upkeep = Upkeep(Where.ENGINE, seconds=MAX_DUTY_SECONDS, may_reap=self.lease.may_reap)
         self._upkeep.run_round()
         return ROUND_INTERVAL_SECONDS
 

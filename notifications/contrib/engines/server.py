@@ -27,22 +27,19 @@ class ServerUpkeep(SupervisedThread):
         super().__init__("notifications-upkeep", self._run_round, session=self._enter, is_limited=False)
         #: Since when (monotonic) each round has come in time and reached the database.
         self._unbroken_since = self._last_round = 0.0
-        self._upkeep: Upkeep
+        #: The same after an error, or a duty that fails would always be the first one, and no other one be run.
+        self._upkeep: Upkeep | None = None
 
     @contextmanager
     def _enter(self) -> Iterator[None]:
         self._unbroken_since = self._last_round = time.monotonic()
-        self._upkeep = Upkeep(
-            Where.ENGINE,
-            seconds=MAX_DUTY_SECONDS,
-            may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
-        )
         signals = SignalQueue()
         signals.use_on_this_thread()
         try:
             yield
         finally:
-            self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
+            if self.is_stopped and self._upkeep:
+                self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
             signals.end()
 
     def _run_round(self) -> float:
@@ -52,6 +49,12 @@ class ServerUpkeep(SupervisedThread):
         if now - self._last_round > settings.LEASE / 2:
             self._unbroken_since = now
         self._last_round = now
+        if self._upkeep is None:
+            self._upkeep = Upkeep(
+                Where.ENGINE,
+                seconds=MAX_DUTY_SECONDS,
+                may_reap=lambda: time.monotonic() - self._unbroken_since >= settings.LEASE,
+            )
         self._upkeep.run_round()
         return ROUND_INTERVAL_SECONDS * random.uniform(0.75, 1.25)
 

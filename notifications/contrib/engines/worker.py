@@ -77,11 +77,9 @@ class SlotClaims:
         self._wake.set()
 
     async def run(self) -> None:
-        try:
-            await self._claim_until_idle()
-            self.has_ended = True
-        finally:  # after an error, which starts it again, other messages follow
-            self._end_free_slots()
+        # After an error, which starts it again, the free slots are those of the next claims.
+        await self._claim_until_idle()
+        self.end()
 
     async def _claim_until_idle(self) -> None:
         idle_since = time.monotonic()
@@ -187,9 +185,6 @@ class SlotClaims:
     def end(self) -> None:
         """Take no slots any more, and give back those that are free."""
         self.has_ended = True
-        self._end_free_slots()
-
-    def _end_free_slots(self) -> None:
         for slots in self._free.values():
             for slot in slots:
                 slot.give_back()

@@ -21,9 +21,13 @@ from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from django.db import transaction
+
 from notifications import times
 from notifications.db.transactions import chunks, connection, database, dialect
+from notifications.db.unavailable import is_fault_of_nobody
 from notifications.extension import hooks
+from notifications.extension.calls import log_left_out, name_of
 from notifications.jobs.claiming.sources import WAITS_FOR_LIMIT, limited_jobs
 from notifications.jobs.declaring.templates import has_limit_key
 from notifications.jobs.results import find_task
@@ -193,7 +197,13 @@ def ask_limits(wanted: Mapping[str, int], now: datetime, *, counts: bool) -> dic
     """Return what extensions say of keys. If one fails, the jobs with these keys wait a moment, and no others."""
     states: dict[str, LimitState] = {}
     for hook in hooks.allow_starts if wanted else ():
-        if (allowed := hook(wanted, now, counts=counts)) is None:
+        try:
+            with transaction.atomic(using=database()):
+                allowed = hook.raising(wanted, now, counts=counts)
+        except Exception as exc:
+            if is_fault_of_nobody(exc):
+                raise
+            log_left_out(name_of(hook), exc)
             until = now + timedelta(seconds=FAILURE_PAUSE_SECONDS)
             allowed = dict.fromkeys(wanted.keys() - states.keys(), (0, until))
         states |= {key: LimitState(*state) for key, state in allowed.items()}

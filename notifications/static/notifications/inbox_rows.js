@@ -88,7 +88,8 @@ export function withMembers(group) {
 }
 
 /**
- * Name rows in a form, which has the boxes that are checked, and a group as it is shown: some of it may have arrived since.
+ * Name rows in a form, which has the boxes that are checked, and its position as that of the newest of them, or a group as it is
+ * shown: some may have arrived since.
  * @param {FormData} body
  * @param {HTMLElement[]} rows
  * @param {string} [verb]
@@ -96,6 +97,8 @@ export function withMembers(group) {
 export function nameRows(body, rows, verb = "") {
   for (const name of ["id", "groups", "group"]) body.delete(name);
   for (const box of rows.map(findBox)) if (box) body.append(box.name, box.value);
+  const raised = rows.filter((row) => !isGroup(row)).map((row) => toItem(row).raised);
+  body.set("up_to", `${Math.max(Number(body.get("up_to")), ...raised)}`);
   body.set("verb", verb);
 }
 

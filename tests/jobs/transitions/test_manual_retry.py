@@ -9,6 +9,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.api import notify
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import manual
@@ -176,6 +177,7 @@ def test_owner_with_one_place_left(user, settings):
 def test_many_jobs_take_as_many_statements_as_few(user, other_user, change):
     """Of several owners and states: one statement counts the active jobs, and one for each state changes them."""
     later = timezone.now() + timedelta(days=1)
+    notify([user, other_user], "They have streams")
     ids = [
         enqueue(owner=owner, run_after=later if change == "reschedule" else None)
         for owner in (user, other_user, None)
