@@ -71,6 +71,7 @@ def insert_rows(streams, users, *names):
             ("wait", {"ended_at": time, "kind": "'pause'"}, 3 * streams),
             ("output_outputchunk", {"text": "'Checked.'"}, 3 * streams),
             ("deliveries_delivery", {"state": "'sent'"}, streams),
+            ("operations_affecteduser", {"incident_id": "i"}, streams),
             ("deliveries_pushsubscription", {"endpoint": "'https://push.example/' || i"}, streams),
             ("webhooks_jobcallback", {"url": "'https://crm.example/'"}, 3 * streams),
             ("rates_limit", {"key": limit}, streams),
