@@ -102,7 +102,8 @@ class JobThreads(Executor):
         with self._lock:
             if calls := self._jobs.pop(execution, None):
                 calls.is_over = True
-                if (thread := calls.thread) and thread.taken_at is None:
+                # Unless another job has taken it meanwhile, or it has ended, because there were enough free ones.
+                if (thread := calls.thread) and thread.calls is calls and thread.taken_at is None:
                     self._renew_or_free(thread)
 
     def runs_this_thread(self) -> bool:

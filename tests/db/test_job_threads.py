@@ -163,3 +163,23 @@ async def test_what_a_call_sets_does_not_reach_the_next_job(transactional_db, ma
     threads = make(1, limit=1)
     before, _, after = await call_in_jobs(threads, sync_to_async(read_text), change, sync_to_async(read_text))
     assert before == after == "a"
+
+
+async def test_jobs_that_end_after_their_threads(make, gate):
+    """A thread that has ended, because there were enough free ones, makes no more calls."""
+    threads, executions, calls = make(1, 3), [Execution(), Execution()], []
+
+    async def call(execution):
+        set_current_execution(execution)
+        calls.append(threads.submit(gate.wait))
+
+    for execution in executions:
+        await asyncio.create_task(call(execution))
+    await until(lambda: len(calls) == 2 and all(call.running() for call in calls))
+    gate.set()
+    for each in calls:
+        await asyncio.wrap_future(each)
+    await until(lambda: len(live()) == 1)
+    for execution in executions:
+        threads.end_job(execution)
+    assert await asyncio.wrap_future(threads.submit(int)) == 0

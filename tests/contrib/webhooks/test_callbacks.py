@@ -337,5 +337,5 @@ def test_calls_while_jobs_are_being_suspended(worker, calls, monkeypatch):
     with ThreadPoolExecutor(8) as threads:
         monkeypatch.setattr(wait_tasks, "call", call_soon)
         jobs = until_done(*[wait_tasks.ask_bank.enqueue() for _ in range(200)], timeout=120)
-    assert {(job.state, job.result) for job in jobs} == {("succeeded", "1")}
+    assert {(job.state, job.result, job.error) for job in jobs} == {("succeeded", "1", None)}
     assert statuses == [204] * 200

@@ -111,7 +111,7 @@ class ComposerForm(forms.Form):
     )
 
     #: Signed for the user who has got it in an address.
-    affected = TextField(required=False, widget=forms.HiddenInput())
+    affected = TextField(label="", required=False, widget=forms.HiddenInput())
 
     def __init__(
         self, *args: Any, user: Any, max_counted: int = audiences.MAX_USERS_COUNTED, **kwargs: Any
