@@ -17,11 +17,13 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from notifications import checks, receivers, upkeep  # noqa: F401  (the import registers the checks)
+        from notifications.db import sqlstates
         from notifications.realtime import doorbell  # noqa: F401  (connected also in a process that only writes)
         from notifications.tracing import spans
 
         receivers.connect()
         installed.load()
+        sqlstates.list_apps = installed.list_apps
         upkeep.list_duties = _list_duties
         spans.configure()
         if "daphne.http_protocol" in sys.modules:

@@ -11,10 +11,8 @@ from uuid import UUID
 
 from notifications import streams, times
 from notifications.conf import settings
-from notifications.db import sqlstates
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, fair_atomic, retrying_atomic
 from notifications.extension import Duty, Subjects, Where, hooks
-from notifications.extension.installed import list_apps
 from notifications.jobs import announcing, calling_owed
 from notifications.jobs.transitions import (
     batch_completion,
@@ -211,6 +209,3 @@ class _PruneDuty:
         if pruned := sum(counts.values()):
             logger.info("Pruned rows past their retention: %d", pruned)
         return [step for step in steps if counts[step]]
-
-
-sqlstates.list_apps = list_apps

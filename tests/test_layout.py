@@ -133,7 +133,7 @@ BEFORE_MODELS = "Projects import it before the models are loaded."
 WITH_AIOHTTP = "Processes without outbound calls do not load aiohttp."
 #: The modules of the package with imports of the package inside functions: how many, and the reason.
 LATE_IMPORTS = {
-    "apps.py": (5, "Django imports it before the models are loaded."),
+    "apps.py": (6, "Django imports it before the models are loaded."),
     "api.py": (8, BEFORE_MODELS),
     "asgi.py": (7, "Projects import it before Django is set up."),
     "checks.py": (1, "Each command would import the worker otherwise."),

@@ -74,7 +74,7 @@ SQLITE_CODES: dict[int, Meaning] = {
     # A connection that was opened while the file or its disk was read-only stays so.
     sqlite3.SQLITE_READONLY: UNUSABLE_CONNECTION,
 }
-#: Returns the core's configuration and the installed extensions. ``duties.py`` sets it, because ``extension`` imports
+#: Returns the core's configuration and the installed extensions. ``apps.py`` sets it, because ``extension`` imports
 #: what needs this module.
 list_apps: Callable[[], Iterable[AppConfig]] = lambda: ()  # noqa: E731
 #: A table, and a column, that does not exist.
