@@ -261,7 +261,7 @@ def test_scheduled_ones(declare):
         assert ids(claim_all()) == [result.id]
 
 
-def test_a_limit_that_cannot_be_read_stops_no_other_job(declare, caplog):
+def test_a_limit_that_cannot_be_read_stops_no_other_job(declare, caplog, forgotten_log):
     declare(partner="60/m")
     rated_tasks.fetch.enqueue()
     plain = rated_tasks.plain.enqueue()
