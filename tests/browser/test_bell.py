@@ -343,7 +343,8 @@ def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, pa
     site_server.release()
     wait_until(lambda: read_stored_titles(site_server) == ["Slow finished"], what="the end of the job")
     sign_in_over_http(page.context, site_server.url)
-    page.evaluate("setTimeout(() => dispatchEvent(new Event('focus')))")  # which may load the page again at once
+    # Later, because it may load the page again at once.
+    page.evaluate("setTimeout(() => dispatchEvent(new Event('focus')))")
     expect(page.get_by_role("heading", name="1 of 1 passed")).to_be_visible()
 
 
