@@ -51,7 +51,7 @@ def propose(client, fields):
     return {name: form[name].value() or "" for name in form.fields}
 
 
-def tell(client, fields):
+def send_proposed(client, fields):
     """Send what the composer proposes, and return the pages of the preview and after it."""
     preview = client.post(COMPOSER, propose(client, fields))
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)"(?: value="([^"]*)")?', preview.text))
@@ -63,7 +63,7 @@ def said(response):
     return [str(message) for message in response.context["messages"]]
 
 
-def told(people):
+def list_notified(people):
     """Return how many notifications of broadcasts each of these has."""
     rows = Notification.objects.filter(user__in=people, broadcast__isnull=False)
     return sorted(rows.values_list("user", flat=True))
@@ -76,17 +76,17 @@ def test_two_thousand_people_are_told_once(jobs_clock, admin_client, admin_user)
     night.end_jobs(0, 2_000)
     run_duty("record failures")
     [fields] = forms(admin_client.get(PAGE).text, "Tell those affected")
-    preview, _ = tell(admin_client, fields)
+    preview, _ = send_proposed(admin_client, fields)
     assert "Send to 2,000 users" in preview.text and "Fetch orders does not work reliably" in preview.text
     assert not any(f"person-{n}" in preview.text for n in range(3))
     run_jobs()
-    assert told(people) == people
+    assert list_notified(people) == people
     Notification.objects.filter(user__in=people[:120]).update(read_at=night.now)
     page = admin_client.get(PAGE).text
     assert re.search(r"Told at \d\d:\d\d by admin, 2,000 people, 120 read", page)
     assert forms(page, "Tell those affected") == []
-    again, _ = tell(admin_client, {"incident": fields["incident"]})
-    assert "No active user is among the recipients." in again.text and told(people) == people
+    again, _ = send_proposed(admin_client, {"incident": fields["incident"]})
+    assert "No active user is among the recipients." in again.text and list_notified(people) == people
 
 
 def test_those_who_come_later_are_told_too(jobs_clock, admin_client):
@@ -103,20 +103,20 @@ def test_those_who_come_later_are_told_too(jobs_clock, admin_client):
     Job.objects.filter(state="failed").update(state="succeeded")
     admin_client.post(COMPOSER, {**form, "_send": "1"}, follow=True)
     run_jobs()
-    assert told(people) == people[:3], "those who were counted"
+    assert list_notified(people) == people[:3], "those who were counted"
     late = admin_client.post(COMPOSER, {**form, "_send": "1"}, follow=True)
     assert said(late) == ["This notification was sent already. It is not sent again."]
     assert Broadcast.objects.count() == 1, "what was stored of the second is rolled back"
     [fields] = forms(admin_client.get(PAGE).text, "Tell 2 more")
-    tell(admin_client, fields)
+    send_proposed(admin_client, fields)
     run_jobs()
-    assert told(people) == people
+    assert list_notified(people) == people
     page = admin_client.get(PAGE).text
     [again] = forms(page, "Write to them again")
     assert "<summary>Tell again</summary>" in page and "5 people were told" in page
-    tell(admin_client, {**again, "again": "1"})
+    send_proposed(admin_client, {**again, "again": "1"})
     run_jobs()
-    assert told(people) == sorted(people * 2)
+    assert list_notified(people) == sorted(people * 2)
 
 
 def test_those_who_were_told_are_told_that_it_is_over(jobs_clock, admin_client):
@@ -125,7 +125,7 @@ def test_those_who_were_told_are_told_that_it_is_over(jobs_clock, admin_client):
     night = Night(jobs_clock, people[:3])
     night.run(minutes=1, failing=1, per_minute=3)
     [fields] = forms(admin_client.get(PAGE).text, "Tell those affected")
-    tell(admin_client, fields)
+    send_proposed(admin_client, fields)
     night.users = people
     night.run(minutes=2, failing=1, per_minute=5)
     assert forms(admin_client.get(PAGE).text, "Tell them it is over") == []
@@ -213,25 +213,25 @@ def withdraw(client):
 def test_whose_message_was_withdrawn_is_not_told(failing, admin_client):
     """Those of earlier messages stay told."""
     [fields] = forms(admin_client.get(PAGE).text, "Tell those affected")
-    tell(admin_client, fields)
+    send_proposed(admin_client, fields)
     withdraw(admin_client)
     page = admin_client.get(PAGE).text
     assert forms(page, "Tell those affected") == [fields] and "Told at" not in page
-    tell(admin_client, fields)
+    send_proposed(admin_client, fields)
     failing.users = [*failing.users, *make_people(2, "late")]
     failing.end_jobs(0, 5)
     run_duty("record failures")
-    tell(admin_client, fields)
+    send_proposed(admin_client, fields)
     withdraw(admin_client)
     page = admin_client.get(PAGE).text
     assert forms(page, "Tell 2 more") == [fields] and "3 people were told" in page
-    tell(admin_client, {**fields, "again": "1"})
+    send_proposed(admin_client, {**fields, "again": "1"})
     withdraw(admin_client)
     assert forms(admin_client.get(PAGE).text, "Tell 2 more") == [fields]
 
 
 def test_that_it_is_over_can_be_told_again_if_that_was_withdrawn(failing, admin_client):
-    tell(admin_client, {"incident": Incident.objects.get().pk})
+    send_proposed(admin_client, {"incident": Incident.objects.get().pk})
     failing.run(minutes=6, failing=0)
     [fields] = forms(admin_client.get(PAGE).text, "Tell them it is over")
     admin_client.post(TELL, fields)
@@ -242,7 +242,7 @@ def test_that_it_is_over_can_be_told_again_if_that_was_withdrawn(failing, admin_
 
 def test_that_it_is_over_is_not_told_before(failing, admin_client):
     fields = {"incident": Incident.objects.get().pk}
-    tell(admin_client, fields)
+    send_proposed(admin_client, fields)
     assert said(admin_client.post(TELL, fields, follow=True)) == ["This failure is not over yet."]
     assert Broadcast.objects.count() == 1 and Incident.objects.get().end_broadcast is None
 
@@ -250,7 +250,7 @@ def test_that_it_is_over_is_not_told_before(failing, admin_client):
 def test_a_form_that_was_sent_already_tells_none_of_those_who_came_later(failing, admin_client):
     """A broadcast that exists is not recorded as one to them."""
     fields = {"incident": Incident.objects.get().pk}
-    tell(admin_client, fields)
+    send_proposed(admin_client, fields)
     id = Broadcast.objects.get().pk
     failing.users = [*failing.users, *make_people(2, "late")]
     failing.end_jobs(0, 5)
@@ -261,9 +261,9 @@ def test_a_form_that_was_sent_already_tells_none_of_those_who_came_later(failing
     assert len(forms(admin_client.get(PAGE).text, "Tell 2 more")) == 1
 
 
-def test_nobody_is_untold_once_they_are_deleted(failing, admin_client):
+def test_deleted_users_are_not_counted(failing, admin_client):
     people = failing.users
-    tell(admin_client, {"incident": Incident.objects.get().pk})
+    send_proposed(admin_client, {"incident": Incident.objects.get().pk})
     failing.users = [*people, *make_people(2, "late")]
     failing.end_jobs(0, 5)
     run_duty("record failures")

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db.models import Q
 
 from notifications.contrib.operations.models import AffectedUser, Incident
-from notifications.db import database
+from notifications.db import connection, database
 from notifications.extension import hooks
 
 #: Incidents that are read at most, the newest.
@@ -35,13 +35,21 @@ def find_incident(id: str) -> Incident | None:
     return Incident.objects.using(database()).filter(pk=int(id)).first()
 
 
-def count_untold(incident: Incident) -> int:
-    """Return how many users were recorded since those affected were notified, and were not deleted since.
+def count_not_notified(incidents: Iterable[Incident]) -> dict[int, int]:
+    """Return, by id, how many users were recorded since those affected were notified, and were not deleted since.
 
-    At most ``MAX_USERS_COUNTED`` are counted; without any that was recorded since then nothing is read.
+    Of each incident at most ``MAX_USERS_COUNTED`` are counted. It is one query, or none if none was recorded since then.
     """
-    if incident.last_user <= incident.last_notified:
-        return 0
-    rows = AffectedUser.objects.using(database()).filter(incident=incident.pk, id__gt=incident.last_notified)
-    count: int = rows.values("id")[:MAX_USERS_COUNTED].count()
-    return count
+    counted = [incident for incident in incidents if incident.last_user > incident.last_notified]
+    if not counted:
+        return {}
+    count = (
+        f"SELECT {{}}, count(*) FROM (SELECT 1 FROM {AffectedUser._meta.db_table} "
+        f"WHERE incident_id = %s AND id > %s LIMIT {MAX_USERS_COUNTED}) AS counted"
+    )
+    with connection().cursor() as cursor:
+        cursor.execute(
+            " UNION ALL ".join(count.format(incident.pk) for incident in counted),
+            [value for incident in counted for value in (incident.pk, incident.last_notified)],
+        )
+        return dict(cursor.fetchall())

@@ -11,7 +11,7 @@ from django.utils import formats
 from django.utils.translation import ngettext
 
 from notifications import times
-from notifications.contrib.operations.incidents.reading import count_untold, read_incidents
+from notifications.contrib.operations.incidents.reading import count_not_notified, read_incidents
 from notifications.contrib.operations.incidents.recording import key_of
 from notifications.contrib.operations.incidents.texts import describe_over, format_since
 from notifications.contrib.operations.models import Incident
@@ -57,8 +57,8 @@ class FailureGroup:
     #: How many users the last broadcast about it was sent to, and how many have read it.
     sent: int = 0
     read: int = 0
-    #: How many affected users were recorded since they were told, see ``count_untold()``.
-    untold: int = 0
+    #: How many affected users were recorded since they were notified: ``count_not_notified()``.
+    not_notified: int = 0
 
     @property
     def failure(self) -> str:
@@ -88,8 +88,8 @@ class FailureGroup:
         return describe_over(incident.begun_at, incident.over_at, times.now())
 
     @property
-    def told(self) -> str:
-        """Return when, by whom and to how many the affected users were told, "" if they were not."""
+    def notified(self) -> str:
+        """Return when, by whom and how many of the affected users were notified, "" if none was."""
         incident = self.incident
         if incident is None or incident.notified_at is None:
             return ""
@@ -106,7 +106,7 @@ class FailureGroup:
         }
 
     @property
-    def can_tell_end(self) -> bool:
+    def can_announce_end(self) -> bool:
         """Whether it is over, and those who know of it do not know that."""
         incident = self.incident
         return bool(incident and incident.over_at and incident.last_notified and not incident.end_broadcast)
@@ -151,8 +151,9 @@ class Failures:
         gone = sorted(incidents.values(), key=lambda incident: incident.failed_at, reverse=True)
         shown = gone[: max(MAX_GROUPS - len(groups), 0)]
         groups += [FailureGroup.of(incident, with_messages=with_messages) for incident in shown]
+        counts = count_not_notified(group.incident for group in groups if group.incident)
         groups = [
-            replace(group, untold=count_untold(group.incident)) if group.incident else group
+            replace(group, not_notified=counts.get(group.incident.pk, 0)) if group.incident else group
             for group in groups
         ]
         ids = [group.incident.broadcast for group in groups if group.incident and group.incident.broadcast]
