@@ -38,7 +38,7 @@ def find_incident(id: str) -> Incident | None:
 def count_not_notified(incidents: Iterable[Incident]) -> dict[int, int]:
     """Return, by id, how many users were recorded since those affected were notified, and were not deleted since.
 
-    Of each incident at most ``MAX_USERS_COUNTED`` are counted. It is one query, or none if none was recorded since then.
+    Of each incident at most ``MAX_USERS_COUNTED`` are counted, in one query; in none if none was recorded since then.
     """
     counted = [incident for incident in incidents if incident.last_user > incident.last_notified]
     if not counted:
