@@ -10,6 +10,7 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db.models import F
 
@@ -28,6 +29,12 @@ LOCATION = "shop.tasks.fetch_orders, line 12"
 TRACEBACK = (
     "Traceback (most recent call last):\nhttpx.ConnectTimeout: https://partner.example/orders does not answer"
 )
+
+
+def make_people(count, name="person"):
+    model = get_user_model()
+    made = model.objects.bulk_create(model(username=f"{name}-{n}", password="!") for n in range(count))
+    return [user.pk for user in made]
 
 
 class Night:

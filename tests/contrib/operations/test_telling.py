@@ -13,7 +13,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.operations.models import AffectedUser, Incident
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
-from tests.contrib.operations.test_night import Night
+from tests.contrib.operations.test_night import Night, make_people
 from tests.support.duties import run_duty
 
 pytestmark = [
@@ -24,12 +24,6 @@ pytestmark = [
 PAGE = "/admin/notifications_operations/overview/"
 TELL = f"{PAGE}tell/"
 COMPOSER = "/admin/notifications_broadcasts/broadcast/add/"
-
-
-def make_people(count, name="person"):
-    model = get_user_model()
-    made = model.objects.bulk_create(model(username=f"{name}-{n}", password="!") for n in range(count))
-    return [user.pk for user in made]
 
 
 def forms(page, text):

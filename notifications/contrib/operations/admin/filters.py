@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from notifications import times
 from notifications.admin import ListFilter
 from notifications.contrib.operations.periods import read_span
-from notifications.db import database
+from notifications.db import database, database_now
 from notifications.models import Notification
 
 PERIODS = {"hour": _("Past hour"), "day": _("Past 24 hours"), "week": _("Past 7 days")}
@@ -62,7 +62,7 @@ class CreatedFilter(ListFilter):
     def condition(self) -> dict[str, Any]:
         conditions = {name: _parse_time(text) for name, text in self.range.items() if text}
         if period := self.value():
-            since, until = read_span(period, times.now())
+            since, until = read_span(period, database_now(is_estimate=True))
             conditions[f"{self.parameter_name}_from"] = since
             if until:
                 conditions[f"{self.parameter_name}_until"] = until

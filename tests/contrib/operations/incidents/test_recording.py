@@ -10,8 +10,7 @@ from notifications.contrib.operations.models import AffectedUser, Incident
 from notifications.jobs import retry
 from notifications.models import Attempt, Job
 from notifications.testing import run_jobs
-from tests.contrib.operations.test_night import TASK, Night
-from tests.contrib.operations.test_telling import make_people
+from tests.contrib.operations.test_night import TASK, Night, make_people
 from tests.jobs import tasks
 from tests.support.duties import run_duty
 
