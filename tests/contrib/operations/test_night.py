@@ -57,7 +57,7 @@ class Night:
             run_duty("evaluate alerts")
         Announcer().run_round()
 
-    def end_jobs(self, succeeded, failed):
+    def end_jobs(self, succeeded, failed, task=TASK):
         now = self.now
         jobs = []
         for number in range(succeeded + failed):
@@ -65,7 +65,7 @@ class Night:
             jobs.append(
                 Job(
                     id=uuid7(),
-                    task_path=TASK,
+                    task_path=task,
                     title="Fetch orders",
                     user_id=user,
                     state="failed" if number < failed else "succeeded",
@@ -96,7 +96,7 @@ class Night:
         sums = {"enqueued": 0, "wait_microseconds": 0, "run_microseconds": 0}
         for period, seconds in enumerate((60, 3600, 86_400), 1):
             start = int(now.timestamp()) // seconds * seconds
-            key = {"period": period, "shard": 0, "start": start, "queue_name": "default", "task_path": TASK}
+            key = {"period": period, "shard": 0, "start": start, "queue_name": "default", "task_path": task}
             for outcome, count in (("succeeded", succeeded), ("failed", failed)):
                 if count:
                     JobStatistics.objects.update_or_create(
@@ -166,6 +166,40 @@ def test_several_errors_of_a_task_are_one_alert(jobs_clock, operator, user, othe
     Announcer().run_round()
     [(_, body)] = mails(operator)
     assert body.endswith(f": 24 of 24, ConnectTimeout at {LOCATION} and 1 other error, 2 people")
+
+
+def test_tasks_that_fail_at_one_host_are_one_alert(jobs_clock, operator, user, other_user):
+    """One message for one cause, and one of its end, when the last of them is over. What fails otherwise is another."""
+    night = Night(jobs_clock, [user.pk, other_user.pk])
+    prices, stock = "shop.tasks.fetch_prices", "shop.tasks.fetch_stock"
+    night.end_jobs(0, 12, task="shop.tasks.unrelated_fetch_orders")
+    Attempt.objects.update(traceback="ValueError: no host", exception_class_path="builtins.ValueError")
+
+    def pass_minutes(minutes, **failed):
+        for _ in range(minutes):
+            jobs_clock.advance(timedelta(minutes=1))
+            for task, count in {TASK: 0, prices: 0, stock: 0, **failed}.items():
+                night.end_jobs(1, count, task=task)
+            run_duty("record failures"), run_duty("evaluate alerts")
+        Announcer().run_round()
+
+    pass_minutes(2, **{TASK: 12})
+    begun = Incident.objects.get(task_path=TASK).begun_at
+    pass_minutes(2, **{TASK: 12, prices: 12, stock: 12})
+    [said] = [text for text in night.doctor() if text.startswith(TASK)]
+    assert f"Failing since {begun:%H:%M}: 96 of 108, ConnectTimeout at {LOCATION}, 2 people" in said
+    assert said.endswith(". Also: fetch_prices, fetch_stock")
+    assert [title for title, _ in mails(operator)] == [
+        "Many jobs fail: unrelated_fetch_orders",
+        "Many jobs fail: fetch_orders",
+    ]
+    pass_minutes(8, **{stock: 12})  # the first task is over
+    assert Incident.objects.get(task_path=TASK).over_at
+    [said] = [text for text in night.doctor() if text.startswith(TASK)]
+    assert f"Failing since {begun:%H:%M}: " in said
+    pass_minutes(8)
+    assert [title for title, _ in mails(operator)][2:] == ["Over: Many jobs fail: fetch_orders"]
+    assert Alert.objects.filter(kind="failures").count() == 2
 
 
 def test_one_task_with_many_errors_hides_no_other_task(jobs_clock, user):
