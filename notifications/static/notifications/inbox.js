@@ -293,6 +293,7 @@ export function connectElement(inbox, page, signal, modules) {
   function handleState(state) {
     const isSignedOut = inbox.dataset.state === "signed_out";
     const isReachable = state === "live" || state === "polling";
+    if (isReachable && message.hasAttribute("data-unsaved")) showMessage("");
     if (isSignedOut && isReachable) location.reload();
     if (isSignedOut || state !== "signed_out") return;
     inbox.dataset.state = state;
@@ -338,6 +339,7 @@ export function connectElement(inbox, page, signal, modules) {
    */
   function showMessage(text, act, key = "again") {
     message.textContent = text;
+    message.toggleAttribute("data-unsaved", Boolean(act) && key === "again");
     if (!act) return;
     const button = dom.createElement("button", "notifications-quiet", localization.text(key));
     button.addEventListener("click", act, { once: true });

@@ -285,7 +285,7 @@ export function connectList(
       add(page);
       for (const row of loaded) dom.updateTimes(row, localization);
       rows.restoreDone(inbox);
-      if (inbox.querySelector(".notifications-floating")?.textContent?.startsWith(problem)) showMessage("");
+      if (inbox.querySelector("[data-unsaved]")?.textContent?.startsWith(problem)) showMessage("");
       return true;
     } catch {
       showMessage(problem, () => link.click());
@@ -318,6 +318,7 @@ function loadPage(url, selector = "notifications-inbox") {
     const request = new XMLHttpRequest();
     request.open("GET", url);
     request.responseType = "document";
+    request.onreadystatechange = () => request.status === 200 || request.abort(); // An error is not parsed.
     request.onloadend = () => {
       const found = /** @type {HTMLElement|null|undefined} */ (request.responseXML?.querySelector(selector));
       if (found) resolve(found);
