@@ -5,12 +5,14 @@ night.run(minutes=20, failing=1 / 3)     # so many minutes later; the duties of 
 night.doctor(), night.overview(client)   # what operators read then
 """
 
+import os
 import re
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from django.db.models import F
 
@@ -18,6 +20,7 @@ from notifications.contrib.operations.models import Alert, Incident, JobStatisti
 from notifications.db import database_now
 from notifications.jobs.announcing import Announcer
 from notifications.models import Attempt, Job, Notification, uuid7
+from tests.support.browser import start_browser
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
 
@@ -264,3 +267,63 @@ def test_each_quarter_of_the_night(jobs_clock, admin_client, admin_user, make_us
     assert f"o{ended}" in text_of(page)
     [_, end] = mails(admin_user)
     assert end == ("Over: Many jobs fail: fetch_orders", f"O{ended}")
+
+
+PHONE = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True}
+#: The texts of elements that are on the screen, and by how much the page is wider than it.
+READ_SCREEN = """() => {
+    const isShown = (node) => {
+        const { top, bottom, left, right } = node.getBoundingClientRect();
+        return node.checkVisibility() && top >= 0 && bottom <= innerHeight && left >= 0 && right <= innerWidth;
+    };
+    const nodes = [...document.querySelectorAll("strong, div, a, button, h2, dd, .notifications-body")];
+    const texts = nodes.filter(isShown).map((node) => node.innerText.replace(/\\s+/g, " "));
+    return [texts.join(" | "), document.documentElement.scrollWidth - document.documentElement.clientWidth];
+}"""
+
+
+def read_on_phone(pages, folder):
+    """Return what is on the screen of a phone without scrolling, by the names of pages, which are given as HTML."""
+
+    def respond(route):
+        path = route.request.url.partition("//")[2].partition("/")[2]
+        if path.startswith("static/") and (file := finders.find(path.removeprefix("static/"))):
+            return route.fulfill(path=file)
+        return route.fulfill(body=pages.get(path, ""), content_type="text/html")
+
+    found = {}
+    with start_browser("chromium", folder) as browser:
+        page = browser.new_context(**PHONE, java_script_enabled=False).new_page()
+        page.route("**/*", respond)
+        for name in pages:
+            page.goto(f"http://night.example/{name}")
+            text, excess = page.evaluate(READ_SCREEN)
+            assert excess <= 0, name
+            found[name] = text
+            if shots := os.environ.get("SCREENSHOTS"):
+                page.screenshot(path=f"{shots}/night-{name}.png")
+    return found
+
+
+@pytest.mark.nightly
+def test_what_a_phone_says_at_each_quarter(jobs_clock, admin_client, admin_user, make_user, tmp_path):
+    """The first screens of the overview and of the inbox of an operator have what fails, since when, and for whom."""
+    night = Night(jobs_clock, [make_user(f"person-{n}").pk for n in range(61)])
+    pages, expected = {}, {}
+    for quarter, (minutes, failing) in enumerate(((10, 1 / 3), (15, 1 / 3), (15, 1), (15, 0))):
+        if not failing:
+            Job.objects.filter(state="failed").update(state="succeeded")
+        night.run(minutes, failing)
+        pages[f"overview-{quarter}"] = night.overview(admin_client).text
+        pages[f"inbox-{quarter}"] = admin_client.get("/notifications/").text
+        begun = Incident.objects.get().begun_at
+        said = f"Failing since {begun:%H:%M}: {night.failed} of {night.ended}, ConnectTimeout"
+        facts = [f"Many jobs fail: {TASK}", said, f"{min(night.failed, 61)} people", "Acknowledge"]
+        expected[f"overview-{quarter}"] = facts if failing else []
+        expected[f"inbox-{quarter}"] = ["Many jobs fail: fetch_orders", f"Failing since {begun:%H:%M}"]
+    over = Incident.objects.get().over_at
+    expected["inbox-3"] = ["Over: Many jobs fail: fetch_orders", f"Over since {over:%H:%M}, lasted"]
+    found = read_on_phone(pages, tmp_path)
+    missing = {name: [text for text in texts if text not in found[name]] for name, texts in expected.items()}
+    assert not any(missing.values()), missing
+    assert "Many jobs fail" not in found["overview-3"]
