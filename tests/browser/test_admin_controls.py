@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.browser.test_admin import CREATE_LIMITS, EXCESS, PAGES, admin_site  # noqa: F401 (a fixture)
+from tests.browser.test_admin import CREATE_LIMITS, DJANGO, EXCESS, PAGES, admin_site  # noqa: F401 (a fixture)
+from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 from tests.support.waiting import wait_until
 
@@ -67,7 +68,7 @@ def full_site(admin_site):  # noqa: F811
     return admin_site
 
 
-def find_hidden(site, page, names):
+def find_hidden(site, page, names, *, with_axe=False):
     """Return hidden controls, and lists that scroll sideways, by page, width of the window and state of the sidebar."""
     [(job,)] = site.rows("SELECT id FROM notifications_job WHERE state = 'failed' LIMIT 1")
     found = {}
@@ -82,13 +83,15 @@ def find_hidden(site, page, names):
             for list_ in page.locator("#changelist-form .results").all():
                 if (excess := list_.evaluate(EXCESS)) > 0:
                     found[name, width, is_open] = f"{excess} px of the list are beside its edge"
+            if with_axe and (violations := find_violations(page, "#content", DJANGO)):
+                found[name, width, is_open, "axe"] = violations
     return found
 
 
 @pytest.mark.parametrize("language", ["en", "de", "es", "fr"])
 def test_on_all_pages(full_site, new_page, language):
     page = sign_in(new_page(errors=False, locale=language), full_site.url, "admin")
-    assert find_hidden(full_site, page, PAGES) == {}
+    assert find_hidden(full_site, page, PAGES, with_axe=language == "en") == {}
 
 
 def test_on_the_overview_in_a_language_with_long_words(full_site, new_page):
