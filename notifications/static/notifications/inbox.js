@@ -29,6 +29,7 @@ export function connectElement(inbox, page, signal, modules) {
   /** Says what has changed, with a button to undo it. */
   const message = dom.createElement("div", "notifications-message notifications-floating");
   let lastSave = /** @type {Promise<unknown>} */ (Promise.resolve());
+  const getLastSave = () => lastSave;
   /** Start the changes that wait for others. All are sent when the page is left: after that they would be lost. */
   const waiting = /** @type {Set<() => void>} */ (new Set());
 
@@ -84,10 +85,6 @@ export function connectElement(inbox, page, signal, modules) {
         isPaneLoading = false;
       },
     );
-  }
-
-  function getLastSave() {
-    return lastSave;
   }
 
   /** Return the rows that are shown, and those of groups, without links to older ones. */
