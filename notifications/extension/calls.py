@@ -255,8 +255,7 @@ def _leaving_out(
         try:
             if find:
                 hook, find = find(), None
-            # Those of ``prepare`` have one for all of them, because each transaction calls these.
-            with _NO_SAVEPOINTS if name.hook == "prepare" else keeping_transactions():
+            with _keeping_transactions():
                 result = hook(*args, **kwargs)
                 if result is None:
                     return _EMPTY.get(name.hook, empty)()
@@ -304,7 +303,7 @@ class _Savepoint:
 _NO_SAVEPOINTS = nullcontext()
 
 
-def keeping_transactions() -> AbstractContextManager[None]:
+def _keeping_transactions() -> AbstractContextManager[None]:
     """Roll back what fails in the block, in transactions of PostgreSQL, which would refuse all that follows."""
     opened = connections.all(initialized_only=True)
     open_ones = [db for db in opened if db.in_atomic_block and db.vendor == "postgresql"]
