@@ -154,6 +154,15 @@ class Doorbell:
         if self._transport and self._transport.publisher:
             self._transport.publisher.stop()
 
+    def choose_again(self) -> None:
+        """End the threads of the transport, which is chosen anew when it is needed next."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener:
+            listener.stop()
+        self.close()
+        self._transport = None
+
     def log_transport(self) -> None:
         """Log the transport to other processes, once."""
         name = self.transport.name
@@ -225,7 +234,7 @@ def _handle_rung(
 
 def _choose_again(*, setting: str, **kwargs: Any) -> None:
     if setting == "CHANNEL_LAYERS":
-        doorbell._transport = None
+        doorbell.choose_again()
 
 
 rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")
