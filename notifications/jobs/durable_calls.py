@@ -50,8 +50,6 @@ class DurableCall:
         That of the job in whose task it is; None outside of a job.
     """
 
-    __slots__ = ("execution", "names")
-
     execution: Any
 
     def __init__(

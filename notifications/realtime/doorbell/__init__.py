@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from django.core.signals import setting_changed
 
@@ -46,15 +46,7 @@ RESTART_INTERVAL_SECONDS = 1.0
 
 
 Publisher = channel_layer.LayerPublisher | postgres.PostgresPublisher
-
-
-class Listener(Protocol):
-    """Receives rings of other processes from soon after it is made (``is_listening``) until ``stop()``."""
-
-    @property
-    def is_listening(self) -> bool: ...
-
-    def stop(self) -> None: ...
+Listener = channel_layer.LayerListener | postgres.PostgresListener | sqlite.SqliteListener
 
 
 class Transport(NamedTuple):
