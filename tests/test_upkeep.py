@@ -13,9 +13,9 @@ from django.db import DataError, OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import duties, upkeep
+from notifications import duties, log_throttle, upkeep
 from notifications.contrib.deliveries.models import Delivery
-from notifications.db import insert_rows, new_row, unavailable
+from notifications.db import insert_rows, new_row
 from notifications.extension import hooks
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
 from notifications.worker import loops, maintenance
@@ -274,7 +274,7 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
         process.run_round()
     (line,) = lines(caplog)
     assert "The database is not migrated: " in line and "missing" in line
-    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(log_throttle, "LOG_INTERVAL_SECONDS", 0)
     process.run_round()
     assert len(lines(caplog)) == 2
 
