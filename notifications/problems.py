@@ -23,7 +23,7 @@ from notifications.db.unavailable import (
     is_no_thread,
     log_if_not_migrated,
 )
-from notifications.log_throttle import count_for_log, is_log_due
+from notifications.extension.log_throttle import count_for_log, is_log_due
 
 logger = logging.getLogger("notifications")
 

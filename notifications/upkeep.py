@@ -29,7 +29,7 @@ from notifications.db.unavailable import (
     log_retried,
 )
 from notifications.extension.duty import MAX_DUTY_PAUSE_SECONDS, Duty, Subjects, Where, pause_after
-from notifications.log_throttle import is_log_due
+from notifications.extension.log_throttle import is_log_due
 from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")

@@ -251,7 +251,7 @@ def default_language():
 def unknown_turns():
     """Forget the turns of shares that a test has rolled back, and which lines it has logged once a minute."""
     yield
-    from notifications import log_throttle
+    from notifications.extension import log_throttle
     from notifications.jobs import turns
 
     log_throttle.forget_logged()
@@ -386,7 +386,7 @@ def forgotten_log(monkeypatch):
     """Have what was logged before be logged again, and after clear() again: an outage is logged once a minute."""
     logged_at = {}
     for name, value in (("_logged_at", logged_at), ("_counts", {})):
-        monkeypatch.setattr(f"notifications.log_throttle.{name}", value)
+        monkeypatch.setattr(f"notifications.extension.log_throttle.{name}", value)
     return logged_at
 
 

@@ -13,10 +13,10 @@ from django.db import DataError, OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import duties, log_throttle, upkeep
+from notifications import duties, upkeep
 from notifications.contrib.deliveries.models import Delivery
 from notifications.db import insert_rows, new_row
-from notifications.extension import hooks
+from notifications.extension import hooks, log_throttle
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
 from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)

@@ -15,7 +15,7 @@ from notifications.db.deadlines import limit_this_thread
 from notifications.db.thread_connections import close_connections
 from notifications.db.threads import start_thread
 from notifications.db.unavailable import log_retried
-from notifications.log_throttle import forget_logged
+from notifications.extension.log_throttle import forget_logged
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -18,7 +18,7 @@ from django.db import DataError, Error, InterfaceError, OperationalError
 from notifications.db import missing_tables
 from notifications.db.sqlstates import UNKNOWN, UnlistedError, is_missing, is_not_migrated, meaning_of
 from notifications.db.threads import NoThread
-from notifications.log_throttle import count_for_log, is_log_due
+from notifications.extension.log_throttle import count_for_log, is_log_due
 
 logger = logging.getLogger("notifications")
 

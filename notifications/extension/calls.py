@@ -20,8 +20,8 @@ from django.db.transaction import TransactionManagementError
 
 from notifications.extension.channels import Channel, Verdict, read_addresses
 from notifications.extension.findings import Check
+from notifications.extension.log_throttle import is_log_due
 from notifications.extension.pages import read_steps, read_zone
-from notifications.log_throttle import is_log_due
 
 logger = logging.getLogger("notifications")
 

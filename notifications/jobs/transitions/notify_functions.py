@@ -24,9 +24,9 @@ from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
 from notifications.db.unavailable import log_retried
+from notifications.extension.log_throttle import is_log_due
 from notifications.jobs.outcome_texts import succeeded_text
 from notifications.jobs.transitions.running import Claim, claim_of
-from notifications.log_throttle import is_log_due
 from notifications.streams.building import build_notification
 
 if TYPE_CHECKING:

@@ -123,7 +123,7 @@ def test_find_addresses(odd, user, found):
 @pytest.mark.parametrize("judge", [raising(LookupError), returning(True), returning((False,))])
 def test_judge(odd, user, judge, caplog, monkeypatch):
     """The usual is done."""
-    monkeypatch.setattr("notifications.log_throttle.LOG_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr("notifications.extension.log_throttle.LOG_INTERVAL_SECONDS", 0)
     odd(send=raising(ValueError("too long")), judge=judge)
     notify(user, "note")
     send_due()

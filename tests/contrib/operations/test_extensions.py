@@ -7,10 +7,10 @@ from django.db import connection
 from django.template import Template
 from prometheus_client.core import GaugeMetricFamily
 
-from notifications import log_throttle, testing
+from notifications import testing
 from notifications.contrib.operations.alerts import texts
 from notifications.contrib.operations.alerts.texts import subject_url
-from notifications.extension import Check, Extension, Finding, hooks
+from notifications.extension import Check, Extension, Finding, hooks, log_throttle
 from notifications.management import admin_list
 from tests.contrib.operations.test_metrics import read, token  # noqa: F401 (a fixture)
 from tests.extension import faulty
