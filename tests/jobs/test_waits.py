@@ -156,8 +156,11 @@ class TestPause:
 
 
 @pytest.mark.parametrize("task", [wait_tasks.pause_twice, wait_tasks.pause_sync])
-def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task):
-    """The database is away when the job is executed again: it fails no job, and the attempt goes on after it."""
+def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task, caplog, forgotten_log):
+    """The database is away when the job is executed again: it fails no job, and the attempt goes on after it.
+
+    The log says so once a minute, however many jobs try again.
+    """
     errors = iter([OperationalError("away"), InterfaceError("closed")])
 
     def fail():
@@ -167,6 +170,7 @@ def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, tas
     with preceded('SELECT "notifications_wait"."name"', fail, times=2) as statements:
         (job,) = until_done(task.enqueue(100))
     assert (job.state, job.attempt, len(statements)) == ("succeeded", 1, 2)
+    assert caplog.text.count("Could not read what") == 1
 
 
 class TestWrongUses:
