@@ -306,6 +306,11 @@ PAGES = {
     "schedule": "/admin/notifications_schedules/schedule/nightly-report/change/",
     "alerts": "/admin/notifications_operations/alert/",
     "notifications": f"{ADMIN}notification/",
+    "limits": "/admin/notifications_rates/limit/",
+    "broadcasts": "/admin/notifications_broadcasts/broadcast/",
+    "composer": "/admin/notifications_broadcasts/broadcast/add/",
+    "webhooks": "/admin/notifications_webhooks/webhookendpoint/",
+    "preferences": "/admin/notifications_deliveries/preference/",
 }
 
 

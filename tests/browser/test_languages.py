@@ -114,6 +114,7 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
     admin = new_page(locale=pseudo_locale.CODE, errors=False)
     sign_in(admin, pseudo_site.url, "admin")
     admin.goto(f"{pseudo_site.url}/admin/notifications_operations/overview/")
+    admin.locator(".filters > summary").click()
     admin.select_option("select[name=task]", index=1)
     admin.locator(".periods button").click()
     expect(admin.locator(".distribution")).to_be_visible()

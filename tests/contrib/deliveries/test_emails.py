@@ -293,6 +293,25 @@ def test_link_of_another_site_and_of_none(notified, mailbox):
     assert "https://site.example/notifications/\n" in texts["B"]
 
 
+def test_the_main_button_is_the_first_action_of_what_has_no_page(user, mailbox, by_email):
+    """And what is dangerous is red, and never the main one."""
+    actions = [
+        {"label": "Approve", "post": "/a/"},
+        {"label": "Delete", "post": "/d/", "danger": "All is lost."},
+    ]
+    for url in ("", "/check/"):
+        notify(user, f"Request{url}", actions=actions, url=url)
+    send_due()
+    pattern = r'<td class="(button|choice)".*?>(\w+)</a>'
+    found = [re.findall(pattern, parts(mail)[2]) for mail in mailbox.messages]
+    choices = ("choice", "Delete")
+    assert found == [
+        [("button", "Approve"), choices],
+        [("button", "Open"), ("choice", "Approve"), choices],
+    ]
+    assert re.search(r'class="failed" style="color: #b3261e;[^"]*">Delete</a>', parts(mailbox.messages[0])[2])
+
+
 def test_language(notified, mailbox):
     with translation.override("de"):
         notified("Der Export ist fertig")
