@@ -33,6 +33,8 @@ from tests.contrib.questions import question_tasks
 from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks
 from tests.support.statements import preceded
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 @override_settings(
     NOTIFICATIONS={

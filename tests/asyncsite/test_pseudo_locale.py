@@ -12,7 +12,11 @@ from notifications.api import notify
 from notifications.models import Job, uuid7
 from tests.support import pseudo_locale
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.any_database,
+    pytest.mark.nightly_on_old_django,
+]
 
 #: Names, units, formats, and the languages in their own words.
 ALLOWED = [

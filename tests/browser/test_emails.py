@@ -58,6 +58,7 @@ def emails(request, sites, tmp_path_factory):
     return request.param, found
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("window", WINDOWS)
 def test_it_fits_and_is_accessible(emails, new_page, window):
     language, found = emails
@@ -79,6 +80,7 @@ def test_it_fits_and_is_accessible(emails, new_page, window):
         assert (light < dark) == ("dark" in window), (kind, background, color)
 
 
+@pytest.mark.nightly_names("*[he]")
 def test_it_loads_nothing(emails, new_page):
     """No picture and no font: what an e-mail loads tells the sender that it was read."""
     page, requests = new_page(), []

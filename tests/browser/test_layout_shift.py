@@ -35,6 +35,7 @@ def expect_still(page, where):
     assert moved <= MAX_SHIFT, f"{where} moved by {moved:.3f}:\n{sources}"
 
 
+@pytest.mark.nightly_names("*[1280]")
 @pytest.mark.parametrize("width", [1280, 380])
 def test_the_inbox_does_not_move(site_server, new_page, width):
     """Open, read, done with the rows that take their place, a selection, arrivals, and the bell."""
@@ -72,6 +73,7 @@ UNUSED = """(element) => element.getBoundingClientRect().bottom
     - Math.max(...[...element.querySelectorAll("*")].map((each) => each.getBoundingClientRect().bottom))"""
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("width", [1280, 380])
 def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, width):
     """A report with its log open, the list, and the page of its job: the outcome takes the place of the progress."""
@@ -136,6 +138,7 @@ def test_what_is_watched_until_its_end_does_not_move(site_server, new_page, widt
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
 def test_each_page(site, new_page, is_phone):
     """It does not move while it loads, it is no wider than the window, and it is accessible.
@@ -184,6 +187,7 @@ def test_each_page(site, new_page, is_phone):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("width", [1280, 380])
 def test_the_composer_does_not_move(site_server, new_page, width):
     """While it loads, and while its preview follows what is typed."""

@@ -14,6 +14,8 @@ from tests.support.npm import NODE_MODULES
 from tests.support.requirements import find_program, skip_or_fail
 from tests.support.site import ROOT
 
+pytestmark = pytest.mark.nightly_names("*[daphne]")
+
 SUITE = "@durable-streams/server-conformance-tests"
 FOLDER = ROOT / "tests/conformance"
 #: Groups of the suite that read.

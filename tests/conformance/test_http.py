@@ -6,6 +6,8 @@ from tests.conformance import vectors
 from tests.conformance.http_runner import HttpRun
 from tests.conformance.runner import run_all
 
+pytestmark = pytest.mark.nightly_names("*[uvicorn]")
+
 VECTORS = vectors.load_for_servers("http.json")
 
 

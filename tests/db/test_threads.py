@@ -13,6 +13,8 @@ from notifications.db.threads import MAX_THREADS_PER_SLOT, DaemonExecutor, NoThr
 from tests.faults.support.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 @pytest.fixture
 def executor():

@@ -21,6 +21,8 @@ from tests.extension.recorder import Loudness, OfAda
 from tests.jobs import tasks
 from tests.support.admins import own_bases
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 PAGES = "/admin/notifications/notification/"
 
 

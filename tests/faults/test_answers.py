@@ -24,6 +24,8 @@ from tests.support.postgres import Postgres
 from tests.support.site import START_TIMEOUT_SECONDS, Sites
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly
+
 KINDS = tuple(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))
 JOBS_PER_ROUND, VALUES, TOKEN = 6, ("a", "b", "c"), "t" * 32
 #: Rounds after which a worker may end all jobs.

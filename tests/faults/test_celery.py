@@ -15,6 +15,8 @@ import pytest
 from tests.faults.support.audience import Audience, assert_received
 from tests.faults.support.engine import ROUNDS, SEED
 
+pytestmark = pytest.mark.nightly
+
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 KINDS = tuple(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))

@@ -12,6 +12,8 @@ import pytest
 from tests.faults.support.celery_site import CelerySite, wait_for_worker
 from tests.faults.support.engine import ROUNDS
 
+pytestmark = pytest.mark.nightly
+
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 AWAY_SECONDS = 60 if ROUNDS else 8

@@ -20,6 +20,8 @@ from tests.support.processes import Process
 from tests.support.redis_server import Redis
 from tests.support.site import ROOT
 
+pytestmark = pytest.mark.nightly
+
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 SERVERS, CELERY_WORKERS = 3, 4

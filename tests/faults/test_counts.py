@@ -8,6 +8,8 @@ import pytest
 from tests.faults.support.engine import ROUNDS, Engine
 from tests.support.waiting import wait_until
 
+pytestmark = [pytest.mark.nightly, pytest.mark.nightly_on_postgres]
+
 JOBS = 10_000 if ROUNDS else 500
 USERS = 10
 #: The tasks of every twentieth job, in turn. Half of the cancelled jobs are cancelled by their owner.

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly
+
 UNREAD_CLIENTS = 200
 #: For each client: the window of frames without an ack, or the whole response, and as much again for the connection.
 MAX_CLIENT_KB = 2 * 256

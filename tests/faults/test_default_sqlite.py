@@ -13,6 +13,8 @@ import pytest
 
 from tests.faults.support.engine import ROUNDS, Engine
 
+pytestmark = pytest.mark.nightly
+
 DURATION_SECONDS = 30.0 if ROUNDS else 2.0
 #: Between two transactions of the project.
 PAUSE_SECONDS = 0.01

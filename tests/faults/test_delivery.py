@@ -22,7 +22,7 @@ from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.site import Sites
 
-pytestmark = pytest.mark.delivery
+pytestmark = [pytest.mark.delivery, pytest.mark.nightly_names("*[redis-*]", "*[sqlite]")]
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "0"))
 KINDS = set(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))

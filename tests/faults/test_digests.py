@@ -16,6 +16,8 @@ from tests.faults.support.engine import ROUNDS, Engine
 from tests.support.driver import driver
 from tests.support.waiting import FACTOR, wait_until
 
+pytestmark = pytest.mark.nightly
+
 USERS = 40_000 if ROUNDS else 150
 WORKERS = 2
 #: Seconds for which a write may wait, but for a share of them: other processes have the processor, too.

@@ -50,6 +50,7 @@ ENDS = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("engine", "end"),

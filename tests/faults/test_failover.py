@@ -16,7 +16,7 @@ from tests.support.postgres import Postgres, Standby
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.delivery
+pytestmark = [pytest.mark.delivery, pytest.mark.nightly]
 
 LEASE = 3
 #: Seconds from the loss of the primary to the promotion: leases are over, and what fails is tried again many times.

@@ -151,6 +151,9 @@ def assert_stored(engine, objects, jobs):
     return len(paths)
 
 
+@pytest.mark.nightly_names(
+    "*[answer-*", "*[before-*", "*[after-a-*", "*[after-the-commit*", "*[after-the-row-*", "*[half-*"
+)
 @pytest.mark.parametrize(
     ("point", "fault"),
     [
@@ -180,6 +183,7 @@ def test_killed_at(engine, objects, point, fault):
     assert_stored(engine, objects, jobs)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_kills_at_random_points(engine, objects):
     workers = [start_worker(engine, "any 0.03") for _ in range(WORKERS)]

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: A script that reads the job when it begins to wait, and afterwards only after a ring.
 SCRIPT = """
 import threading, time, django
@@ -36,6 +38,7 @@ def start_script(site, code, function="join"):
     return site.start("script", "-c", SCRIPT.format(function=function, code=code))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("function", ["join", "ajoin"])
 @pytest.mark.parametrize("owner", ["None", "1"])
 def test_script_joins_a_job(workers, tmp_path, function, owner):
@@ -57,6 +60,7 @@ def test_script_joins_a_job(workers, tmp_path, function, owner):
     assert f"got {worker.pid}" in script.output
 
 
+@pytest.mark.nightly
 def test_parents_and_children_over_two_workers(workers):
     """Sync and async parents occupy every slot and thread of both workers, whose jobs include the children."""
     for _ in range(2):

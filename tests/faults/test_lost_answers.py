@@ -5,6 +5,8 @@ import pytest
 from tests.faults.support.engine import Engine
 from tests.faults.support.statement_faults import CLAIM, OUTCOME
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture
 def engine(site):

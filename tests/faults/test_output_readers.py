@@ -16,6 +16,8 @@ from tests.support.requirements import find_program, skip_or_fail
 from tests.support.site import ROOT
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly
+
 #: An attempt lasts longer than two restarts of the server on a busy machine.
 BLOCKS, BLOCK_CHARS, BLOCK_SECONDS = 150, 3_000, 0.16
 CHUNKS = "SELECT text FROM notifications_output_outputchunk ORDER BY start"

@@ -10,6 +10,8 @@ from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.faults.support.statement_faults import CLAIM, INSERT, OUTCOME
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: Workers at a time, jobs enqueued in a round, and the last statement at which a worker may die.
 WORKERS, JOBS_PER_ROUND, MAX_STATEMENT = 2, 12, 150
 #: The maximum time until a worker is killed from outside, without and with a statement at which it should die.
@@ -40,6 +42,7 @@ def engine(site):
     engine.close()
 
 
+@pytest.mark.nightly
 def test_kills_at_the_worst_moments(engine):
     """A worker dies before or after the claim, the outcome, its notification, a handler's job or the numbering."""
     for moment in MOMENTS:

@@ -13,6 +13,8 @@ from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.site import Sites
 
+pytestmark = pytest.mark.nightly
+
 WINDOW_SECONDS = 60.0
 #: Of each of two keys of jobs, and of calls.
 JOBS, CALLS = {"rate": "60/m", "burst": 6}, {"rate": "200/m", "burst": 20}

@@ -29,6 +29,8 @@ from tests.jobs.conftest import LocalWorker
 from tests.realtime.conftest import Socket, in_thread, sign_in
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: The maximum time until everything has recovered.
 TIMEOUT_SECONDS = 40
 #: The number of the first call that fails; in the long form each call is the first once.
@@ -96,6 +98,7 @@ def late_calls(monkeypatch):
     return calls
 
 
+@pytest.mark.nightly_names("*[files]", "*[memory]", "*[threads]")
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.timeout(300 + 20 * ROUNDS)
 def test_recovery(cause, transactional_db, user, other_user, late_calls, caplog):

@@ -14,6 +14,8 @@ from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
+pytestmark = [pytest.mark.nightly, pytest.mark.nightly_on_postgres]
+
 WORKERS, TICKS = 10, 1_000 if ROUNDS else 200
 TIMEOUT_SECONDS = 600
 #: Of the test of lateness: how many schedules are due every so often, how many faults there are, and of what length.

@@ -18,6 +18,8 @@ from tests.support.push_service import browser_keys, push_service, vapid_key
 from tests.support.smtp_server import smtp_server
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly
+
 #: Users with an e-mail address each. The first have devices and webhooks, the others have no device.
 USERS = 5_000 if ROUNDS else 150
 ORIGINS, ENDPOINTS, ENDPOINTS_PER_USER = 20, 30, 10

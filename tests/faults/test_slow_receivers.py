@@ -56,6 +56,7 @@ def receivers():
     receivers.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_slow_receivers_delay_nobody(site, receivers):
     """The last of 50 webhooks, and of 50 push messages, comes at most 3 s later than without slow accounts."""

@@ -115,6 +115,14 @@ def attacked(request, sites):
     site.close()
 
 
+@pytest.mark.nightly_names(
+    "*[daphne-500,000 chunks of one byte]",
+    "*[daphne-a form of 1 MB of*",
+    "*[daphne-a form of 1 MB]",
+    "*[daphne-a form of 15 MB]",
+    "*[daphne-a form of 2 MB of escapes]",
+    "*[uvicorn-*]",
+)
 @pytest.mark.timeout(120 + 10 * ROUNDS)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_other_clients_do_not_wait_for_a_hostile_one(attacked, name):
@@ -130,6 +138,7 @@ def test_other_clients_do_not_wait_for_a_hostile_one(attacked, name):
         assert min(stalls) <= MAX_STALL_SECONDS * slowness, report
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120 + ROUNDS)
 def test_memory_is_released(attacked):
     """After the attacks the server's memory returns to its initial level, and its peak is limited."""

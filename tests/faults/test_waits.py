@@ -8,6 +8,8 @@ from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonic
 from tests.faults.support.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly
+
 #: Workers at a time, jobs in a round, pauses of each, and the last statement at which a worker may die.
 WORKERS, JOBS_PER_ROUND, PAUSES, MAX_STATEMENT = 2, 8, 3, 150
 #: Statements: of a suspension, and of the end of a wait and of its job's.

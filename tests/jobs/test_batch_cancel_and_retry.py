@@ -19,6 +19,8 @@ from tests.support.outcomes import release
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 #: The queries of the jobs of a batch that are to be cancelled, and retried.
 JOBS_TO_CANCEL = r'WHERE \("notifications_job"."batch" IN .*"cancel_requested_at"'
 JOBS_TO_RETRY = r'WHERE \("notifications_job"."batch" = '

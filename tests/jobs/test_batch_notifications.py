@@ -16,6 +16,8 @@ from tests.jobs.conftest import notifications_of
 from tests.support.duties import run_duty
 from tests.support.statements import preceded
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 

@@ -20,6 +20,8 @@ from tests.jobs.batch_rows import jobs_of, row
 from tests.jobs.conftest import notifications_of, until_state
 from tests.support.django_tasks import task_enqueued
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 

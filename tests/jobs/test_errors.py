@@ -14,6 +14,8 @@ from tests.jobs.conftest import notifications_of, until_done
 from tests.support.waiting import wait_until
 from tests.worker.test_execution import RAISED
 
+pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
+
 DEFAULT_TEXT = "The job stopped because of an error. Try again, or give support this ID: "
 TRANSACTION_ERROR = "django.db.transaction.TransactionManagementError"
 
@@ -120,6 +122,7 @@ class TestWorkThatOutlivesItsJob:
         assert tasks.seen[0].cancelled()
 
 
+@pytest.mark.nightly_names("*[*_sync]")
 @pytest.mark.parametrize("task", ["exit_at_once", "exit_at_once_sync"])
 def test_a_task_that_ends_its_process(site, tmp_path, task):
     """The task calls os._exit(): the job fails after its last attempt, and its owner is notified."""

@@ -21,7 +21,11 @@ from tests.support.django_tasks import TaskResultStatus
 from tests.support.duties import run_duty
 from tests.support.statements import preceded
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_old_django,
+]
 
 DAY = timedelta(days=1)
 

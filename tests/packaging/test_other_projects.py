@@ -13,7 +13,7 @@ from tests.support.waiting import FACTOR
 #: In which a job is enqueued, executed, and shown on an open page. A page without a connection polls every 15 s.
 LIVE_SECONDS = 2
 
-pytestmark = [pytest.mark.packaging, pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.packaging, pytest.mark.browser, pytest.mark.timeout(600), pytest.mark.nightly]
 
 
 @pytest.fixture(params=PROJECTS)

@@ -16,6 +16,8 @@ from tests.outbound.upstream import Upstream
 from tests.support.checks import doctor
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 RAISED = {
     tasks.fail: "builtins.ValueError",
     tasks.fail_sync: "builtins.ValueError",

@@ -16,6 +16,8 @@ from tests.jobs import batch_tasks, joining_tasks, tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 LONG_INTERVAL_SECONDS = 1_000.0
 
 

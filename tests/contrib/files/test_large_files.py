@@ -68,6 +68,7 @@ class Memory:
         assert used < MAX_MEMORY
 
 
+@pytest.mark.nightly_names("*[2048-*")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("mib", "server"), [(128, "daphne"), (2048, "daphne"), (2048, "uvicorn")])
 def test_large_file(site, server, mib):

@@ -17,7 +17,7 @@ from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
 from tests.contrib.questions import forms, question_tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 FIELDS = {"amount": "12.50", "due": "2027-01-31", "approved": "on", "reason": "Paid twice."}
 CLEANED = {"amount": "12.50", "due": "2027-01-31", "approved": True, "reason": "Paid twice."}

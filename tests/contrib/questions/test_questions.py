@@ -25,7 +25,11 @@ from tests.contrib.questions import question_tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.duties import run_duty
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+]
 
 DAY = timedelta(days=1)
 

@@ -22,7 +22,11 @@ from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import wait_tasks
 from tests.jobs.conftest import until_done, until_state
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+]
 
 SITE_URL = "https://site.example"
 SECRET = "whsec_" + "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
@@ -300,6 +304,7 @@ def test_a_stale_execution_stores_nothing(calls):
         assert list(Wait.objects.values()) == before
 
 
+@pytest.mark.nightly
 def test_calls_at_the_same_moment(worker, calls):
     """One of eight counts, and the job goes on once."""
     for round in range(25):

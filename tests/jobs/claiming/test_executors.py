@@ -18,7 +18,7 @@ from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import pytest
 from tests.faults.support.engine import Engine
 from tests.support.pgbouncer import PgBouncer
 
+pytestmark = pytest.mark.nightly
+
 #: By pool mode, what `doctor` says of the doorbell.
 MODES = {
     "session": ("ok", "The PostgreSQL NOTIFY delivers a message in "),
