@@ -78,7 +78,7 @@ def test_max_jobs(site):
     site.manage("run_jobs", "--max-jobs", "2")
     assert states(site) == ["queued"] * 3 + ["succeeded"] * 2
     site.manage("run_jobs", "--until-idle")
-    enqueue(site, "from tests.jobs.joining_tasks import parent; parent.enqueue(7)")
+    enqueue(site, "from tests.jobs.tasks import parent; parent.enqueue(7)")
     site.manage("run_jobs", "--max-jobs", "1")
     assert states(site) == ["succeeded"] * 7
 

@@ -15,7 +15,7 @@ django.setup()
 from notifications.api import {function}
 from notifications.jobs import job_ends
 from notifications.realtime.doorbell import doorbell
-from tests.jobs import joining_tasks, process_tasks
+from tests.jobs import process_tasks, tasks
 job_ends.FIRST_POLL_SECONDS = job_ends.MAX_POLL_SECONDS = 1000
 
 def print_when_listening():
@@ -67,7 +67,7 @@ def test_parents_and_children_over_two_workers(workers):
         workers.start_worker("--concurrency", "4")
     script = start_script(
         workers,
-        "parents = [getattr(joining_tasks, name).enqueue(number)\n"
+        "parents = [getattr(tasks, name).enqueue(number)\n"
         "           for number in range(20) for name in ('parent', 'parent_sync', 'parent_sync_of_sync')]\n"
         "print('got', sum(join(parent, timeout=60) for parent in parents))",
     )
