@@ -102,6 +102,14 @@ def test_no_submodule_has_a_public_functions_name():
     assert not set(exported) & {path.stem for path in (ROOT / "notifications").glob("*.py")}
 
 
+def test_the_page_of_the_support_of_tests_lists_its_modules():
+    support = ROOT / "tests/support"
+    listed = set(re.findall(r"`(?:faults/)?(\w+)`", (support / "README.md").read_text()))
+    modules = {path.stem for path in support.rglob("*.py") if not path.name.startswith(("test_", "__"))}
+    assert modules
+    assert modules - listed == set()
+
+
 def test_no_two_modules_import_each_other():
     """Not inside a folder either, where the contracts of import-linter see no order, nor for types."""
     import grimp

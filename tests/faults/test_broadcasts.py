@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
-from tests.faults.support.statement_faults import INSERT
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.nightly

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.faults.support.celery_site import (
+from tests.support.faults.celery_site import (
     CelerySite,
     assert_stops,
     send_signal,
@@ -152,6 +152,6 @@ def test_messages_are_sent_before_a_command_ends(make_site):
     celery_site = make_site()
     start(celery_site, *THREADS)
     celery_site.site.python(
-        "from tests.faults.support.celery_actions import enqueue; enqueue('run_async', [0])"
+        "from tests.support.faults.celery_actions import enqueue; enqueue('run_async', [0])"
     )
     wait_until(lambda: [job.state for job in celery_site.jobs()] == ["succeeded"], what="the job to end")

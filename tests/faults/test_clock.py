@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.faults.support.clock import CREATE_SHIFTED_CLOCK, SET_SEARCH_PATH
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.clock import CREATE_SHIFTED_CLOCK, SET_SEARCH_PATH
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
 LEASE, WORKERS, WAITING_JOBS = 2, 2, 4

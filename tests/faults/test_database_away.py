@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until

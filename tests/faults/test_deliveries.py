@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, SEED, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.quick_deliveries import WINDOW_SECONDS
-from tests.faults.support.readers import STEPS, Readers
-from tests.faults.support.recipients import recipients
-from tests.faults.support.statement_faults import INSERT, OUTCOME
 from tests.support.driver import driver
+from tests.support.faults.engine import ROUNDS, SEED, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.quick_deliveries import WINDOW_SECONDS
+from tests.support.faults.readers import STEPS, Readers
+from tests.support.faults.recipients import recipients
+from tests.support.faults.statement_faults import INSERT, OUTCOME
 from tests.support.network import is_listening
 from tests.support.push_service import vapid_key
 from tests.support.waiting import wait_until
@@ -494,11 +494,11 @@ class World:
             "WEBHOOKS": True,
         }
         self.engine = Engine(site, "deliveries", EMAIL_URL=f"smtp://127.0.0.1:{servers.mailbox.port}")
-        site.change("tests.faults.support.quick_deliveries")
+        site.change("tests.support.faults.quick_deliveries")
         self.readers = None
 
     def start(self):
-        with driver(self.site, "tests.faults.support.delivery_actions") as actions:
+        with driver(self.site, "tests.support.faults.delivery_actions") as actions:
             self.users = actions.call("create_users", count=USER_COUNT)
             for number, user in enumerate(self.users):
                 count = number % MAX_DEVICES

@@ -21,8 +21,8 @@ from functools import partial
 import aiohttp
 import pytest
 
-from tests.faults.support.clients import CLIENTS
 from tests.support.driver import Driver
+from tests.support.faults.clients import CLIENTS
 from tests.support.network import Proxy, free_port, is_listening
 from tests.support.postgres import Postgres
 from tests.support.processes import Process
@@ -40,7 +40,7 @@ class Deployment:
         self.rings = site.folder / "rings"
         self.rings.write_text("")
         site.environment |= {
-            "TEST_CHANGES": "tests.faults.support.rings",
+            "TEST_CHANGES": "tests.support.faults.rings",
             "EMBEDDED_WORKER": "0",
             "FAULT_RINGS": str(self.rings),
         }
@@ -51,7 +51,7 @@ class Deployment:
         self.proxies = [Proxy(port) for port in self.ports]
         self.webs = [self._start_web(number) for number in range(len(SERVERS))]
         self.worker = self._start_worker()
-        self.writer = Driver(site, "tests.faults.support.writer")
+        self.writer = Driver(site, "tests.support.faults.writer")
 
     async def start(self):
         await asyncio.gather(*(self._wait_until_listening(number) for number in range(len(SERVERS))))

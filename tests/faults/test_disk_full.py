@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.site import Site
 from tests.support.waiting import wait_until
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.support.engine import Engine, canonical
+from tests.support.faults.engine import Engine, canonical
 from tests.support.waiting import wait_until
 
 #: Jobs that end meanwhile: more than the slots of both workers.

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.faults.support.audience import Audience
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
 from tests.faults.test_unwritable_database import TASKS, post
+from tests.support.faults.audience import Audience
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.network import Proxy
 from tests.support.postgres import Postgres
 from tests.support.site import Sites

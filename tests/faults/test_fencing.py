@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
-from tests.faults.support.freezing import freeze_outside_transactions
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.freezing import freeze_outside_transactions
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.nightly_on_postgres]

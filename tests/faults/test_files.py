@@ -15,10 +15,10 @@ from django.core.files.storage import FileSystemStorage
 from notifications.api import policy, progress, task
 from notifications.contrib.files import add_file
 from notifications.contrib.steps import step
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
 from tests.support.driver import driver
 from tests.support.duties import run_duty
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
 MODULE = "tests.faults.test_files"

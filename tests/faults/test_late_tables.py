@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.delivery, pytest.mark.nightly_names("*[notifications_deliveries]")]

@@ -6,9 +6,9 @@ import resource
 
 import pytest
 
-from tests.faults.support.clients import EventSource, LongPoll, WebSocketClient
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.realtime.servers.test_servers import SESSION
+from tests.support.faults.clients import EventSource, LongPoll, WebSocketClient
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 

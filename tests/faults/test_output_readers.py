@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
 from tests.support.driver import driver
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.npm import NODE_MODULES
 from tests.support.requirements import find_program, skip_or_fail
 from tests.support.site import ROOT, SERVERS
@@ -188,7 +188,7 @@ def start_client(site, path, session, live, file):
     """Start the client of the protocol, if npm has installed it."""
     if not (NODE_MODULES / "@durable-streams/client").is_dir():
         return live, None
-    script = ROOT / "tests/faults/support/read_output.js"
+    script = ROOT / "tests/support/faults/read_output.js"
     url = f"{site.url}{path}"
     with open(f"{file}.log", "w") as log:
         command = [find_program("node", package="nodejs"), script, url, f"sessionid={session}", live, file]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
 NEIGHBORS = 49

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
-from tests.faults.support.statement_faults import CLAIM, INSERT, OUTCOME
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.statement_faults import CLAIM, INSERT, OUTCOME
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.nightly_on_postgres
@@ -35,7 +35,7 @@ ROUNDS_PER_CHECK = 50
 @pytest.fixture
 def engine(site):
     # No lease ends in this test: jobs are taken over because their worker is known to be dead.
-    handler = "tests.faults.support.tasks.follow_up"
+    handler = "tests.support.faults.tasks.follow_up"
     site.notifications["HANDLERS"] = {event: [handler] for event in ("job.succeeded", "job.failed")}
     engine = Engine(site, "kills")
     yield engine

@@ -23,12 +23,12 @@ from notifications.jobs import job_ends
 from notifications.models import Job, Notification
 from notifications.realtime import doorbell, hub
 from notifications.worker import DaemonExecutor, joining
-from tests.faults.support import scarcity
-from tests.faults.support.engine import ROUNDS
-from tests.faults.support.scarcity import Scarcity
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker
 from tests.realtime.conftest import Socket, in_thread, sign_in
+from tests.support.faults import scarcity
+from tests.support.faults.engine import ROUNDS
+from tests.support.faults.scarcity import Scarcity
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.nightly_on_postgres

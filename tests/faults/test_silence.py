@@ -18,11 +18,11 @@ import pytest
 
 from notifications import outbound
 from notifications.outbound import connector
-from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RING_FOREVER, use_layer
 from tests.outbound.upstream import Upstream
 from tests.realtime.ringing import ListenerProcess
 from tests.realtime.servers.test_servers import DAPHNE, EVENTS, SESSION, UVICORN, open_socket, start
+from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.network import Proxy, is_listening
 from tests.support.waiting import wait_until
 

@@ -15,7 +15,7 @@ from itertools import product
 import aiohttp
 import pytest
 
-from tests.faults.support.attacks import (
+from tests.support.faults.attacks import (
     BOUNDARY,
     CHECK,
     CSRF_TOKEN,
@@ -28,7 +28,7 @@ from tests.faults.support.attacks import (
     part,
     request,
 )
-from tests.faults.support.engine import ROUNDS
+from tests.support.faults.engine import ROUNDS
 from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 

@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
 from tests.outbound.upstream import Upstream
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
 #: Workers at a time, jobs of ten steps enqueued in a round, and the last statement at which a worker may die.

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.nightly

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.faults.support.freezing import frozen
+from tests.support.faults.freezing import frozen
 from tests.support.waiting import wait_until
 
 ENQUEUE = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.faults.support.engine import Engine
+from tests.support.faults.engine import Engine
 from tests.support.network import free_port, is_listening
 from tests.support.postgres import unprivileged
 from tests.support.processes import Process
