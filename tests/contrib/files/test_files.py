@@ -112,6 +112,27 @@ def names():
     return list(ResultFile.objects.order_by("name").values_list("name", flat=True))
 
 
+@task
+@policy(max_attempts=2, retry_on=ValueError, backoff=0)
+def make_in_first_attempt():
+    if current_execution().job.attempt == 1:
+        add_file("first.txt", ["first"])
+        raise ValueError("no")
+
+
+@task
+def make_after_loss():
+    """Another worker has the job meanwhile."""
+    Job.objects.update(fence=99)
+    add_file("late.txt", ["late"])
+
+
+@task
+@policy(notify=lambda job: {"data": {"actions": [{"label": "Open", "url": "/reports/7/"}]}})
+def export_with_button():
+    add_file("orders.csv", ["orders"])
+
+
 class TestStoring:
     def test_a_file_of_a_job(self, user, stored):
         file_tasks.export.using(owner=user).enqueue()
@@ -133,6 +154,12 @@ class TestStoring:
         assert [(action.label, action.href) for action in shown.actions()] == [
             ("Download", f"/notifications/files/{ResultFile.objects.get().pk}/")
         ]
+
+    def test_buttons_of_its_task_stay(self, user):
+        export_with_button.using(owner=user).enqueue()
+        run_jobs()
+        [shown] = read_message_rows(Notification.objects.all())
+        assert names() == ["orders.csv"] and [action.label for action in shown.actions()] == ["Open"]
 
     def test_the_notification_of_several_leads_to_them(self, user):
         """Wherever the link of the job leads."""
@@ -168,6 +195,18 @@ class TestStoring:
         assert names() == ["2 orders.csv"]
         remove()
         assert stored() == ["attempt 2"]
+
+    def test_of_a_retried_job_that_makes_none_in_the_end(self, user, stored, remove):
+        make_in_first_attempt.using(owner=user).enqueue()
+        run_jobs()
+        assert Job.objects.get().state == "succeeded" and names() == []
+        remove()
+        assert stored() == []
+
+    def test_of_a_job_that_another_worker_has(self, user, stored):
+        make_after_loss.using(owner=user).enqueue()
+        run_jobs()
+        assert stored() == [] and not StoredObject.objects.exists()
 
     def test_a_job_that_fails_has_none(self, user, stored, remove):
         fail.using(owner=user).enqueue(2)
