@@ -50,7 +50,6 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(config, items):
-    config.stash[selection.COLLECTED_IDS] = [item.nodeid for item in items]
     selection.mark(items)
     if left_out := [item for item in items if core_alone.is_deselected(item)]:
         config.hook.pytest_deselected(items=left_out)

@@ -76,7 +76,7 @@ def blocked_calls():
     )
 
 
-pytestmark = pytest.mark.usefixtures("forgotten_log")
+pytestmark = [pytest.mark.usefixtures("forgotten_log"), pytest.mark.nightly_on_old_django]
 
 
 @pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None", "sleeps"])

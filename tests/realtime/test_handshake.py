@@ -20,6 +20,8 @@ from notifications.realtime.hub import current_hub
 from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 @pytest.mark.parametrize(
     "origin",

@@ -17,6 +17,8 @@ from notifications.realtime.doorbell import Doorbell, doorbell
 from tests.realtime.layers import Dropping
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 on_sqlite = pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file")
 
 
