@@ -305,10 +305,9 @@ class _MergedCall:
     arguments: list[Any]
 
 
-def begin_with_write(db: BaseDatabaseWrapper | None = None) -> None:
+def begin_with_write() -> None:
     """Take SQLite's lock now. A deferred transaction that reads first may fail at its first write."""
-    db = db or connection()
-    dialect_of(db).take_lock(db)
+    dialect().take_lock(connection())
 
 
 def try_write() -> None:

@@ -159,7 +159,7 @@ class Incident(models.Model):
     users = models.BigIntegerField(default=0)
     last_user = models.BigIntegerField(default=0)
     #: The last broadcast to them, when it was sent, and by whom (a user name), unless it was withdrawn; how many users
-    #: were notified by then, and the last of these.
+    #: were notified by all, and up to which ``AffectedUser``.
     broadcast = models.UUIDField(null=True, editable=False)
     notified_at = MomentField(null=True)
     notified_by = models.CharField(max_length=150, blank=True, default="")
