@@ -88,6 +88,7 @@ def find_hidden(site, page, names, *, with_axe=False):
     return found
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("language", ["en", "de", "es", "fr"])
 def test_on_all_pages(full_site, new_page, language):
     page = sign_in(new_page(errors=False, locale=language), full_site.url, "admin")

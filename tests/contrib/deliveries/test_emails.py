@@ -25,7 +25,7 @@ from tests.jobs import tasks
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 def parts(envelope):

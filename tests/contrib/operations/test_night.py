@@ -25,7 +25,7 @@ from tests.support.browser import start_browser
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 TASK = "shop.tasks.fetch_orders"
 TIMEOUT = "httpx.ConnectTimeout"
@@ -232,6 +232,7 @@ def stats():
     return line.split()[2:5:2]
 
 
+@pytest.mark.nightly
 @pytest.mark.nightly
 def test_each_quarter_of_the_night(jobs_clock, admin_client, admin_user, make_user):
     """500 jobs in 40 minutes, of which a third fails, then all: what is said is the same everywhere, and true."""

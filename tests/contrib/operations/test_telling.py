@@ -63,6 +63,8 @@ def list_notified(people):
     return sorted(rows.values_list("user", flat=True))
 
 
+@pytest.mark.nightly
+@pytest.mark.nightly_on_postgres
 def test_two_thousand_people_are_told_once(jobs_clock, admin_client, admin_user):
     """By the failure as the audience: the address has no names, the preview says how many, the row that it was done."""
     people = make_people(2_000)
