@@ -78,13 +78,10 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             for user, category, choice in cursor.fetchall()
             if choice not in ("", DEFAULT)
         }
-    declared = load_categories().declared
 
     @cache  # most users have chosen nothing
     def is_off(category: str, choice: str | None) -> bool:
-        return (
-            find_category(category).choice(BELL, choice) if category in declared else choice
-        ) == Choice.OFF
+        return find_category(category).choice(BELL, choice) == Choice.OFF
 
     for row in categorized:
         is_muted = is_off(row.category, chosen.get((row.user_id, row.category)))
