@@ -175,8 +175,8 @@ export function connectElement(inbox, page, signal, modules) {
   }
 
   /**
-   * Mark a row as read whose link, not an action, was followed. The page leaves: there is no place for an error. The browser
-   * returns to the row when it comes back: see `returnToRow()`.
+   * Mark a row as read whose link, not an action, was followed, to which `returnToRow()` returns later. The page leaves:
+   * there is no place for an error.
    * @param {HTMLElement} row
    */
   function follow(row) {
