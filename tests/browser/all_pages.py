@@ -21,7 +21,7 @@ user = get_user_model().objects.get(username="demo")
 for task in (question_tasks.ask_sync, question_tasks.ask_by_form, file_tasks.export): task.using(owner=user).enqueue()
 seen = dict.fromkeys(("created_at", "seen_at"), "2026-01-01T00:00:00Z") | dict(name="Firefox on Linux", language="en")
 PushSubscription.objects.create(user=user, endpoint="https://push.example.com/1", **browser_keys()[1], **seen)
-for n in range(60): notify(user, f"Number {n}", body="A body of one line.", url="/check/", category="reports" if n % 2 else "")
+for n in range(60): notify(user, f"Number {n}", body="One line.", url="/check/", category="reports" if n % 2 else "")
 actions = [{"label": "Approve", "post": "/accounts/logout/"}, {"label": "Check", "url": "/check/"}]
 print("id:", notify(user, "Request", actions=actions)[0])
 """
