@@ -62,35 +62,30 @@ def mark_muted(rows: Sequence[Notification]) -> None:
     if not categorized:
         return
     # Without a queryset, which prepares each user anew and made the recording of outcomes a tenth slower.
-    of_users, users = where_in(
-        Preference, "user_id", sorted({user_to_db(row.user_id) for row in categorized})
-    )
+    keys, categories = {user_to_db(row.user_id) for row in categorized}, {row.category for row in categorized}
+    of_users, users = where_in(Preference, "user_id", sorted(keys))
     now_sql, now = database_now_sql()
-    categories = {row.category for row in categorized}
-    of_categories, keys = where_in(Preference, "category", sorted(categories))
+    of_categories, names = where_in(Preference, "category", sorted(categories))
     with connection().cursor() as cursor:
         cursor.execute(
             f"SELECT user_id, category, CASE WHEN off_until <= {now_sql} THEN before_mute ELSE choice END "
             f"FROM {Preference._meta.db_table} WHERE {of_users} AND {of_categories} AND channel = 'bell'",
-            [now, *users, *keys],
+            [now, *users, *names],
         )
         chosen = {
             (user_from_db(user), category): choice
             for user, category, choice in cursor.fetchall()
             if choice not in ("", DEFAULT)
         }
-    declared = load_categories().declared
 
     def is_off(category: str, choice: str | None) -> bool:
-        if category in declared:
-            choice = find_category(category).choice(BELL, choice)
-        return choice == Choice.OFF
+        is_declared = category in load_categories().declared
+        return (find_category(category).choice(BELL, choice) if is_declared else choice) == Choice.OFF
 
-    off_by_default = {category for category in categories if is_off(category, None)}
+    is_off_by_default = {category: is_off(category, None) for category in categories}
     for row in categorized:
-        # Most users have chosen nothing.
-        choice = chosen.get((row.user_id, row.category)) if chosen else None
-        is_muted = is_off(row.category, choice) if choice else row.category in off_by_default
+        choice = chosen and chosen.get((row.user_id, row.category))
+        is_muted = is_off(row.category, choice) if choice else is_off_by_default[row.category]
         row.read_at = row.created_at if is_muted else None
 
 
