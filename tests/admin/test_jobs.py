@@ -12,11 +12,12 @@ from django.utils import timezone
 
 from notifications.admin import JobAdmin
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import manual, reaping
+from notifications.jobs.transitions import reaping
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.statements import refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -227,13 +228,11 @@ def test_a_replica_is_never_read(client, sign_in_staff, user, settings, model):
 def test_a_database_that_is_away(client, sign_in_staff, user, monkeypatch, action, does):
     """No error page: it says so, and nothing is lost."""
 
-    def away(*args, **kwargs):
-        raise OperationalError("database is locked")
-
     sign_in_staff("view_job", "change_job")
     id = tasks.noop.using(owner=user).enqueue().id
-    monkeypatch.setattr(manual, does, away)
-    answer = act(client, action, id)
+    with refused("UPDATE .?notifications_job|notifications_job.* FOR UPDATE") as statements:
+        answer = act(client, action, id)
+    assert statements
     assert answer.status_code == 503
     assert "The database is not available. Go back and try again" in answer.text
     assert Job.objects.get().state == "queued"

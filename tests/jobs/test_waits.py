@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError
 
 from notifications.api import WaitInfo, apause, batch, get_job, join, pause
 from notifications.exceptions import JobCancelled, TooManyJobs
-from notifications.jobs import cancel, durable_calls, end_stored, retry
+from notifications.jobs import cancel, end_stored, retry
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks, wait_tasks
@@ -156,14 +156,14 @@ class TestPause:
 
 
 @pytest.mark.parametrize("task", [wait_tasks.pause_twice, wait_tasks.pause_sync])
-def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task):
+def test_an_outage_while_it_reads_what_is_stored(worker, set_bounds, calls, task):
     """The database is away when the job is executed again: it fails no job, and the attempt goes on after it."""
     errors = iter([OperationalError("away"), InterfaceError("closed")])
 
     def fail():
         raise next(errors)
 
-    monkeypatch.setattr(durable_calls, "RETRY_INTERVAL_SECONDS", 0.01)
+    set_bounds(retries=0.01)
     with preceded('SELECT "notifications_wait"."name"', fail, times=2) as statements:
         (job,) = until_done(task.enqueue(100))
     assert (job.state, job.attempt, len(statements)) == ("succeeded", 1, 2)
@@ -320,9 +320,9 @@ class TestRows:
         assert not Wait.objects.exists()
         assert not Job.objects.exists()
 
-    def test_they_stay_until_their_jobs_are_deleted(self, set_belongings):
+    def test_they_stay_until_their_jobs_are_deleted(self, set_bounds):
         """Or a job that waits without a wait would be queued."""
-        set_belongings(2)
+        set_bounds(rows=2)
         cancel([suspended().id for _ in range(3)])
         counts = []
 

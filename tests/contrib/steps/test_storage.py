@@ -6,7 +6,6 @@ from copy import copy
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.steps import storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import StepLoop, StepWrite, note_running, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
@@ -15,6 +14,7 @@ from notifications.jobs.step_list import read_steps
 from notifications.models import Attempt, Job
 from tests.contrib.steps import step_tasks
 from tests.jobs.conftest import until_done, until_state
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -42,18 +42,13 @@ def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
     assert stored_steps(result) == {"first": {"paid": "first"}}
 
 
-def test_a_refused_result_fails_its_step_only(worker, monkeypatch):
+def test_a_refused_result_fails_its_step_only(worker):
     """The database refuses one of a group: the others are stored."""
 
-    def refuse(group):
-        if any(write.name == "step 3" for write in group):
-            raise ValueError("refused")
-        return store_steps(group)
-
-    monkeypatch.setattr(storage, "store_steps", refuse)
-    (job,) = until_done(step_tasks.side_by_side.enqueue(10))
+    with refused("INTO notifications_steps_step.*step 3", error=ValueError):
+        (job,) = until_done(step_tasks.side_by_side.enqueue(10))
     assert job.state == "failed"
-    assert "refused" in Attempt.objects.get(job=job).traceback
+    assert "The database is away" in Attempt.objects.get(job=job).traceback
     assert Step.objects.count() == 9
 
 

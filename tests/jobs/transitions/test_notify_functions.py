@@ -90,8 +90,8 @@ def open_gate():
 
 
 @pytest.fixture
-def short_timeout(monkeypatch):
-    monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 0.5)
+def short_timeout(set_bounds):
+    set_bounds(answers=0.5)
 
 
 def running():
@@ -175,7 +175,7 @@ def test_slow_function_of_a_lost_job_delays_no_neighbor(short_lease, worker, use
     assert titles(user).count("too late") == 2
 
 
-def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, caplog):
+def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, set_bounds, caplog):
     monkeypatch.setattr(notify_functions, "MAX_HANGING_CALLS", 2)
     until_done(*[hanging.using(owner=user).enqueue() for _ in range(2)])
     until_done(*[hanging.using(owner=user).enqueue() for _ in range(3)])
@@ -184,7 +184,7 @@ def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, caplog)
     gate.set()
     threads = notify_functions._threads.calls
     wait_until(lambda: not threads.stuck_calls, what="the calls to return")
-    monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 60)
+    set_bounds(answers=60)
     until_done(hanging.using(owner=user).enqueue())
     assert titles(user)[-1] == "too late"
 
@@ -263,10 +263,10 @@ def test_function_that_raises(threads, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("reason", ["all are occupied", "none can be started"])
-def test_call_without_a_thread(threads, monkeypatch, caplog, reason):
+def test_call_without_a_thread(threads, monkeypatch, set_bounds, caplog, reason):
     """The default notification is recorded."""
     if reason == "all are occupied":
-        monkeypatch.setattr(notify_functions, "MAX_WAIT_SECONDS", 0.1)
+        set_bounds(answers=0.1)
         threads.calls = DaemonExecutor(1, "notifications-notify")
         notify_functions._Call(outcome_with(hang))
         wait_until(lambda: calls, what="the function to be called")
