@@ -53,9 +53,9 @@ GROUPS = {
         contrib.operations.admin.overview.failures.MAX_FAILED_READ
         contrib.operations.alerts.conditions.MAX_QUESTIONS_COUNTED contrib.rates.pages.MAX_COUNTED
         contrib.rates.uses.MAX_COUNTED jobs.calling_owed.MAX_COUNTED jobs.claiming.backlog.MAX_COUNTED
-        jobs.claiming.backlog.MAX_COUNTED_PER_QUEUE
-        jobs.selection.MAX_JOBS_COUNTED jobs.turns.MAX_COUNTED management.diagnosis.database.MAX_COUNTED_ROWS
-        management.diagnosis.database.MAX_POSITIONED_ROWS management.diagnosis.jobs.MAX_JOBS_READ
+        jobs.claiming.backlog.MAX_COUNTED_PER_QUEUE jobs.selection.MAX_JOBS_COUNTED jobs.turns.MAX_COUNTED
+        management.diagnosis.database.MAX_COUNTED_ROWS management.diagnosis.database.MAX_POSITIONED_ROWS
+        management.diagnosis.jobs.MAX_JOBS_READ
     """,
     "shown": """
         admin.JobAdmin.list_per_page admin.NotificationAdmin.list_per_page
@@ -90,17 +90,14 @@ GROUPS = {
         realtime.doorbell.sqlite.IDENTITY_CHECK_SECONDS realtime.transports.sse.COMMENT_INTERVAL_SECONDS
     """,
     "answers": """
-        contrib.deliveries.emails.SMTP_TIMEOUT_SECONDS
-        contrib.deliveries.pushes.DEADLINE_SECONDS contrib.webhooks.sending.DEADLINE_SECONDS
-        db.project_threads.STUCK_SECONDS db.signal_queue.SLOW_SECONDS
-        jobs.transitions.notify_functions.MAX_WAIT_SECONDS jobs.transitions.notify_functions.TIMEOUT_SECONDS
-        realtime.auth.sign_outs.ANSWER_TIMEOUT_SECONDS
+        contrib.deliveries.emails.SMTP_TIMEOUT_SECONDS contrib.deliveries.pushes.DEADLINE_SECONDS
+        contrib.webhooks.sending.DEADLINE_SECONDS db.project_threads.STUCK_SECONDS db.signal_queue.SLOW_SECONDS
+        jobs.transitions.notify_functions.MAX_WAIT_SECONDS realtime.auth.sign_outs.ANSWER_TIMEOUT_SECONDS
     """,
     "clients": """
         contrib.output.views.LONG_POLL_SECONDS realtime.servers.request_limits.LINGER_SECONDS
         realtime.transports.sse.DRAIN_TIMEOUT_SECONDS realtime.transports.sse.EventStream.max_response_seconds
-        realtime.transports.websocket.CLOSE_TIMEOUT_SECONDS
-        realtime.transports.websocket.HELLO_TIMEOUT_SECONDS
+        realtime.transports.websocket.CLOSE_TIMEOUT_SECONDS realtime.transports.websocket.HELLO_TIMEOUT_SECONDS
     """,
     "statements": """
         db.deadlines.ANSWER_SECONDS realtime.doorbell.postgres.PROBE_ANSWER_SECONDS
