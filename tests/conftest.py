@@ -369,6 +369,12 @@ def set_bounds(monkeypatch):
 
 
 @pytest.fixture
+def set_now(monkeypatch):
+    """set_now(moment) stops the clock of this machine, as the package reads it."""
+    return lambda moment: monkeypatch.setattr("notifications.times.now", lambda: moment)
+
+
+@pytest.fixture
 def short_ticks(monkeypatch):
     """Have the hub look for changes 50 times a second."""
     monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)

@@ -58,7 +58,7 @@ def reads_few_rows():
 
 def test_checks_of_doctor(seeded, set_bounds):
     """With a backlog of thousands of jobs, one queue of them paused, and thousands of unread notifications."""
-    set_bounds(counted=50)
+    set_bounds(counted=50, searched=500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
     Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
     pause_queue("mail")

@@ -332,13 +332,13 @@ class TestPages:
         assert "category=reports+%26+more" in href(second, "next")
         assert "category=reports+%26+more" in href(second, "prev")
 
-    def test_days(self, user_client, user, monkeypatch):
+    def test_days(self, user_client, user, set_now):
         """Days, a week, then months. Rows below a day have the time of day, others of this year a date without it."""
         now = datetime(2026, 3, 20, 12, tzinfo=UTC)
         for days in (200, 50, 49, 6, 2, 1, 0):
             (id,) = notify(user, f"{days} days")
             Notification.objects.filter(pk=id).update(created_at=now - timedelta(days=days, minutes=5))
-        monkeypatch.setattr("notifications.times.now", lambda: now)
+        set_now(now)
         page = read_page(user_client)
         headings = re.findall(r'class="notifications-day"[^>]*>(.*?)<', page)
         assert headings == ["Today", "Yesterday", "Last 7 days", "January 2026", "September 2025"]

@@ -21,7 +21,7 @@ from notifications.jobs import notifying
 from notifications.models import Notification, Stream
 from notifications.streams import marking
 from tests.data.shapes import assert_consistent, position, titles
-from tests.support.statements import refused
+from tests.support.statements import preceded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -358,7 +358,11 @@ def test_failed_numbering_of_stored_rows(transactional_db, monkeypatch, caplog):
 
 def test_rows_of_a_repeated_transaction_are_numbered_anew(transactional_db, user):
     """Their numbers were rolled back with their streams."""
-    with refused("INSERT INTO notifications_notification", times=1) as inserts:
+
+    def refuse():
+        raise OperationalError("database is locked")
+
+    with preceded("INSERT INTO notifications_notification", refuse) as inserts:
         notify(user, "Hello")
     assert inserts
     assert_consistent([user])

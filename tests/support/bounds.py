@@ -44,7 +44,7 @@ GROUPS = {
     """,
     "searched": """
         admin.filters.MAX_ROWS_READ db.keyset.MAX_ROWS_CHECKED db.keyset.MAX_ROWS_READ
-        streams.listing.MAX_ROWS_SEARCHED
+        jobs.claiming.backlog.MAX_COUNTED streams.listing.MAX_ROWS_SEARCHED
     """,
     "counted": """
         admin.live_jobs.MAX_JOBS_PER_STATE admin.paging.MAX_ROWS_COUNTED admin.timelines.MAX_ATTEMPTS_COUNTED
@@ -52,10 +52,9 @@ GROUPS = {
         contrib.broadcasts.admin.composing.MAX_USERS_COUNTED_LIVE
         contrib.operations.admin.overview.failures.MAX_FAILED_READ
         contrib.operations.alerts.conditions.MAX_QUESTIONS_COUNTED contrib.rates.pages.MAX_COUNTED
-        contrib.rates.uses.MAX_COUNTED jobs.calling_owed.MAX_COUNTED jobs.claiming.backlog.MAX_COUNTED
-        jobs.claiming.backlog.MAX_COUNTED_PER_QUEUE jobs.selection.MAX_JOBS_COUNTED jobs.turns.MAX_COUNTED
-        management.diagnosis.database.MAX_COUNTED_ROWS management.diagnosis.database.MAX_POSITIONED_ROWS
-        management.diagnosis.jobs.MAX_JOBS_READ
+        contrib.rates.uses.MAX_COUNTED jobs.calling_owed.MAX_COUNTED jobs.claiming.backlog.MAX_COUNTED_PER_QUEUE
+        jobs.selection.MAX_JOBS_COUNTED jobs.turns.MAX_COUNTED management.diagnosis.database.MAX_COUNTED_ROWS
+        management.diagnosis.database.MAX_POSITIONED_ROWS management.diagnosis.jobs.MAX_JOBS_READ
     """,
     "shown": """
         admin.JobAdmin.list_per_page admin.NotificationAdmin.list_per_page

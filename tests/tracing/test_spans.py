@@ -17,6 +17,7 @@ from notifications.testing import run_jobs
 from notifications.tracing import spans
 from tests.jobs import tasks
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
+    gate,
     longest_backoff,
     short_join_idle,
     start_worker,

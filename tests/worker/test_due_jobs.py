@@ -87,6 +87,7 @@ def test_jobs_begin_between_the_chunks(start_worker, monkeypatch):
     assert begun_before < 1_000, "It waited for the flood."
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_worker_until_idle_runs_what_is_due():
     """Also what has not joined the queue when it starts, and not what is due later."""
     bulk_schedule(250, timezone.now() - timedelta(seconds=1))

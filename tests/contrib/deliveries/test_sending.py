@@ -232,7 +232,7 @@ def test_address_of_the_site_is_missing(notified, configure):
 def test_template_that_raises(notified, monkeypatch):
     """It fails at once with its error, and its neighbor is sent."""
 
-    def render(template, context):
+    def render(template, context, request):
         if context["title"] == "bad":
             raise KeyError("total")
         return "text"
