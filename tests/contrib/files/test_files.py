@@ -5,12 +5,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.files import result_file
+from notifications.api import policy, task
+from notifications.contrib.files import add_file, result_file
 from notifications.contrib.files.models import ResultFile, StoredObject
 from notifications.inbox import read_message_rows
 from notifications.jobs import retry
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import run_jobs
+from notifications.worker import current_execution
 from tests.contrib.files import file_tasks
 from tests.jobs.conftest import until_state
 
@@ -19,6 +21,27 @@ pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 
 def names():
     return list(ResultFile.objects.order_by("name").values_list("name", flat=True))
+
+
+@task
+@policy(max_attempts=2, retry_on=ValueError, backoff=0)
+def make_in_first_attempt():
+    if current_execution().job.attempt == 1:
+        add_file("first.txt", ["first"])
+        raise ValueError("no")
+
+
+@task
+def make_after_loss():
+    """Another worker has the job meanwhile."""
+    Job.objects.update(fence=99)
+    add_file("late.txt", ["late"])
+
+
+@task
+@policy(notify=lambda job: {"data": {"actions": [{"label": "Open", "url": "/reports/7/"}]}})
+def export_with_button():
+    add_file("orders.csv", ["orders"])
 
 
 class TestStoring:
@@ -42,6 +65,12 @@ class TestStoring:
         assert [(action.label, action.href) for action in shown.actions()] == [
             ("Download", f"/notifications/files/{ResultFile.objects.get().pk}/")
         ]
+
+    def test_buttons_of_its_task_stay(self, user):
+        export_with_button.using(owner=user).enqueue()
+        run_jobs()
+        [shown] = read_message_rows(Notification.objects.all())
+        assert names() == ["orders.csv"] and [action.label for action in shown.actions()] == ["Open"]
 
     def test_the_notification_of_several_leads_to_them(self, user):
         """Wherever the link of the job leads."""
@@ -77,6 +106,18 @@ class TestStoring:
         assert names() == ["2 orders.csv"]
         remove()
         assert stored() == ["attempt 2"]
+
+    def test_of_a_retried_job_that_makes_none_in_the_end(self, user, stored, remove):
+        make_in_first_attempt.using(owner=user).enqueue()
+        run_jobs()
+        assert Job.objects.get().state == "succeeded" and names() == []
+        remove()
+        assert stored() == []
+
+    def test_of_a_job_that_another_worker_has(self, user, stored):
+        make_after_loss.using(owner=user).enqueue()
+        run_jobs()
+        assert stored() == [] and not StoredObject.objects.exists()
 
     def test_a_job_that_fails_has_none(self, user, stored, remove):
         file_tasks.fail.using(owner=user).enqueue(2)
