@@ -12,9 +12,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.test import TestCase
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from notifications.api import apause, await_for, end_wait, policy, task
 from notifications.exceptions import WaitDoesNotExist, WaitEnded
@@ -27,7 +26,6 @@ from tests.support.extensions import set_wait_kind
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 #: A wait: whether it is a pause, and its seconds, None without a limit. The clock moves by advance() only.
 WAITS = st.sampled_from([(True, 100), (True, 1_000), (False, 100), (False, 1_000), (False, None)])
-numbers = st.integers(0, 1)
 
 
 class Signature(WaitKind):
@@ -94,39 +92,24 @@ class SimulatedJob:
             }
 
 
-class Waits(RuleBasedStateMachine):
-    def __init__(self):
-        super().__init__()
-        self.atomic = transaction.atomic()
-        self.atomic.__enter__()
-        self.jobs = []
+class Waits:
+    """Jobs of a user, and what happens to them."""
 
-    @initialize(plans=st.lists(st.lists(WAITS, min_size=1, max_size=3), min_size=1, max_size=2))
-    def enqueue(self, plans):
+    def __init__(self, plans):
         self.user = get_user_model().objects.create(username="ada")
-        for waits in plans:
-            self.jobs.append(SimulatedJob(wait_in_turn.using(owner=self.user).enqueue(waits).id, waits))
+        ids = [wait_in_turn.using(owner=self.user).enqueue(waits).id for waits in plans]
+        self.jobs = [SimulatedJob(id, waits) for id, waits in zip(ids, plans, strict=True)]
 
-    def job(self, number):
-        return self.jobs[number % len(self.jobs)]
-
-    @rule()
     def run(self):
         run_jobs()
         for job in self.jobs:
             job.run()
 
-    @rule(seconds=st.sampled_from([50, 500]))
-    def advance(self, seconds):
-        clock.advance(seconds)
-
-    @rule(number=numbers, late=st.sampled_from([0, 0, 2_000]))
-    def sign(self, number, late=0):
+    def sign(self, job):
         """The first end counts; what is over, cancelled or not yet waited for is refused."""
-        clock.advance(late)
-        job = self.job(number)
-        indexes = [index for index, (is_pause, _) in enumerate(job.waits) if not is_pause]
-        for index in indexes:
+        for index, (is_pause, _) in enumerate(job.waits):
+            if is_pause:
+                continue
             is_open = job.state == "waiting" and index == job.index and not job.is_over()
             try:
                 ended = end_wait(Signature, job.id, f"wait {index}", how="signed")
@@ -138,20 +121,15 @@ class Waits(RuleBasedStateMachine):
                 assert is_open and ended.how == "signed"
                 job.end("signed")
 
-    @rule(number=numbers)
-    def cancel(self, number):
-        with TestCase.captureOnCommitCallbacks(execute=True):
-            cancel([UUID(self.job(number).id)])
-        self.job(number).cancel()
+    def cancel(self, job):
+        cancel([UUID(job.id)])
+        job.cancel()
 
-    @rule(number=numbers)
-    def retry(self, number):
-        with TestCase.captureOnCommitCallbacks(execute=True):
-            retry([UUID(self.job(number).id)])
-        self.job(number).retry()
+    def retry(self, job):
+        retry([UUID(job.id)])
+        job.retry()
 
-    @invariant()
-    def states_are_those_of_the_simulation(self):
+    def compare(self):
         """A job that waits has one open wait, no worker and no deadline."""
         rows = {str(row.id): row for row in Job.objects.all()}
         for job in self.jobs:
@@ -166,39 +144,50 @@ class Waits(RuleBasedStateMachine):
             if row.state == "succeeded":
                 assert json.loads(row.result) == [job.ends[index] for index in range(len(job.waits))]
 
-    def teardown(self):
-        try:
-            self.drain()
-        finally:
-            clock.reset()
-            transaction.set_rollback(True)
-            self.atomic.__exit__(None, None, None)
-
     def drain(self):
         """Each job ends once, and its owner is notified of its last end only."""
         for _ in range(4):
             self.run()
-            for number in range(len(self.jobs)):
-                self.sign(number)
-            self.advance(5_000)
+            for job in self.jobs:
+                self.sign(job)
+            clock.advance(5_000)
             self.run()
-        self.states_are_those_of_the_simulation()
+        self.compare()
         assert {job.state for job in self.jobs} <= {"succeeded", "cancelled"}
         assert not Wait.objects.filter(ended_at=None).exists()
         told = Notification.objects.filter(archived_at=None).values_list("job", flat=True)
         assert sorted(map(str, told)) == sorted(job.id for job in self.jobs)
 
 
+#: The seconds that pass, what happens to which job, and whether jobs run then.
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 50, 500, 2_000]),
+        st.sampled_from([lambda waits, job: None, Waits.sign, Waits.cancel, Waits.retry]),
+        st.integers(0, 1),
+        st.sampled_from([True, True, False]),
+    ),
+    max_size=12,
+)
+
+
 @pytest.mark.database_law
-def test_jobs_wait_as_in_the_simulation(db, monkeypatch):
-    set_wait_kind(monkeypatch, "signature", Signature())
-    run_state_machine_as_test(
-        Waits,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=20,
-            deadline=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plans=st.lists(st.lists(WAITS, min_size=1, max_size=3), min_size=1, max_size=2), steps=STEPS)
+def test_jobs_wait_as_in_the_simulation(db, plans, steps):
+    with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
+        set_wait_kind(patch, "signature", Signature())
+        waits = Waits(plans)
+        try:
+            for seconds, act, number, is_run in steps:
+                clock.advance(seconds)
+                with TestCase.captureOnCommitCallbacks(execute=True):
+                    act(waits, waits.jobs[number % len(plans)])
+                waits.compare()
+                if is_run:
+                    waits.run()
+                    waits.compare()
+            waits.drain()
+        finally:
+            clock.reset()
+            transaction.set_rollback(True)
