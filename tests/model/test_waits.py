@@ -23,7 +23,7 @@ from notifications.models import Job, Notification, Wait
 from notifications.testing import clock, run_jobs
 from tests.support.extensions import set_wait_kind
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "40"))
 #: A wait: whether it is a pause, and its seconds, None without a limit. The clock moves by advance() only.
 WAITS = st.sampled_from([(True, 100), (True, 1_000), (False, 100), (False, 1_000), (False, None)])
 
@@ -129,6 +129,10 @@ class Waits:
         retry([UUID(job.id)])
         job.retry()
 
+    def restart(self, job):
+        self.cancel(job)
+        self.retry(job)
+
     def compare(self):
         """A job that waits has one open wait, no worker and no deadline."""
         rows = {str(row.id): row for row in Job.objects.all()}
@@ -163,7 +167,7 @@ class Waits:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from([0, 50, 500, 2_000]),
-        st.sampled_from([lambda waits, job: None, Waits.sign, Waits.cancel, Waits.retry]),
+        st.sampled_from([lambda waits, job: None, Waits.sign, Waits.cancel, Waits.retry, Waits.restart]),
         st.integers(0, 1),
         st.sampled_from([True, True, False]),
     ),
