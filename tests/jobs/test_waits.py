@@ -109,16 +109,6 @@ class TestPause:
         assert result.status == TaskResultStatus.RUNNING
         assert not result.is_finished
 
-    def test_inline(self, calls):
-        job = suspended()
-        clock.advance(DAY - timedelta(seconds=5))
-        assert run_jobs() == 0
-        clock.advance(timedelta(seconds=6))
-        assert run_jobs() == 1
-        assert run_until_idle() == 1
-        assert row(job.id).state == "succeeded"
-        assert calls == ["begin", "first", "begin", "second", "begin"]
-
     def test_what_code_reads(self, user, django_assert_num_queries):
         """Only while the job waits: before, in a second query; afterwards nothing is searched."""
         job = suspended(owner=user)
@@ -247,22 +237,6 @@ class TestCancel:
         assert cancel(ids) == dict(zip(ids, ["cancelled", "asked", "cancelled"], strict=True))
         assert [row(id).state for id in ids] == ["cancelled", "running", "cancelled"]
 
-    def test_retry_waits_anew(self, calls):
-        """What has ended stays, what was cancelled is waited for again; steps stay."""
-        job = suspended()
-        clock.advance(DAY)
-        run_jobs()
-        cancel([job.id])
-        assert retry([job.id]) == [job.id]
-        assert list(Wait.objects.values_list("name", "how")) == [("nap", "due")]
-        run_jobs()
-        job.refresh_from_db()
-        assert (job.state, job.attempt, job.max_attempts) == ("waiting", 2, 2)
-        assert Wait.objects.filter(name="rest", ended_at=None).exists()
-        run_until_idle()
-        assert row(job.id).state == "succeeded"
-        assert calls.count("first") == calls.count("second") == 1
-
     def test_retry_from_the_start(self, calls):
         job = suspended()
         cancel([job.id])
@@ -270,11 +244,6 @@ class TestCancel:
         assert not Wait.objects.exists()
         run_until_idle()
         assert calls.count("first") == 2
-
-    def test_a_waiting_job_is_not_retried(self):
-        job = suspended()
-        assert retry([job.id]) == []
-        assert row(job.id).state == "waiting"
 
 
 class TestWhatTakesItForActive:
