@@ -29,7 +29,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
 from tests.support.checks import doctor
 from tests.support.threads import run_in_threads
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 
 class TestElection:

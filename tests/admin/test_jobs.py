@@ -19,7 +19,7 @@ from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.statements import refused
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 LIST = "/admin/notifications/job/"
 

@@ -23,7 +23,7 @@ from notifications.streams import marking
 from tests.data.shapes import assert_consistent, position, titles
 from tests.support.statements import preceded
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 def test_all_fields(user):

@@ -48,8 +48,8 @@ GROUPS = {
     """,
     "counted": """
         admin.live_jobs.MAX_JOBS_PER_STATE admin.paging.MAX_ROWS_COUNTED admin.timelines.MAX_ATTEMPTS_COUNTED
-        contrib.broadcasts.admin.composing.MAX_USERS_COUNTED
-        contrib.broadcasts.admin.composing.MAX_USERS_COUNTED_LIVE
+        contrib.broadcasts.audiences.MAX_USERS_COUNTED
+        contrib.broadcasts.audiences.MAX_USERS_COUNTED_LIVE
         contrib.operations.admin.overview.failures.MAX_FAILED_READ
         contrib.operations.alerts.conditions.MAX_QUESTIONS_COUNTED contrib.rates.pages.MAX_COUNTED
         contrib.rates.uses.MAX_COUNTED jobs.calling_owed.MAX_COUNTED jobs.claiming.backlog.MAX_COUNTED_PER_QUEUE
@@ -114,8 +114,8 @@ GROUPS = {
     """,
     "joins": "jobs.job_ends.IDLE_SECONDS",
     "known": """
-        admin.live_jobs.MAX_AGE_SECONDS db.threads.MAX_CONNECTION_SECONDS db.unavailable.LOG_INTERVAL_SECONDS
-        extension.calls.LOG_INTERVAL_SECONDS http.health_views.MAX_AGE_SECONDS
+        admin.live_jobs.MAX_AGE_SECONDS db.threads.MAX_CONNECTION_SECONDS
+        extension.log_throttle.LOG_INTERVAL_SECONDS http.health_views.MAX_AGE_SECONDS
         jobs.announcing.READERS_INTERVAL_SECONDS jobs.limits.CHECK_VALID_SECONDS
         jobs.transitions.queueing.READ_PAUSE_FACTOR jobs.transitions.queueing._next_read_at
         jobs.turns.CLOCK_INTERVAL_SECONDS jobs.turns.LAST_TURN_VALID_SECONDS outbound.connector.CACHE_SECONDS

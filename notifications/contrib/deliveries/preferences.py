@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -78,12 +78,14 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             for user, category, choice in cursor.fetchall()
             if choice not in ("", DEFAULT)
         }
-    declared = load_categories().declared
+
+    @cache  # most users have chosen nothing
+    def is_off(category: str, choice: str | None) -> bool:
+        return find_category(category).choice(BELL, choice) == Choice.OFF
+
     for row in categorized:
-        choice = chosen.get((row.user_id, row.category))
-        if row.category in declared:
-            choice = find_category(row.category).choice(BELL, choice)
-        row.read_at = row.created_at if choice == Choice.OFF else None
+        is_muted = is_off(row.category, chosen.get((row.user_id, row.category)))
+        row.read_at = row.created_at if is_muted else None
 
 
 def read_choices(users: Iterable[Any], categories: Iterable[str] | None = None) -> Choices:

@@ -19,7 +19,7 @@ from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS
 from notifications.db import database
 from notifications.models import Job
-from notifications.times import format_exact
+from notifications.times import format_short
 
 if TYPE_CHECKING:
     from notifications.contrib.schedules import declarations, operating, runs, users
@@ -127,7 +127,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             links_jobs = list_url(self, request, Job)
             context["ticks"] = [
                 {
-                    "due_at": format_exact(tick.due_at),
+                    "due_at": format_short(tick.due_at),
                     "outcome": describe_tick(tick),
                     "detail": tick.detail,
                     "job": job_link(tick, tick.job, self.admin_site.name) if links_jobs else "",
@@ -147,13 +147,13 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         if row.name not in declarations.declared_schedules():
             return _("Not declared")
         if row.paused_at:
-            return _("Paused since %(when)s") % {"when": format_exact(row.paused_at)}
+            return _("Paused since %(when)s") % {"when": format_short(row.paused_at)}
         if row.problem == Schedule.Problem.FAILED:
-            return _("Failing since %(when)s") % {"when": format_exact(row.problem_since)}
+            return _("Failing since %(when)s") % {"when": format_short(row.problem_since)}
         if row.problem == Schedule.Problem.MISSED:
-            return _("Missed since %(when)s") % {"when": format_exact(row.problem_since)}
+            return _("Missed since %(when)s") % {"when": format_short(row.problem_since)}
         if row.problem == Schedule.Problem.SKIPPED:
-            return _("Skipped since %(when)s") % {"when": format_exact(row.problem_since)}
+            return _("Skipped since %(when)s") % {"when": format_short(row.problem_since)}
         return _("Active")
 
     @admin.display(description=_("next run"), ordering="next_tick")
@@ -161,7 +161,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         """Return when the schedule is due next, in the time zone of the page, unless it does not run."""
         if row.paused_at or row.name not in declarations.declared_schedules() or row.next_tick is None:
             return "-"
-        return format_exact(row.next_tick)
+        return format_short(row.next_tick)
 
     @admin.display(description=_("last run"))
     def last_run(self, row: Schedule) -> str:
@@ -169,7 +169,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         tick: Tick | None = row.newest_tick  # type: ignore[attr-defined]
         if tick is None:
             return "-"
-        text = f"{format_exact(tick.due_at)}: {describe_tick(tick)}"
+        text = f"{format_short(tick.due_at)}: {describe_tick(tick)}"
         links_jobs = row.links_jobs  # type: ignore[attr-defined]
         return (job_link(tick, text, self.admin_site.name) if links_jobs else "") or text
 

@@ -29,6 +29,7 @@ export function connectElement(inbox, page, signal, modules) {
   /** Says what has changed, with a button to undo it. */
   const message = dom.createElement("div", "notifications-message notifications-floating");
   let lastSave = /** @type {Promise<unknown>} */ (Promise.resolve());
+  const getLastSave = () => lastSave;
   /** Start the changes that wait for others. All are sent when the page is left: after that they would be lost. */
   const waiting = /** @type {Set<() => void>} */ (new Set());
 
@@ -49,7 +50,7 @@ export function connectElement(inbox, page, signal, modules) {
       getShown,
       focusRow,
       showMessage,
-      getLastSave: () => lastSave,
+      getLastSave,
       getCurrent: () => pane?.getShown(),
     },
     inbox_rows,
@@ -61,7 +62,7 @@ export function connectElement(inbox, page, signal, modules) {
   const paneList = { getShown, findRemaining, markRead, follow, loadPage, handleSubmit, showMessage };
   addEventListener("resize", loadPane, { signal });
   loadPane();
-  page.inbox = { getSelectedRows, change, getLastSave: () => lastSave };
+  page.inbox = { getSelectedRows, change, getLastSave };
   // In the heading of the page, which stays when another list takes the place of the inbox.
   const keys = /** @type {HTMLElement|null|undefined} */ (
     inbox.parentElement?.querySelector("[data-shortcuts]")
@@ -174,11 +175,12 @@ export function connectElement(inbox, page, signal, modules) {
   }
 
   /**
-   * Mark a row as read whose link, not an action, was followed. The page leaves: there is no place for an error.
+   * Mark a row as read whose link, not an action, was followed, to which `returnToRow()` returns later. The page leaves:
+   * there is no place for an error.
    * @param {HTMLElement} row
    */
   function follow(row) {
-    list.rememberRow(row);
+    history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
     if (row.hasAttribute("data-unread")) page.mark("read", [toItem(row)]).catch(() => undefined);
   }
 
@@ -263,8 +265,7 @@ export function connectElement(inbox, page, signal, modules) {
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
   function markShownSeen() {
-    if (!client.unseen) return;
-    if (document.visibilityState !== "visible") return;
+    if (!client.unseen || document.visibilityState !== "visible") return;
     // The first row of each section is its newest.
     const places = inbox_rows.findSections(inbox).map((section) => {
       const row = /** @type {HTMLElement|null} */ (section.querySelector("li[data-raised]:not([hidden])"));

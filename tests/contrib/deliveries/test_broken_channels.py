@@ -28,7 +28,7 @@ from tests.support.duties import run_duty
 from tests.support.extensions import load, set_channels
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 class Odd(Channel):

@@ -12,6 +12,8 @@ from tests.contrib.deliveries.channel_contract import ChannelContract
 from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
 from tests.support.extensions import set_channels
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 class TestEmail(ChannelContract):
     name = "email"

@@ -18,6 +18,8 @@ from tests.support.checks import doctor
 from tests.support.duties import run_duty
 from tests.support.extensions import install
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 class TooManyRecords(Check):
     id, label = "records", "Too many records"

@@ -19,7 +19,7 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.statements import refused
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 ADMIN = "/admin/notifications/"
 OPERATIONS = "/admin/notifications_operations/"

@@ -26,6 +26,8 @@ from tests.support.outcomes import succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 NAME = "tests.jobs.transitions.test_notify_functions"
 
 #: What a function saw: its thread, whether a transaction was open there, and how many users it read.
