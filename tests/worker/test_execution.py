@@ -315,10 +315,9 @@ def claimed_as_async(result):
 
 
 def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(
-    start_worker, monkeypatch, gate, one_sync_thread
+    start_worker, set_bounds, gate, one_sync_thread
 ):
-    monkeypatch.setattr("notifications.worker.running_jobs.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 0.1)
+    set_bounds(polls=0.1)
     start_worker()
     first, second = tasks.hold_sync.enqueue("first"), tasks.short_sync.enqueue(0.05)
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
