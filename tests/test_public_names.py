@@ -58,6 +58,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "admin.confirmation": "LOG_TEXTS ask question read_form",
         "db.clock": "longest_lease",
         "jobs.arguments": "find_jobs",
+        "lazy_names": "export_lazily",
         "realtime.doorbell": "doorbell",
         "templatetags.notifications_formats": "duration rate",
     },
