@@ -5,8 +5,8 @@ to projects. A test may use those of the module that it tests: tests/jobs/test_t
 files in tests/jobs/turns/ those of jobs/turns.py. Names of an app's folder and its `testing` are public, and all
 models: tests look at rows.
 Programs in strings, such as those of `site.python()`, count.
-A *patch* replaces a name of the package: `setattr`, `delattr`, `setitem` and `delitem` of pytest, and `mock.patch`. A
-group of tests/support/bounds.py counts once.
+A *patch* replaces a name of the package: `setattr`, `delattr`, `setitem` and `delitem` of pytest, and `mock.patch`.
+Each name in the table of tests/support/bounds.py is one, however many tests set it.
 *Support* are the lines in files of tests/ that have no tests.
 
     python -m tests.test_private_names     # the private names by the number of files, and the patches
@@ -21,7 +21,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bounds import GROUPS
 from tests.support.bounds import GROUPS
 from tests.support.sources import list_nodes, parse
 from tests.test_public_names import OF_PROJECTS, PUBLIC, list_exports, source_of
