@@ -172,7 +172,6 @@ LATE_IMPORTS = {
     "contrib/engines/apps.py": (3, "Django imports it before the models are loaded."),
     "contrib/engines/backend_task.py": (1, "Other backends import it before the models are loaded."),
     "contrib/operations/apps.py": (1, "Imported before the transaction, not before the models."),
-    "contrib/operations/models.py": (1, "Most processes never show an alert."),
     "contrib/operations/views.py": (1, "It needs the extra prometheus."),
     "jobs/backend.py": (9, BEFORE_MODELS),
     "jobs/info.py": (2, BEFORE_MODELS),

@@ -353,7 +353,7 @@ def test_sync_tasks_that_do_not_end(start_worker, gate, caplog, one_sync_thread)
 
 def test_doctor_counts_calls_that_do_not_end(start_worker, gate, settings, one_sync_thread):
     """Those of sync tasks as well as those of periodic work."""
-    settings.NOTIFICATIONS |= {"LEASE": 4}
+    settings.NOTIFICATIONS = settings.NOTIFICATIONS | {"LEASE": 4}
     start_worker()
     until_done(tasks.slow_sync.enqueue(0))
     wait_until(
@@ -367,7 +367,10 @@ def test_doctor_counts_calls_that_do_not_end(start_worker, gate, settings, one_s
 def test_a_sync_task_whose_call_waits_for_a_slot(worker, settings):
     """The wait ends with the timeout, and the thread with it. Nothing is sent."""
     upstream = Upstream()
-    settings.NOTIFICATIONS |= {"OUTBOUND_ALLOW": [upstream.address], "OUTBOUND_PER_HOST": 1}
+    settings.NOTIFICATIONS = settings.NOTIFICATIONS | {
+        "OUTBOUND_ALLOW": [upstream.address],
+        "OUTBOUND_PER_HOST": 1,
+    }
     origin = f"http://{upstream.address}"
     assert slots.try_acquire(origin, 1)
     try:
