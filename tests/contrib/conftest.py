@@ -31,7 +31,6 @@ def short_pauses(set_bounds):
 
 @pytest.fixture
 def frequent_sending(set_bounds):
-    """Have processes look for due deliveries ten times a second."""
     set_bounds(deliveries=0.1)
 
 

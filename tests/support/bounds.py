@@ -1,7 +1,6 @@
 """Bounds and paces of the package by what they mean, so that no test knows in which modules they stand.
 
-    set_bounds(rows=2, polls=0.1)               # the fixture, for the length of a test
-    bounds.set_bounds(setattr, answers=1.0)     # in a program that a test starts
+    set_bounds(rows=2, polls=0.1)    # the fixture; set_bounds(setattr, …) in a program that a test starts
 
 rows        what is done in parts is done for so many rows at once
 searched    lists search so many rows for a page
@@ -98,9 +97,7 @@ GROUPS = {
         realtime.transports.sse.DRAIN_TIMEOUT_SECONDS realtime.transports.sse.EventStream.max_response_seconds
         realtime.transports.websocket.CLOSE_TIMEOUT_SECONDS realtime.transports.websocket.HELLO_TIMEOUT_SECONDS
     """,
-    "statements": """
-        db.deadlines.ANSWER_SECONDS realtime.doorbell.postgres.PROBE_ANSWER_SECONDS
-    """,
+    "statements": "db.deadlines.ANSWER_SECONDS realtime.doorbell.postgres.PROBE_ANSWER_SECONDS",
     "busy": "db.transactions.BUSY_RETRY_SECONDS",
     "checks": """
         contrib.engines.findings.PING_SECONDS http.health_views.TIMEOUT_SECONDS

@@ -11,12 +11,10 @@ def install(monkeypatch, *extensions):
 
 
 def set_channels(monkeypatch, **channels):
-    """Have these be the channels of all installed apps: the paths of their classes, by name."""
     monkeypatch.setattr(extension.hooks, "channels", channels)
 
 
 def set_wait_kind(monkeypatch, name, kind):
-    """Have waits of this name be of this kind."""
     monkeypatch.setitem(extension.hooks.wait_kinds, name, kind)
 
 
