@@ -99,8 +99,12 @@ class Timing:
         """
         if self.is_in_real_time:
             return self.next_tick(now)
-        moment = _moment(_wall_time(tick, ZoneInfo(before.zone)), ZoneInfo(self.zone))
-        return max(moment, now.replace(microsecond=0))
+        left = ZoneInfo(before.zone)
+        wall = next(self._wall_times(_wall_time(tick - SECOND, left)), None)
+        # Else it is due right after an earlier move. Of one right after a change of clocks, the time that this skips.
+        if wall is None or _moment(wall, left) != tick:
+            wall = _wall_time(tick, left)
+        return max(_moment(wall, ZoneInfo(self.zone)), now.replace(microsecond=0))
 
     def is_beyond_next(self, tick: datetime, now: datetime) -> bool:
         """Return whether a tick that is stored as the next one lies beyond it, because a clock was wrong."""
