@@ -12,7 +12,6 @@ from notifications.testing import clock
 from tests.contrib.schedules.tasks import add
 from tests.contrib.schedules.test_admin import act, messages_of
 
-pytestmark = [pytest.mark.usefixtures("jobs_clock", "db")]
 LIST = "/admin/notifications_schedules/schedule/"
 ADD = f"{LIST}add/?task={add.module_path}"
 VALUES = {"argument.a": "1", "argument.b": '{"x": 2}', "cron": "30 2 * * *", "zone": "Europe/Berlin"}
@@ -20,7 +19,7 @@ ALL = ("view_schedule", "add_schedule", "change_schedule", "delete_schedule", "r
 
 
 @pytest.fixture(autouse=True)
-def saturday():
+def saturday(jobs_clock, db):
     """Clocks are set forward in Berlin in the night."""
     clock.ahead += datetime(2027, 3, 27, 12, tzinfo=UTC) - clock.now()
 

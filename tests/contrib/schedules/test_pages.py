@@ -10,14 +10,13 @@ from notifications.contrib.schedules.models import Schedule
 from notifications.testing import clock
 from tests.contrib.schedules.tasks import add
 
-pytestmark = [pytest.mark.usefixtures("jobs_clock", "db")]
 URL = "/notifications/schedules/"
 SALES = {"title": "Send me the sales report", "task": add.module_path, "args": [1], "kwargs": {"b": 2}}
 MONDAYS = {"offer": "sales", "days": "* * 1", "at": "08:30"}
 
 
 @pytest.fixture(autouse=True)
-def offers(settings):
+def offers(settings, jobs_clock, db):
     """The project has opened the page, with one offer. It is a Sunday."""
     settings.NOTIFICATIONS = {
         **settings.NOTIFICATIONS,

@@ -26,7 +26,6 @@ from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
 
-pytestmark = [pytest.mark.usefixtures("jobs_clock", "db")]
 HOUR = timedelta(hours=1)
 COMPARE = "set next runs of stored schedules"
 
@@ -37,7 +36,7 @@ def internal():
 
 
 @pytest.fixture(autouse=True)
-def monday():
+def monday(jobs_clock, db):
     """The clock shows the evening of a Sunday before clocks are set forward in Berlin."""
     set_clock(datetime(2027, 3, 21, 20, 30, tzinfo=UTC))
 
