@@ -216,6 +216,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             return "-"
         values = {
             "owner": declaration.owner or declaration.user,
+            "zone": stored.OWNER_ZONE if row.is_in_owner_zone else "",
             "group": declaration.group,
             "queue": declaration.queue,
             "overlap": "allow" if declaration.allows_overlap else "skip",

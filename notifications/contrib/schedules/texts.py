@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -66,10 +67,12 @@ def place_of(zone: str) -> str:
     return zone.rpartition("/")[2].replace("_", " ")
 
 
-def describe_moment(moment: datetime, timing: Timing) -> str:
+def describe_moment(
+    moment: datetime, timing: Timing, describe: Callable[[datetime], str] = format_exact
+) -> str:
     """Return a tick in the time zone of its schedule, with the name of the zone."""
-    with timezone.override(ZoneInfo(timing.zone) if timing.zone else None):
-        return format_exact(moment)
+    with timezone.override(ZoneInfo(timing.zone) if timing.zone else timezone.get_current_timezone()):
+        return describe(moment)
 
 
 def list_next_ticks(timing: Timing, now: datetime, count: int) -> list[str]:

@@ -28,8 +28,8 @@ from notifications.contrib.schedules.stored import (
     stored_schedules,
 )
 from notifications.contrib.schedules.texts import describe_moment, describe_pause, describe_timing, place_of
-from notifications.extension import hooks
 from notifications.http import page_view, paginate
+from notifications.times import format_short
 
 #: The parameter of a signed message, and seconds for which a schedule that was deleted can be restored by its button.
 SAID, UNDO_SECONDS = "said", 3600
@@ -54,7 +54,6 @@ def schedules_page(request: HttpRequest) -> HttpResponse:
         "schedules": [_describe(row, declarations.get(row.name)) for row in page.rows],
         "links": page.links,
         "place": place_of(read_zone(user)),
-        "preferences": any(hooks.time_zones_of),
         **_read_message(request),
     }
     return render(request, "notifications/schedules_page.html", context, status=422 if form.errors else 200)
@@ -102,7 +101,7 @@ def _create(request: HttpRequest, form: OfferForm) -> HttpResponse | None:
         form.add_error(None, str(exc))
         return None
     assert row.next_tick is not None
-    when = describe_moment(row.next_tick, read_declarations([row])[row.name].timing)
+    when = describe_moment(row.next_tick, read_declarations([row])[row.name].timing, format_short)
     text = gettext("“%(title)s” is scheduled. It runs next on %(when)s.")
     return _return(request, text % {"title": title, "when": when})
 
@@ -119,18 +118,17 @@ def _restore(request: HttpRequest) -> HttpResponse:
 
 def _describe(row: Schedule, declaration: Any) -> dict[str, Any]:
     if declaration is None:
-        return {
-            "row": row,
-            "state": gettext("It cannot be read. Delete it, and make it anew."),
-            "is_bad": True,
-        }
+        state = gettext("It cannot be read. Delete it, and make it anew.")
+        return {"row": row, "state": state, "is_failing": True}
+    is_failing = row.problem in (Schedule.Problem.FAILED, Schedule.Problem.GIVEN_UP)
+    state = gettext("The last run has failed") if is_failing else ""
     is_running = row.paused_at is None and row.next_tick
     return {
         "row": row,
         "timing": describe_timing(declaration.timing),
-        "next": describe_moment(row.next_tick, declaration.timing) if is_running else "",
-        "state": describe_pause(row) if row.paused_at else "",
-        "is_failing": row.problem in (Schedule.Problem.FAILED, Schedule.Problem.GIVEN_UP),
+        "next": describe_moment(row.next_tick, declaration.timing, format_short) if is_running else "",
+        "state": describe_pause(row) if row.paused_at else state,
+        "is_failing": is_failing,
     }
 
 

@@ -97,7 +97,7 @@ def test_a_stored_one_is_changed(client, sign_in_staff, user):
     sign_in_staff(*ALL, "view_job_arguments")
     row = schedule(add, [1, 2], cron="0 8 * * *", owner=user, zone="UTC", title="Old", overlap="allow")
     page = client.get(f"{LIST}{row.name.replace('_', '_5F')}/change/").text
-    [url] = re.findall(r'href="([^"]+/edit/)"', page)
+    [url] = re.findall(r'action="([^"]+/edit/)"', page)
     page = client.get(url).text
     assert all(text in page for text in ('value="0 8 * * *"', 'value="ada"', 'value="Old"', "\n1</textarea>"))
     values = {**VALUES, "argument.b": "7", "owner": "", "title": "New"}

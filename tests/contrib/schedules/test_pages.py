@@ -39,8 +39,8 @@ def test_an_offer_is_scheduled(user, client_of):
     row = Schedule.objects.get()
     assert (row.user_id, row.task_path, row.is_in_owner_zone) == (user.pk, add.module_path, True)
     assert row.next_tick == datetime(2027, 3, 22, 8, 30, tzinfo=UTC)
-    assert "It runs next on March 22, 2027, 8:30 a.m. UTC." in page
-    assert "Every Monday at 8:30 a.m. (UTC) · Next: March 22, 2027" in page
+    assert "It runs next on Mar 22, 2027, 08:30 UTC." in page
+    assert "Every Monday at 8:30 a.m. (UTC) · Next: Mar 22, 2027" in page
 
 
 @pytest.mark.parametrize("wrong", [{"offer": "x"}, {"days": "*/5 * *"}, {"at": "25:00"}, {"at": "* *"}])
