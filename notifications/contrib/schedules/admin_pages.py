@@ -88,11 +88,12 @@ def _save(model_admin: Any, request: HttpRequest, form: ScheduleForm, row: Sched
         model_admin.log_addition(request, stored, "Added.")
         text = _("“%(title)s” was added.")
     else:
-        stored = retrying_atomic(partial(form.draft.replace, row))
-        if stored is None:
+        changed = retrying_atomic(partial(form.draft.replace, row))
+        if changed is None:
             text = _("“%(title)s” was changed or deleted meanwhile. Nothing was stored.")
             model_admin.message_user(request, text % {"title": row}, messages.ERROR)
             return HttpResponseRedirect(_list_url(model_admin))
+        stored = changed
         model_admin.log_change(request, stored, "Changed.")
         text = _("“%(title)s” was changed.")
     model_admin.message_user(request, text % {"title": stored}, messages.SUCCESS)

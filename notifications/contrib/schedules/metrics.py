@@ -32,7 +32,7 @@ def collect() -> Iterator[Metric]:
     declared = Schedule.objects.using(database()).filter(options__isnull=True)
     for row in declared.order_by("name")[:MAX_SCHEDULES]:
         paused.add_metric([row.name], float(row.paused_at is not None))
-        for name in (Schedule.Problem.FAILED, Schedule.Problem.MISSED, Schedule.Problem.SKIPPED):
+        for name in ("failed", "missed", "skipped"):
             problem.add_metric([row.name, name], float(row.problem == name))
         if row.last_tick:
             last.add_metric([row.name], row.last_tick.timestamp())

@@ -82,8 +82,10 @@ def record_ends() -> None:
         WHERE NOT (schedule.problem = '') AND schedule.problem <> %s AND job.state = %s LIMIT {MAX_READ_RUNS}
     """
     for row in Schedule.objects.using(database()).raw(sql, [GIVEN_UP, Job.State.SUCCEEDED]):
-        ended[row.name].append((None, row.problem_job, Job.State.SUCCEEDED, None))
-    now = database_now() if ended else None
+        ended[row.name].append((None, row.problem_job, str(Job.State.SUCCEEDED), None))
+    if not ended:
+        return
+    now = database_now()
     for chunk in chunks(sorted(ended), MAX_SCHEDULES_PER_TRANSACTION):
         of_chunk = {name: ended[name] for name in chunk}
         retrying_atomic(partial(_record_ends_of, of_chunk, now), idle_seconds=MAX_IDLE_SECONDS)

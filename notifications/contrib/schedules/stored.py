@@ -115,7 +115,8 @@ def pause_without_owner(
     rows: Iterable[Schedule], declarations: Mapping[str, ScheduleDeclaration], now: datetime
 ) -> list[Schedule]:
     """Pause those whose owner is not active. Return the others that have a declaration."""
-    left, paused = [], []
+    left: list[Schedule] = []
+    paused: list[Schedule] = []
     for row in rows:
         if row.name in declarations:
             has_owner = row.user_id is None or is_active(declarations[row.name].user)

@@ -22,12 +22,6 @@ MONDAY = date(2024, 1, 1)
 #: The last three fields of cron expressions that have names: every day, from Monday to Friday, and the first of months.
 DAILY, WEEKDAYS, MONTHLY = "* * *", "* * 1-5", "1 * *"
 _FIXED_TIME = re.compile(r"(\d{1,2}) (\d{1,2}) (\S+ \S+ \S+)")
-_UNITS = (
-    (timedelta(days=1), lambda count: ngettext("Every day", "Every %(count)d days", count)),
-    (timedelta(hours=1), lambda count: ngettext("Every hour", "Every %(count)d hours", count)),
-    (timedelta(minutes=1), lambda count: ngettext("Every minute", "Every %(count)d minutes", count)),
-    (timedelta(seconds=1), lambda count: ngettext("Every second", "Every %(count)d seconds", count)),
-)
 
 
 def list_days() -> list[tuple[str, str]]:
@@ -48,11 +42,7 @@ def _weekday(day: int) -> str:
 def describe_timing(timing: Timing) -> str:
     """Return the times of a schedule as people write them, in the active language; of others the expression."""
     if timing.every:
-        for unit, text in _UNITS:
-            if not timing.every % unit:
-                count = timing.every // unit
-                return text(count) % {"count": count}
-        return str(timing)
+        return _describe_interval(timing.every)
     names = dict(list_days())
     found = _FIXED_TIME.fullmatch(timing.cron)
     text = timing.cron
@@ -60,6 +50,23 @@ def describe_timing(timing: Timing) -> str:
         at = time_format(time(int(found[2]), int(found[1])), "TIME_FORMAT")
         text = _("%(days)s at %(time)s") % {"days": days, "time": at}
     return f"{text} ({place_of(timing.zone)})"
+
+
+def _describe_interval(every: timedelta) -> str:
+    seconds = every.total_seconds()
+    if not seconds % 86_400:
+        count = int(seconds / 86_400)
+        text = ngettext("Every day", "Every %(count)d days", count)
+    elif not seconds % 3_600:
+        count = int(seconds / 3_600)
+        text = ngettext("Every hour", "Every %(count)d hours", count)
+    elif not seconds % 60:
+        count = int(seconds / 60)
+        text = ngettext("Every minute", "Every %(count)d minutes", count)
+    else:
+        count = int(seconds)
+        text = ngettext("Every second", "Every %(count)d seconds", count)
+    return text % {"count": count}
 
 
 def place_of(zone: str) -> str:
