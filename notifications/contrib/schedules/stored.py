@@ -167,14 +167,16 @@ def _find_compared() -> Iterator[str]:
 def _compare(names: Sequence[str]) -> None:
     now = database_now()
     rows = list(stored_schedules().filter(name__in=names, paused_at__isnull=True))
+    ahead = stored_schedules().filter(_is_ahead(now), name__in=names)
+    names_ahead = set(ahead.values_list("name", flat=True))
     declarations = read_declarations(rows)
     for row in rows:
-        if row.name not in declarations:
+        if (declaration := declarations.get(row.name)) is None:
             continue
-        follow_owner(row, declarations[row.name], now)
-        same = stored_schedules().filter(_is_ahead(now), name=row.name)
-        next_tick = declarations[row.name].timing.next_tick(now)
-        retrying_atomic(partial(same.update, next_tick=next_tick, last_tick=None))
+        follow_owner(row, declaration, now)
+        if row.name in names_ahead:
+            next_tick = declaration.timing.next_tick(now)
+            retrying_atomic(partial(ahead.filter(name=row.name).update, next_tick=next_tick, last_tick=None))
 
 
 def _is_ahead(now: datetime) -> Q:

@@ -14,6 +14,7 @@ from notifications.contrib.schedules import (
     aschedule,
     cancel_schedule,
     schedule,
+    stored,
     update_schedule,
 )
 from notifications.contrib.schedules.models import Schedule, Tick
@@ -374,6 +375,17 @@ def test_a_clock_that_was_wrong():
     set_clock(right)
     run_duty(COMPARE)
     assert reload(row).next_tick == row.next_tick
+
+
+def test_zones_are_compared_in_few_queries(user, zones, django_assert_num_queries):
+    """However many schedules are in that of their owner: nothing is written where none has another one."""
+    zones[user.pk] = "Europe/Berlin"
+    names = [
+        schedule(add, [1, n], cron="0 8 * * *", owner=user, zone="owner", title=f"{n}").name
+        for n in range(20)
+    ]
+    with django_assert_num_queries(3):
+        stored.make_duty().run(names)
 
 
 def test_few_rows_are_read_of_many(user, django_assert_max_num_queries):
