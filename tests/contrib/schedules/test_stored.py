@@ -26,6 +26,7 @@ from tests.contrib.schedules.tasks import add
 from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
+from tests.support.statements import preceded
 
 HOUR = timedelta(hours=1)
 COMPARE = "set next runs of stored schedules"
@@ -172,6 +173,18 @@ def test_changed_times_are_due_from_then_on():
     assert Job.objects.get().args == "[3,4]"
     with pytest.raises(TypeError, match="takes no timezone"):
         update_schedule(row, timezone="UTC")
+
+
+def test_changed_arguments_lose_no_tick():
+    """One that is due already is enqueued with them, also if they change while its job is prepared."""
+    row = schedule(add, [1, 2], every=HOUR)
+    set_clock(row.next_tick + timedelta(seconds=5))
+    assert update_schedule(row, args=[3, 4]).next_tick == row.next_tick
+    with preceded("LIMIT 10( |$)", lambda: update_schedule(row, args=[5, 6]), times=1) as changed:
+        run_round()
+    assert changed and not Job.objects.exists()
+    run_round()
+    assert Job.objects.get().args == "[5,6]" and outcomes(row) == ["enqueued"]
 
 
 def test_cancelled_schedule():
