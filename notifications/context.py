@@ -38,8 +38,6 @@ class RunningAttempt:
         For whom it sends, if it is one of the app's own senders: the concurrency key of its job. Else None.
     """
 
-    __slots__ = ("_waits", "is_over", "job_id", "request_counts", "sender_key")
-
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
         self.request_counts: Counter[str] = Counter()
@@ -76,8 +74,6 @@ _running_attempt: ContextVar[RunningAttempt | None] = ContextVar(
 class RunningStep:
     """The step that runs in a context, and how many outbound requests with a generated key it has made."""
 
-    __slots__ = ("job_id", "name", "requests")
-
     def __init__(self, job_id: UUID, name: str) -> None:
         self.job_id, self.name = job_id, name
         self.requests = 0
@@ -96,8 +92,6 @@ class ExecutionSteps:
     ``text``
         What the notification of a success says unless the task does, in the language of the job; "" for the default.
     """
-
-    __slots__ = ("stored_kinds", "text", "used_names", "writes")
 
     def __init__(self) -> None:
         self.used_names: set[str] = set()
@@ -119,8 +113,6 @@ class CurrentExecution:
     ``waits``
         What the task has been suspended for, nothing of which is stored before its execution has ended.
     """
-
-    __slots__ = ()
 
     job: Job
     is_cancelling: bool

@@ -20,11 +20,10 @@ from django.utils.translation import get_language, get_language_bidi, gettext
 from notifications.db.outages import is_own_outage
 from notifications.db.unavailable import (
     OUTAGES,
-    count_for_log,
-    is_log_due,
     is_no_thread,
     log_if_not_migrated,
 )
+from notifications.extension.log_throttle import count_for_log, is_log_due
 
 logger = logging.getLogger("notifications")
 

@@ -24,12 +24,12 @@ from notifications.db.sqlstates import is_not_migrated
 from notifications.db.transactions import connection, database, retrying_atomic, try_write
 from notifications.db.unavailable import (
     QUERY_ERRORS,
-    is_log_due,
     is_unavailable,
     log_if_not_migrated,
     log_retried,
 )
 from notifications.extension.duty import MAX_DUTY_PAUSE_SECONDS, Duty, Subjects, Where, pause_after
+from notifications.extension.log_throttle import is_log_due
 from notifications.models import DutyRun
 
 logger = logging.getLogger("notifications.jobs")

@@ -50,7 +50,6 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(config, items):
-    config.stash[selection.COLLECTED_IDS] = [item.nodeid for item in items]
     selection.mark(items)
     if left_out := [item for item in items if core_alone.is_deselected(item)]:
         config.hook.pytest_deselected(items=left_out)
@@ -251,10 +250,10 @@ def default_language():
 def unknown_turns():
     """Forget the turns of shares that a test has rolled back, and which lines it has logged once a minute."""
     yield
-    from notifications.db import unavailable
+    from notifications.extension import log_throttle
     from notifications.jobs import turns
 
-    unavailable.forget_logged()
+    log_throttle.forget_logged()
     turns._last_turns.clear()
     turns._begun.clear()
     turns._busy_since.clear()
@@ -386,8 +385,7 @@ def forgotten_log(monkeypatch):
     """Have what was logged before be logged again, and after clear() again: an outage is logged once a minute."""
     logged_at = {}
     for name, value in (("_logged_at", logged_at), ("_counts", {})):
-        monkeypatch.setattr(f"notifications.db.unavailable.{name}", value)
-    monkeypatch.setattr("notifications.extension.calls._logged_at", {})
+        monkeypatch.setattr(f"notifications.extension.log_throttle.{name}", value)
     return logged_at
 
 

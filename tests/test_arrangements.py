@@ -32,7 +32,11 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
 )
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+    pytest.mark.nightly_on_old_django,
+]
 
 LONG_AGO = timedelta(days=40)
 

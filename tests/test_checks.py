@@ -25,6 +25,8 @@ from tests.jobs.tasks import noop
 from tests.support.checks import system_checks
 from tests.support.django_tasks import BaseTaskBackend
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: What is wrong with an engine.
 ENGINES = ("E007", "W005", "W006", "W007")
 

@@ -105,12 +105,15 @@ print(len(sys.modules), len(sqlstates.list_apps()), *sorted(sys.modules))
 #: What a page of the admin, a worker or a server imports when it needs it.
 IMPORTED_LATE = {
     "django.db.migrations.executor",
+    "notifications.contrib.broadcasts.starting",
     "notifications.contrib.deliveries.sending",
     "notifications.contrib.operations.admin.overview.figures",
     "notifications.contrib.operations.alerts.evaluation",
+    "notifications.contrib.operations.statistics.reading",
     "notifications.contrib.schedules.operating",
     "notifications.duties",
     "notifications.http.page_views",
+    "notifications.management.diagnosis.checking",
     "notifications.realtime.probe",
 }
 

@@ -37,7 +37,7 @@ from tests.support.duties import run_duty
 from tests.support.offenders import collect_offenders
 from tests.support.outcomes import failed
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 YEARS = timedelta(days=3650)
 TOKEN = "a-token-of-24-characters"

@@ -4,12 +4,10 @@ import ast
 import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from tests.support.nightly import NIGHTLY
 from tests.support.sources import parse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,18 +102,12 @@ def test_no_submodule_has_a_public_functions_name():
     assert not set(exported) & {path.stem for path in (ROOT / "notifications").glob("*.py")}
 
 
-def test_nightly_tests_exist():
-    """Each pattern begins with the path of a file of tests and the start of a name in it."""
-    missing = []
-    for pattern in chain(*NIGHTLY.values()):
-        file, _, name = pattern.partition("::")
-        prefix = re.split(r"\W", name)[0]
-        for path in (ROOT / "tests").glob(file if "*" not in file else "browser/test_*.py"):
-            if re.search(rf"^\s*(async )?(def|class) {prefix}", path.read_text(), re.MULTILINE):
-                break
-        else:
-            missing.append(pattern)
-    assert not missing
+def test_the_page_of_the_support_of_tests_lists_its_modules():
+    support = ROOT / "tests/support"
+    listed = set(re.findall(r"`(?:faults/)?(\w+)`", (support / "README.md").read_text()))
+    modules = {path.stem for path in support.rglob("*.py") if not path.name.startswith(("test_", "__"))}
+    assert modules
+    assert modules - listed == set()
 
 
 def test_no_two_modules_import_each_other():

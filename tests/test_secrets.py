@@ -35,7 +35,11 @@ from tests.outbound.upstream import CannedServer
 from tests.support.offenders import collect_offenders
 from tests.support.push_service import push_service, vapid_key
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+    pytest.mark.nightly_on_old_django,
+]
 
 SECRET = "s3cr3tNeverShown"
 PATH = f"/hook/{SECRET}?token={SECRET}"

@@ -190,6 +190,7 @@ def test_rows_are_shown_as_models_are(user):
     assert [*map(serializers.encode_item, missed.rows)] == [*map(serializers.encode_item, models)]
 
 
+@pytest.mark.nightly_names("*[210-*", on="postgres")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("state", Job.State.values)
 @pytest.mark.parametrize("count", [10, 210])

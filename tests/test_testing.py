@@ -2,18 +2,21 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from unittest import mock
+from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import mail
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
-from notifications.api import batch, join, notify
+from notifications.api import batch, join, notify, task
 from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.testing import send_deliveries
 from notifications.contrib.questions.testing import answer_question
@@ -30,8 +33,50 @@ from notifications.testing import (
 )
 from tests.contrib.engines import recording_engine
 from tests.contrib.questions import question_tasks
-from tests.jobs import hostile_tasks, joining_tasks, leaking_tasks, tasks
+from tests.jobs import tasks
 from tests.support.statements import preceded
+
+pytestmark = pytest.mark.nightly_on_postgres
+
+
+@task
+def enqueue_itself():
+    enqueue_itself.enqueue()
+
+
+@task
+def wait_for_later():
+    return join(tasks.noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue())
+
+
+@task
+def join_failing():
+    return join(tasks.fail.enqueue())
+
+
+@task
+def insert_twice(way):
+    """Insert two rows with one key. The error is raised, ignored, or that of a transaction of the task."""
+    Epoch.objects.create(id=7, value=uuid4())
+    if way == "in a transaction":
+        with transaction.atomic():
+            Epoch.objects.create(id=7, value=uuid4())
+    with suppress(IntegrityError) if way == "ignored" else nullcontext():
+        if way == "SQL":
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO notifications_epoch SELECT * FROM notifications_epoch")
+        Epoch.objects.create(id=7, value=uuid4())
+
+
+@task
+def insert_and_fail():
+    Epoch.objects.create(id=7, value=uuid4())
+    raise ValueError
+
+
+@task
+async def insert_twice_on_the_loop():
+    await sync_to_async(insert_twice.func)("raised")
 
 
 @override_settings(
@@ -104,7 +149,7 @@ class RunJobsTests(TestCase):
 
     def test_outcome_notification_and_numbers(self):
         """All that a worker would have recorded is there when it returns."""
-        result = leaking_tasks.count_users.using(owner=self.demo).enqueue()
+        result = tasks.count_users.using(owner=self.demo).enqueue()
         self.assertEqual(run_jobs(), 1)
         result.refresh()
         self.assertEqual(result.return_value, 1)
@@ -133,8 +178,8 @@ class RunJobsTests(TestCase):
 
     def test_questions(self):
         """A job waits for its answer, and goes on with it; both are in the transaction of the test."""
-        for task in (question_tasks.ask, question_tasks.ask_sync):
-            result = task.using(owner=self.demo).enqueue()
+        for asking in (question_tasks.ask, question_tasks.ask_sync):
+            result = asking.using(owner=self.demo).enqueue()
             run_jobs()
             self.assertEqual(Job.objects.get(pk=result.id).state, "waiting")
             self.assertEqual(Stream.objects.get(user=self.demo).unread, 1)
@@ -174,8 +219,8 @@ class RunJobsTests(TestCase):
         self.assertIn(self.demo.pk, users_rung)
 
     def test_failures_do_not_raise(self):
-        for task in (tasks.fail, tasks.fail_sync, tasks.slow):
-            task.enqueue()
+        for failing in (tasks.fail, tasks.fail_sync, tasks.slow):
+            failing.enqueue()
         self.assertEqual(run_jobs(), 3)
         self.assertEqual(set(Job.objects.values_list("state", flat=True)), {"failed"})
 
@@ -185,7 +230,7 @@ class RunJobsTests(TestCase):
         self.assertEqual(run_jobs(), 4)
 
     def test_jobs_that_enqueue_one_another_without_end(self):
-        tasks.enqueue_itself.enqueue()
+        enqueue_itself.enqueue()
         with self.assertRaisesMessage(
             RuntimeError, "5 jobs have run and there are more. Do they enqueue one another without end?"
         ):
@@ -195,7 +240,7 @@ class RunJobsTests(TestCase):
 
     def test_async_tasks_see_the_rows_of_the_test(self):
         """Their queries use the connection of the test."""
-        result = leaking_tasks.count_users_async.enqueue()
+        result = tasks.count_users_async.enqueue()
         run_jobs()
         result.refresh()
         self.assertEqual(result.return_value, 1)
@@ -219,8 +264,8 @@ class BrokenTransactionTests(TestCase):
     def test_a_constraint_that_a_task_violates(self):
         """The job ends as with a worker, and the next one runs."""
         ways = {"raised": "failed", "ignored": "succeeded", "in a transaction": "failed", "SQL": "failed"}
-        jobs = {way: hostile_tasks.insert_twice.enqueue(way).id for way in ways}
-        jobs["async"] = hostile_tasks.insert_twice_on_the_loop.enqueue().id
+        jobs = {way: insert_twice.enqueue(way).id for way in ways}
+        jobs["async"] = insert_twice_on_the_loop.enqueue().id
         last = tasks.noop.enqueue().id
         self.assertEqual(run_jobs(), 6)
         states = {way: Job.objects.get(id=id).state for way, id in jobs.items()}
@@ -228,14 +273,14 @@ class BrokenTransactionTests(TestCase):
         self.assertEqual(Job.objects.get(id=last).state, "succeeded")
 
     def test_the_error_of_such_a_task_is_raised(self):
-        hostile_tasks.insert_twice.enqueue("raised")
+        insert_twice.enqueue("raised")
         with self.assertRaises(IntegrityError):
             run_jobs(raise_errors=True)
         self.assertEqual(Job.objects.get().state, "failed")
 
     def test_rows_of_a_task_that_fails_otherwise_stay(self):
         """As with a worker, which has no transaction around a task."""
-        hostile_tasks.insert_and_fail.enqueue()
+        insert_and_fail.enqueue()
         run_jobs()
         self.assertEqual(Job.objects.get().state, "failed")
         self.assertTrue(Epoch.objects.filter(id=7).exists())
@@ -258,13 +303,13 @@ class RaiseErrorsTests(TestCase):
 
     def test_the_error_of_a_child(self):
         """The exception of the child is raised, not that of the parent that waits for it."""
-        joining_tasks.join_failing.enqueue()
+        join_failing.enqueue()
         with self.assertRaisesMessage(ValueError, "It is broken"):
             run_jobs(raise_errors=True)
         self.assertEqual(Job.objects.filter(state="failed").count(), 2)
 
     def test_a_result_that_cannot_be_stored(self):
-        hostile_tasks.not_json.enqueue("nan")
+        tasks.not_json.enqueue("nan")
         with self.assertRaises(ValueError):
             run_jobs(raise_errors=True)
 
@@ -326,7 +371,7 @@ class RunUntilIdleTests(TestCase):
         self.assertEqual(run_until_idle(), 0)
 
     def test_the_limit_of_jobs(self):
-        tasks.enqueue_itself.enqueue()
+        enqueue_itself.enqueue()
         with self.assertRaisesMessage(RuntimeError, "5 jobs have run and there are more."):
             run_until_idle(limit=5)
 
@@ -348,26 +393,26 @@ class JoinTests(TestCase):
     """When a job waits for another job, that one runs meanwhile."""
 
     def test_parents(self):
-        for task in ("parent", "parent_sync", "parent_sync_of_sync"):
-            with self.subTest(task):
-                results = [getattr(joining_tasks, task).enqueue(number) for number in range(5)]
+        for parent in (tasks.parent, tasks.parent_sync, tasks.parent_sync_of_sync):
+            with self.subTest(parent.name):
+                results = [parent.enqueue(number) for number in range(5)]
                 self.assertEqual(run_jobs(), 10)
                 values = [join(result) for result in results]
-                more = task == "parent_sync_of_sync"
+                more = parent is tasks.parent_sync_of_sync
                 self.assertEqual(values, [number + more for number in range(5)])
 
     def test_generations(self):
-        self.assertEqual(join(self._run(joining_tasks.generations.enqueue(4))), 4)
+        self.assertEqual(join(self._run(tasks.generations.enqueue(4))), 4)
 
     def test_a_batch_in_a_job(self):
-        from tests.jobs import batch_tasks
+        from tests.jobs import tasks
 
-        counts = join(self._run(batch_tasks.batch_in_a_job.enqueue(3)))
+        counts = join(self._run(tasks.batch_in_a_job.enqueue(3)))
         self.assertEqual(counts, {"succeeded": 3, "failed": 0, "cancelled": 0})
 
     def test_waiting_for_a_job_that_is_not_due(self):
         """The waiting job fails with an explanation."""
-        result = self._run(joining_tasks.wait_for_later.enqueue())
+        result = self._run(wait_for_later.enqueue())
         result.refresh()
         self.assertEqual(result.status, "FAILED")
         self.assertIn("which is not due, is held back, or waits for that job", result.errors[0].traceback)

@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from notifications import duties, upkeep
 from notifications.contrib.deliveries.models import Delivery
-from notifications.db import insert_rows, new_row, unavailable
-from notifications.extension import hooks
+from notifications.db import insert_rows, new_row
+from notifications.extension import hooks, log_throttle
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
 from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -29,7 +29,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
 from tests.support.checks import doctor
 from tests.support.threads import run_in_threads
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 
 class TestElection:
@@ -274,7 +274,7 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
         process.run_round()
     (line,) = lines(caplog)
     assert "The database is not migrated: " in line and "missing" in line
-    monkeypatch.setattr(unavailable, "LOG_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(log_throttle, "LOG_INTERVAL_SECONDS", 0)
     process.run_round()
     assert len(lines(caplog)) == 2
 

@@ -10,11 +10,10 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import mark_safe
 from django.utils.timezone import template_localtime
 from django.utils.translation import gettext_lazy as _
 
-from notifications.admin.mixins import ModelAdminBase
+from notifications.admin.mixins import NONE, ModelAdminBase
 from notifications.admin.timelines import read_attempts
 from notifications.extension import hooks
 from notifications.jobs.arguments import describe_arguments, describe_result
@@ -31,7 +30,6 @@ else:
     page_views = LateModule("notifications.http.page_views")
 
 #: In place of a value. Where the list is narrow, its cell is hidden, and so is a field of the page.
-NONE = mark_safe('<span class="none">-</span>')
 #: Characters of a result that are shown.
 MAX_RESULT_CHARS = 5_000
 

@@ -17,8 +17,9 @@ from django.utils.translation import gettext_lazy as _
 from notifications import serializers, times
 from notifications.admin import filters
 from notifications.admin.job_actions import JobActionsMixin
-from notifications.admin.job_details import NONE, JobDetailsMixin
+from notifications.admin.job_details import JobDetailsMixin
 from notifications.admin.live_jobs import LiveJobsMixin, live
+from notifications.admin.mixins import NONE
 from notifications.admin.paging import OwnedMixin
 from notifications.admin.running_again import RunAgainMixin
 from notifications.admin.timelines import set_last_errors, set_wait_reasons, wait_reason
@@ -66,7 +67,6 @@ class JobAdmin(
     list_defer = ("args", "kwargs", "result", "error")
     search_fields = ("=id", "title", "task_path")
     search_help_text = _("Words of the title or task, or the id.")
-    empty_value_display = NONE
     keyset_order = NEWEST_FIRST
     ordering = ("-created_at", "-id")
     sortable_by = ("created",)

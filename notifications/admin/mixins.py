@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import django
+from django.contrib.admin.decorators import display
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters, ModelAdmin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import FieldDoesNotExist
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import DateTimeField, Model, QuerySet
 from django.forms import Media
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.safestring import mark_safe
 
+from notifications import times
 from notifications.db.outages import is_own_outage
 from notifications.db.transactions import connection, database
 from notifications.db.unavailable import OUTAGES
@@ -31,6 +34,8 @@ else:  # With a base class, a mixin would come after it in the order of the admi
     ModelAdminBase = object
 
 Mixin = TypeVar("Mixin")
+#: What lists and pages show in place of an empty value.
+NONE = mark_safe('<span class="none">-</span>')
 
 
 class FilteredChangeList(ChangeList):
@@ -56,6 +61,8 @@ class FilteredChangeList(ChangeList):
 class ReadOnlyMixin:
     """Makes an admin read-only. Reads the database that the app writes, because a replica may lag."""
 
+    empty_value_display = NONE
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return FilteredChangeList
 
@@ -70,6 +77,11 @@ class ReadOnlyMixin:
     @property
     def media(self) -> Media:
         return super().media + Media(css={"all": ["notifications/admin/lists.css"]})  # type: ignore[misc]
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Return the columns. All lists show times in one short form, which Django writes out."""
+        columns = super().get_list_display(request)  # type: ignore[misc]
+        return [_time_column(self.model, name) if _is_time(self.model, name) else name for name in columns]  # type: ignore[attr-defined]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).using(database())  # type: ignore[misc]
@@ -92,6 +104,27 @@ class ReadOnlyMixin:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def _is_time(model: type[Model], name: Any) -> bool:
+    fields = {field.name: field for field in model._meta.concrete_fields}
+    return isinstance(fields.get(name), DateTimeField)
+
+
+@cache
+def _time_column(model: type[Model], name: str) -> Callable[[Model], str]:
+    """Return the column of a time, with the exact one on hover. It has the name of the field, for style sheets."""
+
+    @display(description=model._meta.get_field(name).verbose_name, ordering=name)  # type: ignore[union-attr]
+    def column(row: Model) -> str:
+        moment = getattr(row, name)
+        if moment is None:
+            return NONE
+        texts = (times.format_time(moment), times.format_exact(moment), times.format_short(moment))
+        return format_html('<time datetime="{}" title="{}">{}</time>', *texts)
+
+    column.__name__ = name
+    return column
 
 
 def _answering_outages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

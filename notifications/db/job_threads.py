@@ -31,8 +31,6 @@ class _Calls:
         Where the last one ran, until another job takes that thread.
     """
 
-    __slots__ = ("is_active", "is_over", "queued", "thread")
-
     def __init__(self, *, is_over: bool = False) -> None:
         self.queued: deque[ThreadCall] = deque()
         self.thread: _Thread | None = None
@@ -42,8 +40,6 @@ class _Calls:
 
 
 class _Thread:
-    __slots__ = ("calls", "executor", "is_kept", "is_used", "last_calls", "taken_at")
-
     def __init__(self, executor: DaemonExecutor) -> None:
         self.executor = executor
         #: The calls of the job that has it, or had it last.

@@ -133,9 +133,9 @@ def queue_of_this_thread() -> SignalQueue | None:
     return _thread_local.queue
 
 
-def send_later(function: Callable[[], object], *, jobs: int = 1, size: int = 0) -> None:
+def send_later(function: Callable[[], object], *, jobs: int = 1) -> None:
     """Call a function that sends signals: from the queue of this thread if it has one, now if not."""
     if _thread_local.queue is None:
         function()
     else:
-        _thread_local.queue.put(function, jobs, size)
+        _thread_local.queue.put(function, jobs, size=0)

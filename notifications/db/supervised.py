@@ -14,7 +14,8 @@ from weakref import WeakSet
 from notifications.db.deadlines import limit_this_thread
 from notifications.db.thread_connections import close_connections
 from notifications.db.threads import start_thread
-from notifications.db.unavailable import forget_logged, log_retried
+from notifications.db.unavailable import log_retried
+from notifications.extension.log_throttle import forget_logged
 
 logger = logging.getLogger("notifications.jobs")
 

@@ -270,7 +270,9 @@ def on_commit_merged(
         The connection of the transaction, by default ``connection()``.
     """
     db = db or connection()
-    waiting: WeakSet[_MergedCall] = db.__dict__.setdefault(f"_notifications_{name}", WeakSet())
+    waiting: WeakSet[_MergedCall] | None = db.__dict__.get(name_of_set := f"_notifications_{name}")
+    if waiting is None:
+        waiting = db.__dict__[name_of_set] = WeakSet()
     hooks = db.run_on_commit
     # Registering one hook only would be wrong, because the rollback of its savepoint removes it. That of the same
     # savepoints would remove the next one too, so it takes this argument as well: for 500 jobs in one transaction the
@@ -303,10 +305,9 @@ class _MergedCall:
     arguments: list[Any]
 
 
-def begin_with_write(db: BaseDatabaseWrapper | None = None) -> None:
+def begin_with_write() -> None:
     """Take SQLite's lock now. A deferred transaction that reads first may fail at its first write."""
-    db = db or connection()
-    dialect_of(db).take_lock(db)
+    dialect().take_lock(connection())
 
 
 def try_write() -> None:

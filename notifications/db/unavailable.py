@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,20 +18,14 @@ from django.db import DataError, Error, InterfaceError, OperationalError
 from notifications.db import missing_tables
 from notifications.db.sqlstates import UNKNOWN, UnlistedError, is_missing, is_not_migrated, meaning_of
 from notifications.db.threads import NoThread
+from notifications.extension.log_throttle import count_for_log, is_log_due
 
 logger = logging.getLogger("notifications")
 
 T = TypeVar("T")
 
-#: Seconds between two log lines of a process that say that migrations are not applied, or that it has no thread.
-LOG_INTERVAL_SECONDS = 60.0
 #: Seconds between two tries of ``retry_while_unavailable()``.
 RETRY_INTERVAL_SECONDS = 0.5
-_lock = threading.Lock()
-#: When (monotonic) something was logged last that is logged once in this interval.
-_logged_at: dict[str, float] = {}
-#: How often something was to be logged since then.
-_counts: dict[str, int] = {}
 
 #: What Django raises while the database is restarted, unreachable or busy.
 DATABASE_UNAVAILABLE = (OperationalError, InterfaceError)
@@ -164,22 +157,6 @@ def log_if_not_migrated(exc: BaseException) -> bool:
     return True
 
 
-def is_log_due(what: str) -> bool:
-    """Return whether this process may log ``what`` now: once in ``LOG_INTERVAL_SECONDS``. Counts it as logged then."""
-    return count_for_log(what) > 0
-
-
-def count_for_log(what: str) -> int:
-    """Return how often this was called for ``what`` since it was logged, this call included; 0 if it is not due now."""
-    with _lock:
-        now = time.monotonic()
-        _counts[what] = _counts.get(what, 0) + 1
-        if what in _logged_at and now - _logged_at[what] < LOG_INTERVAL_SECONDS:
-            return 0
-        _logged_at[what] = now
-        return _counts.pop(what)
-
-
 def log_retried(
     logger: logging.Logger,
     what: str,
@@ -204,11 +181,3 @@ def log_retried(
         logger.log(
             level, "%s%s: %s", what, times, error, exc_info=None if is_expected or not has_trace else exc
         )
-
-
-def forget_logged(what: str = "") -> None:
-    """Have the next line of this phrase logged, of any if it is empty: what has failed has worked again."""
-    with _lock:
-        for logged in (_logged_at, _counts):
-            for key in [what] if what else list(logged):
-                logged.pop(key, None)

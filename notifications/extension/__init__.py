@@ -17,10 +17,10 @@ core.
 
 Hooks of reading answer for a list of rows, in one query, on the thread that reads and outside of a transaction.
 
-A hook of a transaction that fails holds up the outcome until it works; one of reading is left out: see ``calls``.
+A hook of a transaction that fails is owed, or its caller gets the error; one of reading is left out: see ``calls``.
 
 app, pages, tables      the class ``Extension`` with its hooks, those that pages call, and what is deleted
-calls                   what an error of a hook does
+calls, log_throttle     what an error of a hook does; lines that are logged once a minute
 installed               the installed extensions, the hooks that the core calls, and those that are imported later
 dimensions              what an extension adds: waits, parts of a worker, …; what hooks know of their transaction
 channels                channels of deliveries

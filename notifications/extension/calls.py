@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from inspect import isfunction
@@ -21,16 +20,12 @@ from django.db.transaction import TransactionManagementError
 
 from notifications.extension.channels import Channel, Verdict, read_addresses
 from notifications.extension.findings import Check
+from notifications.extension.log_throttle import is_log_due
 from notifications.extension.pages import read_steps, read_zones
 
 logger = logging.getLogger("notifications")
 
-#: Seconds between two log lines of a process about the same hook.
-LOG_INTERVAL_SECONDS = 60.0
 _MARK = "_notifications_hook"
-_lock = threading.Lock()
-#: When (monotonic) each hook was logged last.
-_logged_at: dict[HookName, float] = {}
 
 
 class HookName(NamedTuple):
@@ -212,25 +207,35 @@ class Calls:
         return getattr(self.of, name)
 
 
-def _raising(
+def _calling(
     hook: Callable[..., Any], name: HookName, read: Callable[[Any], Any], empty: Callable[[], Any]
 ) -> Callable[..., Any]:
+    """Return a function that calls a hook, and reads what it returns."""
     find = getattr(hook, "find", None)
-    is_owed = name.hook in OWED
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal find, hook
+        if find:  # import_later() returned it, and this is the first call
+            hook, find = find(), None
+        result = hook(*args, **kwargs)
+        if isinstance(result, CoroutineType):
+            result.close()
+            raise TypeError(f"{name} is async. A hook is a plain function.")
+        return empty() if result is None else read(result)
+
+    return call
+
+
+def _raising(
+    hook: Callable[..., Any], name: HookName, read: Callable[[Any], Any], empty: Callable[[], Any]
+) -> Callable[..., Any]:
+    is_owed, call_hook = name.hook in OWED, _calling(hook, name, read, empty)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
         if is_owed and owing.take and owing.take(name, args):
             return empty()
         try:
-            if find:  # import_later() returned it, and this is the first call
-                hook, find = find(), None
-            result = hook(*args, **kwargs)
-            if result is None:
-                return empty()
-            if isinstance(result, CoroutineType):
-                raise _is_async(result, name)
-            return read(result)
+            return call_hook(*args, **kwargs)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
@@ -248,21 +253,12 @@ def _raising(
 def _leaving_out(
     hook: Callable[..., Any], name: HookName, empty: Callable[[], Any], read: Callable[[Any], Any]
 ) -> Callable[..., Any]:
-    find = getattr(hook, "find", None)
+    call_hook = _calling(hook, name, read, _EMPTY.get(name.hook, empty))
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal find, hook
         try:
-            if find:
-                hook, find = find(), None
-            # Those of ``prepare`` have one for all of them, because each transaction calls these.
-            with _NO_SAVEPOINTS if name.hook == "prepare" else keeping_transactions():
-                result = hook(*args, **kwargs)
-                if result is None:
-                    return _EMPTY.get(name.hook, empty)()
-                if isinstance(result, CoroutineType):
-                    raise _is_async(result, name)
-                return read(result)
+            with _keeping_transactions():
+                return call_hook(*args, **kwargs)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
@@ -270,11 +266,6 @@ def _leaving_out(
             return empty()
 
     return call
-
-
-def _is_async(result: Any, name: HookName) -> TypeError:
-    result.close()
-    return TypeError(f"{name} is async. A hook is a plain function.")
 
 
 class _Savepoint:
@@ -304,7 +295,7 @@ class _Savepoint:
 _NO_SAVEPOINTS = nullcontext()
 
 
-def keeping_transactions() -> AbstractContextManager[None]:
+def _keeping_transactions() -> AbstractContextManager[None]:
     """Roll back what fails in the block, in transactions of PostgreSQL, which would refuse all that follows."""
     opened = connections.all(initialized_only=True)
     open_ones = [db for db in opened if db.in_atomic_block and db.vendor == "postgresql"]
@@ -329,21 +320,11 @@ def _savepoints(open_ones: list[Any]) -> Iterator[None]:
 
 def log_left_out(name: HookName, exc: BaseException) -> None:
     """Log that a hook was left out, once a minute for each."""
-    if is_log_due(name):
+    if is_log_due(f"hook {name}"):
         logger.error("Hook failed and was left out: %s", name, exc_info=exc)
 
 
 def log_owed(name: HookName, exc: BaseException) -> None:
     """Log that a hook is called again later, once a minute for each."""
-    if is_log_due(name):
+    if is_log_due(f"hook {name}"):
         logger.error("Hook failed, and is called again later: %s", name, exc_info=exc)
-
-
-def is_log_due(name: HookName) -> bool:
-    """Return whether this process may log an error of a hook now. Counts it as logged then."""
-    with _lock:
-        now = time.monotonic()
-        if now - _logged_at.get(name, -LOG_INTERVAL_SECONDS) < LOG_INTERVAL_SECONDS:
-            return False
-        _logged_at[name] = now
-        return True

@@ -117,13 +117,13 @@ def parse_query_integer(request: HttpRequest, field: str, *, maximum: int = MAX_
     return parse_integer(value, field, maximum=maximum)
 
 
-def parse_limit(request: HttpRequest, default: int = DEFAULT_PAGE_SIZE, maximum: int = MAX_PAGE_SIZE) -> int:
-    """Return ``limit`` of the query string, reduced to ``maximum``. Raises Problem 422."""
+def parse_limit(request: HttpRequest, default: int = DEFAULT_PAGE_SIZE) -> int:
+    """Return ``limit`` of the query string, reduced to ``MAX_PAGE_SIZE``. Raises Problem 422."""
     value = request.GET.get("limit")
     if value is None:
         return default
     if value.isascii() and value.isdigit() and value.strip("0"):
-        return min(int(value.lstrip("0")[:9]), maximum)
+        return min(int(value.lstrip("0")[:9]), MAX_PAGE_SIZE)
     raise Problem(422, "limit must be an integer of 1 or more.", field="limit")
 
 

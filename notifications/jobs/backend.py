@@ -204,12 +204,12 @@ class JobBackend(BaseTaskBackend):
             job.created_at = job.queued_at = times.now()
         notifying.insert_jobs(jobs)
 
-    def texts_of(self, task: Any, args: Sequence[Any], owner: Any = None) -> tuple[str, str, str]:
-        """Return title, concurrency key and limit key of a job of a task with these arguments, as it declares them.
+    def texts_of(self, task: Any, args: Sequence[Any]) -> tuple[str, str, str]:
+        """Return title, concurrency key and limit key of a job without an owner, as its task declares them.
 
-        ``owner`` is the key of its owner. Raises ValueError, also if one of them is too long.
+        Raises ValueError, also if one of them is too long.
         """
-        call = TaskCall(task.func, task.takes_context, args, {}, owner)
+        call = TaskCall(task.func, task.takes_context, args, {}, None)
         title = job_title(task.func, task.takes_context, args, {})
         key = job_key("concurrency_key", call)
         return (

@@ -153,6 +153,7 @@ class Batch:
             for chunk in chunks(rows, MAX_ROWS_PER_INSERT):
                 bulk.insert_rows(chunk)
             tags.insert_tags(rows)
+            rings.expect_own_jobs(rows)
             rings.ring_new_jobs(rows, queue=wakes_builtin_worker({row.backend for row in rows}))
 
         if connection().in_atomic_block:

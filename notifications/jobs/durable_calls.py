@@ -24,7 +24,7 @@ from notifications import validators
 from notifications.context import CurrentExecution, ExecutionSteps, current_execution, entered_step
 from notifications.db.job_sessions import app_sync_to_async
 from notifications.db.transactions import database, in_callers_transaction
-from notifications.db.unavailable import is_unavailable
+from notifications.db.unavailable import is_unavailable, log_retried
 from notifications.exceptions import AttemptEnded, JobSuspended
 from notifications.extension import hooks
 
@@ -49,8 +49,6 @@ class DurableCall:
     ``execution``
         That of the job in whose task it is; None outside of a job.
     """
-
-    __slots__ = ("execution", "names")
 
     execution: Any
 
@@ -254,9 +252,7 @@ def _may_try_again(execution: CurrentExecution, exc: Exception) -> bool:
         return False
     for connection in connections.all(initialized_only=True):
         connection.close_if_unusable_or_obsolete()
-    logger.warning(
-        "Could not read what a job has stored, which is tried again: job %s: %s", execution.job.id, exc
-    )
+    log_retried(logger, "Could not read what jobs have stored, which is tried again", exc)
     return True
 
 

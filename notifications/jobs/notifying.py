@@ -233,6 +233,7 @@ def wake_workers(jobs: Sequence[Job]) -> None:
     """Have inserted jobs claimed after the commit, as ``enqueue()`` does."""
     if not jobs:
         return
+    rings.expect_own_jobs(jobs)
     rings.ring_new_jobs(jobs, queue=wakes_builtin_worker({row.backend for row in jobs}))
     hooks.dispatch.wake_after_commit(jobs)
     if should_send(task_enqueued, logging.DEBUG):

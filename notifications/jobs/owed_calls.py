@@ -27,7 +27,6 @@ from notifications.extension.calls import (
     UNKNOWN_HOOK,
     HookName,
     blame,
-    keeping_transactions,
     log_owed,
     mark,
     name_of,
@@ -66,10 +65,8 @@ def run_owing(run: Callable[[Callable[[], T]], T], work: Callable[[], T]) -> T:
 
 def prepare_hooks() -> None:
     """Let extensions import and read what they need, before a transaction."""
-    if hooks.prepare:
-        with keeping_transactions():
-            for prepare in hooks.prepare:
-                prepare()
+    for prepare in hooks.prepare:
+        prepare()
 
 
 class blaming:

@@ -84,8 +84,8 @@ def share_of(job: Any) -> str:
         return str(job.share_name)
     if job.concurrency_key and job.executor in SENDER_EXECUTORS:
         return str(job.concurrency_key)
-    if job.user_id is not None:
-        return owner_share(job.user_id)
+    if (owner := job.user_id) is not None:
+        return owner_share(owner)
     return storable_key(f"task:{job.task_path}")
 
 

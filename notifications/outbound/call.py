@@ -32,30 +32,6 @@ class Call:
     ``elapsed`` is the seconds of the exchanges that have ended, ``body_bytes`` the decompressed size of the body.
     """
 
-    __slots__ = (
-        "_cancelling",
-        "_deadline_at",
-        "_has_timed_out",
-        "_loop",
-        "_task",
-        "_timer",
-        "attempts",
-        "body_bytes",
-        "deadline",
-        "elapsed",
-        "follows_redirects",
-        "guard",
-        "history",
-        "host",
-        "id",
-        "is_user_url",
-        "max_bytes",
-        "method",
-        "retries",
-        "stage",
-        "status",
-    )
-
     _task: asyncio.Task[Any]
 
     def __init__(

@@ -49,16 +49,6 @@ class CallNotPermitted(Exception):
 class Circuit:
     """The circuit of one origin, for one caller or shared by all."""
 
-    __slots__ = (
-        "_callers",
-        "_lock",
-        "_open_seconds",
-        "_open_until",
-        "_probe_sent_at",
-        "_successful_probes",
-        "origin",
-    )
-
     def __init__(self, origin: str, callers: str) -> None:
         """``callers``: whose calls it is for, as text for the log."""
         self.origin = origin
@@ -121,18 +111,6 @@ class Circuit:
 
 class OriginCircuits:
     """The circuits of one origin, and what they count. A caller's own one exists from when it opens until it closes."""
-
-    __slots__ = (
-        "_by_caller",
-        "_failures",
-        "_half_ends_at",
-        "_lock",
-        "_previous_failures",
-        "_previous_successes",
-        "_successes",
-        "origin",
-        "shared",
-    )
 
     def __init__(self, origin: str) -> None:
         self.origin = origin

@@ -37,20 +37,6 @@ gathering: ContextVar[object | None] = ContextVar("notifications_gathering", def
 class Exchange:
     """A request that was sent. It holds a slot of its origin until ``end()``, but those of the app's own senders."""
 
-    __slots__ = (
-        "_call",
-        "_caller",
-        "_circuits",
-        "_has_slot",
-        "_min_failure_seconds",
-        "_probes",
-        "_span",
-        "_started_at",
-        "body",
-        "client_response",
-        "request",
-    )
-
     client_response: aiohttp.ClientResponse
 
     def __init__(

@@ -9,11 +9,12 @@ from django.core.checks import CheckMessage, Warning, register
 from django.core.management import get_commands
 
 from notifications.lazy_names import LateModule
-from notifications.realtime.doorbell import channel_layer
 
 if TYPE_CHECKING:
     from notifications.realtime import probe
+    from notifications.realtime.doorbell import channel_layer
 else:
+    channel_layer = LateModule("notifications.realtime.doorbell.channel_layer")
     probe = LateModule("notifications.realtime.probe")
 
 #: Of a project whose ``runserver`` is not that of Daphne.

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from django.core.exceptions import ObjectDoesNotExist
 
+from notifications.db.unavailable import log_retried
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.subscriber import Follower
 
@@ -105,14 +106,12 @@ class Feeds:
 
         def on_done(future: asyncio.Future[Any]) -> None:
             followed.is_reading = False
-            try:
-                parts = future.result()
-            except ObjectDoesNotExist:
-                parts = dict.fromkeys(positions)
-            except Exception as exc:
-                logger.warning("Could not read the feed %s, which is tried again: %s", feeds[0].key, exc)
+            exc = future.exception()
+            if exc and not isinstance(exc, ObjectDoesNotExist):
+                log_retried(logger, "Could not read a feed, which is tried again", exc)
                 self._loop.call_later(RETRY_SECONDS, self._read, followed)
                 return
+            parts = dict.fromkeys(positions) if exc else future.result()
             for client in list(followed.clients):
                 if client.feed.position in parts:
                     client.take(parts[client.feed.position])

@@ -66,10 +66,9 @@ def ring_new_jobs(jobs: Sequence[Job], *, queue: bool) -> None:
     """Ring, after the commit, for inserted jobs: the streams of their owners, and with ``queue`` the job queue.
 
     Other processes on SQLite read the jobs themselves, so that enqueueing is one statement and needs no transaction.
-    Outside of a transaction this process was to ``expect_own_jobs`` before they were inserted.
+    Their commit is one that this process was to ``expect_own_jobs`` before.
     """
-    expect_own_jobs(jobs)
-    users = [job.user_id for job in jobs if job.user_id is not None]
+    users = [user for job in jobs if (user := job.user_id) is not None]
     if users or queue:
         on_commit_merged("rings", (users, queue, NO_CHANGES), _send)
 

@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from notifications.db.schema import wait_for_tables
 from notifications.db.transactions import call_after_write
-from notifications.db.unavailable import UNAVAILABLE
+from notifications.db.unavailable import UNAVAILABLE, log_retried
 from notifications.jobs import results
 from notifications.jobs.claiming.candidates import has_limited_jobs
 from notifications.jobs.claiming.executors import (
@@ -170,7 +170,7 @@ class ClaimLoop:
         except UNAVAILABLE as exc:
             if not jobs:
                 raise
-            logger.warning("Could not claim jobs of senders, which is tried again: %s", exc)
+            log_retried(logger, "Could not claim jobs of senders, which is tried again", exc)
 
     def _prepare(self, jobs: list[ClaimedJob]) -> None:
         """Prepare claimed jobs for their execution."""

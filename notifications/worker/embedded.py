@@ -20,6 +20,8 @@ EXIT_TIMEOUT_SECONDS = 5.0
 #: Seconds before the first query. Servers that fork do so right after they have loaded the application, and a fork in
 #: the middle of a call into SQLite would leave its locks held in the child for ever.
 START_DELAY_SECONDS = 0.3
+#: Seconds until another worker follows one that an error has ended.
+RESTART_DELAY_SECONDS = 5.0
 
 _lock = threading.Lock()
 #: The id of the process that has started a worker: a forked child inherits these variables, but not the thread.
@@ -63,11 +65,15 @@ def _after_fork(listen: Callable[..., Any] | None) -> None:
 
 
 async def _run(listen: Callable[..., Any] | None) -> None:
-    await wait_for_event(_is_exiting, START_DELAY_SECONDS)
+    delay = START_DELAY_SECONDS
 
     async def run_worker() -> None:
         global _worker
-        has_ended = False
+        nonlocal delay
+        await wait_for_event(_is_exiting, delay)
+        if _is_exiting.is_set():
+            return
+        delay, has_ended = RESTART_DELAY_SECONDS, False
         try:
             await _worker.run()
             has_ended = True
@@ -75,5 +81,4 @@ async def _run(listen: Callable[..., Any] | None) -> None:
             if not has_ended:  # the server goes on, and jobs must too
                 _worker = JobWorker(listen=listen)
 
-    if not _is_exiting.is_set():
-        await run_to_end(run_worker, _is_exiting.is_set)
+    await run_to_end(run_worker, _is_exiting.is_set)

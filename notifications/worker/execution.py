@@ -96,30 +96,6 @@ class Execution(CurrentExecution):
         Where no other worker runs jobs, as in a test: runs jobs until the one with a given id is done.
     """
 
-    __slots__ = (
-        "asyncio_task",
-        "claimed",
-        "has_begun",
-        "is_cancelling",
-        "is_interruptible",
-        "is_over",
-        "is_stopping",
-        "is_waiting_for_thread",
-        "job",
-        "job_threads",
-        "joined_jobs",
-        "may_give_back_slot",
-        "on_join",
-        "on_progress",
-        "parts",
-        "run_inline",
-        "running_attempt",
-        "steps",
-        "sync_threads",
-        "thread_call",
-        "waits",
-    )
-
     def __init__(
         self,
         claimed: ClaimedJob,

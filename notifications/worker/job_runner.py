@@ -64,7 +64,7 @@ class JobRunner:
         self._on_join = on_join
         self._parts = parts
         self._before_outcome = [
-            (label, part.before_outcome)
+            (HookName(label, "before_outcome"), part.before_outcome)
             for label, part in parts.items()
             if type(part).before_outcome is not WorkerPart.before_outcome
         ]
@@ -175,8 +175,8 @@ class JobRunner:
         if outcome:
             try:
                 outcome = await notify_functions.acall(outcome)
-                for label, wait in self._before_outcome:
-                    await _call_part(execution, HookName(label, "before_outcome"), wait)
+                for hook, wait in self._before_outcome:
+                    await _call_part(execution, hook, wait)
             finally:  # also after a defect of the app: the finished task must not run again
                 self._on_outcome(replace(outcome, notify=None) if outcome.notify else outcome)
 

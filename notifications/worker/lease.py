@@ -23,6 +23,7 @@ from notifications.db.clock import database_now
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import count_stuck_calls
 from notifications.db.transactions import database, retrying_atomic
+from notifications.db.unavailable import QUERY_ERRORS
 from notifications.ids import uuid7
 from notifications.models import Worker
 
@@ -84,9 +85,12 @@ class Lease:
         self._thread.stop()
 
     def end(self) -> None:
-        """Delete the row. Jobs that this worker still holds are lost from now on."""
+        """Delete the row, unless the database is away. Jobs that this worker still holds are lost from now on."""
         self._thread.stop(1.0)
-        retrying_atomic(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
+        try:
+            retrying_atomic(lambda: Worker.objects.using(database()).filter(id=self.worker).delete())
+        except QUERY_ERRORS as exc:
+            logger.warning("Could not delete the row of a worker, whose lease ends by itself: %s", exc)
 
     def may_reap(self) -> bool:
         """Return whether this worker may declare others lost: its renewals succeeded for one whole lease.

@@ -157,11 +157,20 @@ class JobWorker:
     async def run(self) -> None:
         """Run jobs until ``stop()``; then let running jobs finish within the grace period, and release the others."""
         prepare_forks()
-        loop = self.state.loop = asyncio.get_running_loop()
-        loop.set_task_factory(make_task)
+        self.state.loop = asyncio.get_running_loop()
+        self.state.loop.set_task_factory(make_task)
         maintenance = Maintenance(
             self.lease, self.state.writer.run, lambda: self.state.call_in_loop(self._claim_loop.wake)
         )
+        try:
+            if await self._start(maintenance):
+                await self._run_loops(maintenance)
+        finally:
+            await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
+            await self._end()
+
+    async def _start(self, maintenance: Maintenance) -> bool:
+        """Begin the lease. Returns False if the worker is stopped while the database is away."""
         try:
             await self._job_runner.open()
             await self.state.retry_write(self.lease.start)
@@ -169,9 +178,12 @@ class JobWorker:
             await self.state.retry_write(maintenance.reap_dead_neighbors)
         except QUERY_ERRORS as exc:
             logger.info("Worker %s was stopped while the database was away: %s", self.lease.worker, exc)
-            return await self._end()
+            return False
         logger.info("Worker %s runs %d jobs at a time", self.lease.worker, self.state.concurrency)
-        watchdog = Watchdog(loop, self._may_end_process, self.exit_seconds)
+        return True
+
+    async def _run_loops(self, maintenance: Maintenance) -> None:
+        watchdog = Watchdog(asyncio.get_running_loop(), self._may_end_process, self.exit_seconds)
         unsubscribe = self._listen(self._on_ring) if self._listen else None
         background = [
             asyncio.create_task(loops.run_to_end(step))
@@ -199,8 +211,6 @@ class JobWorker:
             await asyncio.gather(*background, return_exceptions=True)
             for part in self._parts.values():
                 part.end()
-            await maintenance.end(MIN_SIGNALS_GRACE_SECONDS)
-            await self._end()
 
     def stop(self, grace: float | None = None) -> None:
         """Claim no more jobs, and end within ``grace`` seconds, ``GRACE`` by default; from any thread."""

@@ -19,7 +19,7 @@ from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 ADMINS = {
     Alert: AlertAdmin,

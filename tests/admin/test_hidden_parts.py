@@ -19,7 +19,7 @@ from tests.admin.test_permissions import (
 )
 from tests.support.django_tasks import task
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 #: What the parts of the jobs of these tests hold.
 ARGUMENT, RESULT, MESSAGE = "card-4711", "receipt-0815", "the-bank-has-declined"

@@ -15,7 +15,7 @@ from notifications.models import Attempt, Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 #: What stands in place of a secret.
 HIDDEN = "•••"

@@ -18,7 +18,7 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 LIST = "/admin/notifications/job/"
 

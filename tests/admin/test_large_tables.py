@@ -15,7 +15,7 @@ from notifications.contrib.operations.statistics import read_totals
 from notifications.models import Job, Notification
 from tests.data.plans import can_scan, explain, pages_read, scans_of
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.database_law, pytest.mark.nightly, pytest.mark.nightly_on_postgres]
 
 ROWS = 60_000
 #: Queries of one page: those for session, user and permissions, one for each executor of queued jobs, and a savepoint.

@@ -11,7 +11,7 @@ from notifications.db import keyset
 from notifications.models import Notification, uuid7
 from tests.support.offenders import collect_offenders
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 LIST = "/admin/notifications/notification/"
 START = datetime(2026, 5, 1, tzinfo=UTC)

@@ -564,6 +564,7 @@ def short_refusals(monkeypatch, settings):
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
 
 
+@pytest.mark.nightly_names("*[job]")
 @pytest.mark.parametrize(
     "name",
     [name if name in ("job", "limit") else pytest.param(name, marks=pytest.mark.nightly) for name in FILTERS],

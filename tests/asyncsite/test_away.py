@@ -7,6 +7,8 @@ import pytest
 from asyncsite.environment import Environment
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 CHECK = """
 from django.contrib.auth import get_user_model
 from django.db import transaction

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.blocked_loop import request_block, set_up_production
 
+pytestmark = pytest.mark.nightly
+
 ENQUEUE = """
 from tests.support.blocked_loop import block_worker
 block_worker.enqueue({marker!r})

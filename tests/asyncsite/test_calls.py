@@ -4,7 +4,11 @@ import asyncio
 import time
 import tracemalloc
 
+import pytest
+
 from asyncsite.calls import MAX_BODY_BYTES, call_url
+
+pytestmark = pytest.mark.nightly_on_old_django
 
 CONCURRENT_CALLS = 20
 

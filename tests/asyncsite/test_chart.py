@@ -2,10 +2,13 @@
 
 from xml.etree import ElementTree
 
+import pytest
 from django.template.loader import render_to_string
 
 from asyncsite.chart import build_chart
 from asyncsite.models import Call
+
+pytestmark = pytest.mark.nightly_on_old_django
 
 
 def make_calls(*times, failed=(), without_response=0, refused=0):

@@ -15,7 +15,7 @@ from notifications import outbound
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 
 def test_the_page_shows_the_result(person, upstream):

@@ -11,6 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 from asyncsite.environment import Environment, public_address, write_record
 from asyncsite.service_urls import mail_settings, parse_database_url, redis_layer
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 @pytest.fixture
 def var(tmp_path):

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.parts import expect_unseen
 from tests.support.axe import find_violations
 from tests.support.browser import sign_in
 
@@ -53,6 +54,7 @@ def test_the_samples_run_with_live_progress(site_server, page):
     assert page.locator(".calls tbody tr").count() == 1
 
 
+@pytest.mark.nightly
 def test_without_javascript(site_server, new_page):
     """The page reloads itself until the report is done."""
     page = new_page(java_script_enabled=False)
@@ -64,6 +66,7 @@ def test_without_javascript(site_server, new_page):
     page.wait_for_url("**/accounts/login/")
 
 
+@pytest.mark.nightly
 def test_the_text_box_is_validated_while_typing(site_server, page):
     """It shows the number of URLs and the wrong lines. Samples are appended."""
     sign_in(page, site_server.url)
@@ -143,6 +146,7 @@ def test_errors_get_the_focus_and_the_form_keeps_its_values(site_server, new_pag
     expect(page.get_by_label("Title (optional)")).to_have_value("Mine")
 
 
+@pytest.mark.nightly
 def test_a_fast_and_a_slow_check(site_server, page):
     """A fast one shows its result, a slow one its report."""
     sign_in(page, site_server.url)
@@ -178,6 +182,7 @@ def test_no_horizontal_scrolling_at_320_pixels(site_server, new_page):
     assert measure_overflow(page) <= 0
 
 
+@pytest.mark.nightly
 def test_a_truncated_url_is_complete_on_focus(site_server, page):
     sign_in(page, site_server.url)
     url = f"{site_server.url}/upstream/ok?{'x' * 200}"
@@ -225,6 +230,7 @@ def test_uploading_a_file(site_server, new_page, tmp_path):
     assert read_outcome(page) == "2 of 3 passed"
 
 
+@pytest.mark.nightly
 def test_a_running_report_grows_without_a_reload(site_server, page):
     """Failed calls appear as they end, at most once a second, others at the end. What is typed and focused stays."""
     sign_in(page, site_server.url)
@@ -291,6 +297,7 @@ def test_a_check_says_at_once_that_it_works(site_server, page):
     page.get_by_role("heading", name="Result").wait_for()
 
 
+@pytest.mark.nightly
 def test_a_report_is_published_by_the_answer_on_a_phone(site_server, new_page):
     """Asked on laptop and phone at once, answered on one; the other shows it, and the link works signed out."""
     # A toast that fades in has too little contrast for a moment.
@@ -306,10 +313,11 @@ def test_a_report_is_published_by_the_answer_on_a_phone(site_server, new_page):
     assert find_violations(laptop) == []
     # On the laptop, the page that was left after the click may have shown the toast.
     laptop.get_by_role("button", name=re.compile("1 waiting for your answer$")).wait_for()
-    phone.locator(".notifications-toast").get_by_role("link", name=re.compile("^Publish: ")).click()
-    for page in (laptop, phone):
-        page.locator(".notifications-toast").filter(has_text="is public").wait_for()
-        expect(page.locator(".notifications-toast").filter(has_text="Publish “")).to_have_count(0)
+    phone.locator(".notifications-toast").get_by_role("button", name=re.compile("^Publish: ")).click()
+    for page in (laptop, phone):  # Whoever has answered is not told what follows from it.
+        page.get_by_role("link", name="public page").wait_for()
+        expect(page.locator(".notifications-toast")).to_have_count(0)
+        expect_unseen(page, 0)
     link = laptop.get_by_role("link", name="public page").get_attribute("href")
     guest = new_page()
     guest.goto(site_server.url + link)

@@ -10,7 +10,7 @@ from asyncsite import check, limits
 from asyncsite.models import RateLimitEntry, Report
 from notifications.models import Job
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 JSON = "application/json"
 

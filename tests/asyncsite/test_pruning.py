@@ -14,7 +14,7 @@ from asyncsite.tasks import enqueue_report
 from notifications.models import Job
 from notifications.testing import run_jobs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 
 @pytest.fixture

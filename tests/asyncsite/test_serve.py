@@ -19,6 +19,8 @@ from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT, make_sqlite_template
 
+pytestmark = pytest.mark.nightly_names("*[daphne]")
+
 
 @pytest.fixture
 def checkout(tmp_path):
@@ -73,6 +75,7 @@ def output_of_failed_start(process):
 SERVERS = pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 
 
+@pytest.mark.nightly_names("*[uvicorn]")
 @pytest.mark.parametrize("server", [pytest.param("daphne", marks=pytest.mark.smoke), "uvicorn"])
 def test_first_start_prepares_database_and_users(serve, checkout, server):
     """The database is migrated, demo and admin exist, and the address and both sign-ins are printed."""
@@ -89,6 +92,7 @@ def test_first_start_prepares_database_and_users(serve, checkout, server):
     assert users == [("admin", 1), ("demo", 0)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
 def test_two_first_starts_at_the_same_time(serve, request, vendor):
     """One process migrates while the other one waits, and both serve."""
@@ -109,6 +113,7 @@ def test_two_first_starts_at_the_same_time(serve, request, vendor):
     )
 
 
+@pytest.mark.nightly
 @SERVERS
 def test_many_clients_can_reconnect_at_once(serve, server):
     """While the server is busy, the kernel queues 500 connections. Refused clients would retry a second later."""
@@ -124,6 +129,7 @@ def test_many_clients_can_reconnect_at_once(serve, server):
             server.popen.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.nightly
 def test_commands_beside_the_server_use_its_settings(serve, checkout, tmp_path):
     """They have the same key, port and database without any variable."""
     port = free_port()
@@ -144,6 +150,7 @@ def test_commands_beside_the_server_use_its_settings(serve, checkout, tmp_path):
     assert found.stdout.split() == ["True", str(port), str(database), key], found.stderr
 
 
+@pytest.mark.nightly
 @SERVERS
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_it(serve, server, number):
@@ -159,6 +166,7 @@ def test_signals_stop_it(serve, server, number):
     assert not is_listening(port)
 
 
+@pytest.mark.nightly
 @SERVERS
 def test_ctrl_c_stops_it_in_a_script(checkout, server):
     """A shell without job control ignores SIGINT in the processes that it starts with &."""

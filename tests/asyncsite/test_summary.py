@@ -1,5 +1,7 @@
 """Counts, median and 95th percentile."""
 
+import pytest
+
 from asyncsite.models import Call
 from asyncsite.summary import (
     compute_totals,
@@ -9,6 +11,8 @@ from asyncsite.summary import (
     percentile,
     response_times,
 )
+
+pytestmark = pytest.mark.nightly_on_old_django
 
 
 def test_percentiles_are_values_that_occurred():

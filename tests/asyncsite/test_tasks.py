@@ -16,6 +16,8 @@ from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.outbound.upstream import Upstream
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 @pytest.fixture
 def run(user):

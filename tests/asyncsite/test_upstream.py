@@ -10,6 +10,8 @@ from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

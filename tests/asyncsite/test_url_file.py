@@ -9,6 +9,8 @@ from asyncsite.models import Report
 from asyncsite.url_file import MAX_FILE_BYTES
 from notifications.models import Job
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 A, B = "https://a.example/1", "https://b.example/2"
 JSON = {"accept": "application/json"}
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"

@@ -4,6 +4,8 @@ import pytest
 
 from asyncsite.url_list import find_count_problem, find_url_problem, find_wrong_lines, split_lines
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 @pytest.mark.parametrize(
     "url",

@@ -14,11 +14,13 @@ CREATE = """
 from django.contrib.auth import get_user_model
 from notifications.api import notify
 from notifications.contrib.deliveries.models import PushSubscription
+from tests.contrib.files import file_tasks
 from tests.contrib.questions import question_tasks
 from tests.support.push_service import browser_keys
 user = get_user_model().objects.get(username="demo")
 question_tasks.ask_sync.using(owner=user).enqueue()
 question_tasks.ask_by_form.using(owner=user).enqueue()
+file_tasks.export.using(owner=user).enqueue(name="orders-of-all-shops-with-their-invoices-and-returns-november-2026.csv")
 seen = dict.fromkeys(("created_at", "seen_at"), "2026-01-01T00:00:00Z") | dict(name="Firefox on Linux", language="en")
 PushSubscription.objects.create(user=user, endpoint="https://push.example.com/1", **browser_keys()[1], **seen)
 for n in range(60):
@@ -35,7 +37,9 @@ PAGES = {
     "check": "/check/",
     "inbox": "/notifications/",
     "unread": "/notifications/?view=unread",
+    "questions": "/notifications/?view=questions",
     "done": "/notifications/?view=done",
+    "files": "/notifications/files/",
     "nothing found": "/notifications/?q=nothing",
     "notification": "/notifications/{notification}/",
     "action": "/notifications/{notification}/actions/0/",

@@ -9,7 +9,9 @@ from tests.support.browser import PAGE_TIMEOUT_MS, sign_in_over_http
 
 #: Decorates journeys that hold in every browser.
 in_each_browser = pytest.mark.parametrize(
-    "browser", ["chromium", pytest.param("firefox", marks=pytest.mark.slow)], indirect=True
+    "browser",
+    ["chromium", pytest.param("firefox", marks=[pytest.mark.slow, pytest.mark.nightly])],
+    indirect=True,
 )
 
 

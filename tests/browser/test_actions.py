@@ -164,6 +164,7 @@ def test_what_was_done_is_kept(site_server, new_page):
     assert project.requests == [("POST", "/access/7/approve/", True)]
 
 
+@pytest.mark.nightly
 def test_in_the_inbox(site_server, new_page):
     """In its rows and in the reading pane, where what is done in the other is not sent again.
 
@@ -222,6 +223,7 @@ def test_in_the_inbox(site_server, new_page):
     )
 
 
+@pytest.mark.nightly
 def test_without_javascript(site_server, new_page):
     """The button leads to a page that asks, whose main button is filled."""
     page = new_page(java_script_enabled=False)

@@ -110,6 +110,7 @@ def end_of_job(page):
         expect(page.locator("[data-overview-final]")).to_be_attached()
 
 
+@pytest.mark.nightly
 def test_page_of_a_job_is_live_until_its_end(admin_site, admin_page):
     """State, times, attempts and buttons follow the job, but not what has the focus; then nothing is requested."""
     page = admin_page
@@ -169,6 +170,7 @@ def follow(page, condition):
     wait_until(is_shown, what="the change on the page")
 
 
+@pytest.mark.nightly
 def test_filter_and_change_with_the_keyboard(admin_site, admin_page):
     """Filter, select all of all pages, retry and confirm; then cancel all of a search."""
     page = admin_page
@@ -203,6 +205,7 @@ def test_filter_and_change_with_the_keyboard(admin_site, admin_page):
     wait_until(lambda: count_jobs(admin_site, state="cancelled") == 60, what="all jobs to be cancelled")
 
 
+@pytest.mark.nightly
 def test_list_of_jobs_fits_beside_sidebar_and_filters(admin_site, admin_page):
     """Without scrolling sideways, also with long titles, names and states, and German headings; and on a phone."""
     page = admin_page
@@ -306,9 +309,15 @@ PAGES = {
     "schedule": "/admin/notifications_schedules/schedule/nightly-report/change/",
     "alerts": "/admin/notifications_operations/alert/",
     "notifications": f"{ADMIN}notification/",
+    "limits": "/admin/notifications_rates/limit/",
+    "broadcasts": "/admin/notifications_broadcasts/broadcast/",
+    "composer": "/admin/notifications_broadcasts/broadcast/add/",
+    "webhooks": "/admin/notifications_webhooks/webhookendpoint/",
+    "preferences": "/admin/notifications_deliveries/preference/",
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_are_accessible(admin_site, admin_page, scheme):
     """axe finds nothing in the content of any page, and nothing is wider than a narrow screen of 390 px."""

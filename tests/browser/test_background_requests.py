@@ -55,6 +55,7 @@ class Responses:
         )
 
 
+@pytest.mark.nightly
 def test_an_open_inbox(saving_site, new_page):
     """It marks as seen, updates counts and pane, and asks for changes on focus; a click in the list is a person's."""
     saving_site.python(CREATE.format(count=2))
@@ -91,6 +92,7 @@ def test_the_first_row_of_an_empty_inbox(saving_site, new_page):
     assert responses.paths(is_saved=True) == ["notifications/"]
 
 
+@pytest.mark.nightly
 def test_an_open_bell_after_an_outage(saving_site, new_page):
     """It loads its list again when the server is back."""
     page = new_page(errors=False)  # Chromium logs the requests without a response.
@@ -112,6 +114,7 @@ def test_an_open_bell_after_an_outage(saving_site, new_page):
     assert not any("limit=" in path for path in responses.paths(is_saved=True))
 
 
+@pytest.mark.nightly
 def test_an_open_job(saving_site, new_page):
     """Its output streams; opening the bell is a person's."""
     with driver(saving_site, "tests.browser.output_actions") as writer:
@@ -136,6 +139,7 @@ def test_an_open_job(saving_site, new_page):
         )
 
 
+@pytest.mark.nightly
 def test_the_overview(saving_site, new_page):
     """It requests its figures each second."""
     page = new_page()

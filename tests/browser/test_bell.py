@@ -91,6 +91,7 @@ def test_keyboard(site_server, page):
     expect_unread(page, 0)
 
 
+@pytest.mark.nightly
 def test_what_happens_before_the_panel_is_loaded_is_not_lost(site_server, new_page):
     """A toast is shown on the next page. A press opens the panel once it is there, or leads to the inbox."""
     page = new_page(errors=False)
@@ -187,6 +188,7 @@ def test_rows_are_read_and_done_in_the_bell(site_server, page):
     expect(items).to_have_count(8)
 
 
+@pytest.mark.nightly
 def test_what_is_done_in_the_bell_is_undone_in_its_place(site_server, page):
     """A list with a group is rendered again meanwhile. What was undone stays where it was, with its mark."""
     site_server.python(f"{CREATE_TEN}for n in (11, 12): notify(user, f'Number {{n}}', group='Last')")
@@ -309,6 +311,7 @@ def test_signing_out_in_one_tab_clears_the_others(site_server, new_page):
     expect(find_bell(page, 0)).to_be_visible()
 
 
+@pytest.mark.nightly_names("*[focus]")
 @pytest.mark.parametrize("trigger", ["another tab", "focus"])
 def test_a_tab_reconnects_when_its_user_signs_in_in_another_tab(site_server, new_page, trigger):
     """It does so without a reload: immediately if the other tab connects, otherwise on focus."""
@@ -381,6 +384,7 @@ def set_visibility(page, state):
     )
 
 
+@pytest.mark.nightly
 def test_more_than_1000_are_marked_as_read(site_server, page):
     """The server marks 1,000 per request; the client sends requests until all are marked."""
     site_server.python(

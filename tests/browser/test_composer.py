@@ -9,6 +9,7 @@ from tests.support.browser import sign_in
 COMPOSER = "/admin/notifications_broadcasts/broadcast/add/"
 
 
+@pytest.mark.nightly_names("*[no JavaScript]")
 @pytest.mark.parametrize(
     "has_javascript",
     [True, False],

@@ -8,13 +8,50 @@ from email import message_from_bytes, policy
 from pathlib import Path
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.utils import timezone, translation
 
+from notifications.api import notify
+from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries.models import Delivery
+from notifications.models import Job
+from notifications.testing import run_jobs
 from tests.browser.test_style_page import FIND_WIDE
+from tests.contrib.questions import question_tasks
 from tests.support import pseudo_locale
 from tests.support.axe import find_violations
 from tests.support.driver import driver
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+User = get_user_model()
+LONG = "https://files.example/" + "a-very-long-name-" * 9
+
+
+def send(kind, language):
+    """Send an e-mail of a kind to a new user."""
+    user = User.objects.create_user(kind, email=f"{kind}@users.example")
+    with translation.override(language):
+        if kind == "question":
+            other = User.objects.create_user("lovelace", first_name="Ada", last_name="Lovelace")
+            task = question_tasks.ask_about_draft.using(owner=user, title=f"Letters of {LONG}")
+            task.enqueue(to=[user.pk, other.pk], argument="")
+            run_jobs()
+        elif kind == "notification":
+            body = f"It has 12,480 rows.\n\nIt is stored for 30 days at {LONG}"
+            notify(user, "The export of all orders of October is ready", body=body, url="/exports/1/")
+        else:
+            for category in ("export", "comments", ""):
+                preferences.choose(user.pk, {(category, "email"): "hourly"})
+                for number in range(20):
+                    title = f"The export {number} is ready" if number else f"Ready: {LONG}"
+                    notify(user, title, body="It has 12,480 rows. " * (number % 3 * 8), category=category)
+    Delivery.objects.update(due_at=timezone.now())
+    while sending.enqueue_due():
+        pass
+    Job.objects.filter(state="queued").update(run_after=None, due_at=None)
+    run_jobs()
+
 
 KINDS = ("notification", "digest", "question")
 WINDOWS = {
@@ -44,7 +81,7 @@ def emails(request, sites, tmp_path_factory):
     site = sites.make()
     site.environment["TEST_LOCALE_PATH"] = str(pseudo_locale.write_catalog(tmp_path_factory.mktemp("locale")))
     site.notifications |= {"SITE_URL": "https://site.example", "DELIVERY": {"*": [{"email": 0}]}}
-    with driver(site, "tests.browser.email_actions") as actions:
+    with driver(site, __name__) as actions:
         for kind in KINDS:
             actions.call("send", kind=kind, language=request.param)
     site.close()
@@ -58,6 +95,7 @@ def emails(request, sites, tmp_path_factory):
     return request.param, found
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("window", WINDOWS)
 def test_it_fits_and_is_accessible(emails, new_page, window):
     language, found = emails
@@ -79,6 +117,7 @@ def test_it_fits_and_is_accessible(emails, new_page, window):
         assert (light < dark) == ("dark" in window), (kind, background, color)
 
 
+@pytest.mark.nightly_names("*[he]")
 def test_it_loads_nothing(emails, new_page):
     """No picture and no font: what an e-mail loads tells the sender that it was read."""
     page, requests = new_page(), []

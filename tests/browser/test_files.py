@@ -72,6 +72,7 @@ def test_it_is_downloaded_where_it_is_offered(site_server, page):
         assert download(page, page.get_by_role("link", name="Download: orders-2026.csv")) == expected
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_are_accessible(site_server, page, scheme):
     page.emulate_media(color_scheme=scheme)

@@ -86,6 +86,7 @@ def swap_cookies(page, site, new_page):
     page.context.add_cookies(another_browser.cookies())
 
 
+@pytest.mark.nightly_names("*[chromium-daphne]", "*[firefox-*")
 @in_each_server
 @in_each_browser
 def test_sign_in_over(served, open_page):
@@ -96,6 +97,7 @@ def test_sign_in_over(served, open_page):
     expect_signed_out(page, served)
 
 
+@pytest.mark.nightly_names("*[chromium]")
 @in_each_browser
 def test_impersonation(served, open_page, new_page):
     """The session of the open page stays valid. The first page of the other user reaches it, the page itself works."""
@@ -113,6 +115,7 @@ def test_impersonation(served, open_page, new_page):
     expect(open_bell(other_page).get_by_role("link", name="For the other user")).to_be_visible()
 
 
+@pytest.mark.nightly_names("*[focus-chromium]")
 @in_each_browser
 @pytest.mark.parametrize("event", ["focus", "visibilitychange"])
 def test_cookies_of_another_user_are_found_on_focus(served, open_page, new_page, event):
@@ -123,6 +126,7 @@ def test_cookies_of_another_user_are_found_on_focus(served, open_page, new_page,
     expect_signed_out(page, served)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("is_session_ended", [False, True], ids=["cookies swapped", "session ended"])
 def test_what_a_hidden_tab_has_not_shown(served, open_page, new_page, is_session_ended):
     """It is no toast for the user who looks at the tab next, not for a moment either."""
@@ -157,6 +161,7 @@ def test_back_forward_cache(served, open_page, new_page):
     expect_signed_out(page, served)
 
 
+@pytest.mark.nightly_names("*[*-daphne]", "*[*-firefox-*]", "*[deleted row-*]", "*[expiry-*")
 @in_each_server
 @in_each_browser
 @pytest.mark.parametrize(

@@ -263,6 +263,7 @@ def test_selection_during_a_request_is_kept(inbox_page):
     expect(page.get_by_role("checkbox", name="Select: Number 5", exact=True)).to_be_checked()
 
 
+@pytest.mark.nightly
 def test_rows_that_leave_are_replaced(site_server, page):
     """All of it done, and undone. Then the page selected and done: older rows take their place, until none is left."""
     site_server.python(CREATE.format(count=60))
@@ -328,6 +329,7 @@ globalThis.IntersectionObserver = class extends Native {
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("view", ["inbox", "unread"])
 def test_the_list_goes_on_and_back_returns_to_the_row(site_server, page, view):
     """Older rows are loaded at the end of the list; back from one of them has the focus where it was."""
@@ -389,6 +391,7 @@ def test_what_was_not_saved_is_forgotten_when_the_server_is_back(site_server, pr
     expect(unread_rows(page)).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_list_of_shortcuts_and_turning_them_off(inbox_page):
     """Keys do nothing in a field, nor when they are turned off, which the browser remembers."""
     page = inbox_page
@@ -416,6 +419,7 @@ def test_list_of_shortcuts_and_turning_them_off(inbox_page):
     assert len(rows(page).all()) == 5
 
 
+@pytest.mark.nightly
 def test_the_list_follows_the_search(inbox_page):
     """While one types and chooses, without a new page; the focus stays, and the URL leads to the same list."""
     page = inbox_page
@@ -480,6 +484,7 @@ def test_the_view_follows_the_search(inbox_page):
 EXCESS = "(element) => element.scrollWidth - element.clientWidth"
 
 
+@pytest.mark.nightly_names("*[desktop]")
 @pytest.mark.parametrize(
     "window", [{"viewport": {"width": 1280, "height": 800}}, PHONE], ids=["desktop", "phone"]
 )
@@ -587,6 +592,7 @@ def test_keys_change_nothing_that_is_done(site_server, inbox_page):
     assert [url for url in posts if "/seen/" not in url] == []
 
 
+@pytest.mark.nightly_names("*[chromium]")
 @in_each_browser
 def test_signed_out_elsewhere(site_server, inbox_page):
     """The rows go, and a link leads to sign-in and back."""
@@ -603,6 +609,7 @@ def test_signed_out_elsewhere(site_server, inbox_page):
     assert "next=%2Fnotifications%2F" in link.get_attribute("href")
 
 
+@pytest.mark.nightly_names("*[1000]")
 @pytest.mark.parametrize("width", [320, 1000])
 def test_long_category_does_not_widen_the_page(site_server, page, width):
     """The name of a category without spaces is broken in the buttons that contain it."""
@@ -647,6 +654,7 @@ def test_all_of_several_categories_is_selected(site_server, page):
     expect(toolbar.get_by_role("button", name="Snooze")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_everything_without_javascript(site_server, new_page):
     """Views, filters, selection, all, undo and muting are links and forms."""
     site_server.python(CREATE.format(count=5))
@@ -711,6 +719,7 @@ def test_unsubscribing_signed_out(site_server, new_page):
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 380])
 def test_no_problem_of_accessibility(site_server, new_page, scheme, width):

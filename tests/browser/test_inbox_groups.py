@@ -135,6 +135,7 @@ def test_a_group_opens_and_closes_in_place(page, group):
     expect(page.locator(".notifications-toolbar")).to_be_hidden()
 
 
+@pytest.mark.nightly
 def test_what_is_in_a_group_is_seen(site_server, page, group):
     """Also if the newest notification is in it: no other place tells of it then."""
     site_server.python(CREATE.replace('notify(user, "Ada', 'notify(user, group="Imports", title="Ada'))
@@ -150,6 +151,7 @@ def test_what_is_in_a_group_is_seen(site_server, page, group):
     expect(page.get_by_role("button", name="Notifications: 96 unread")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_group_by_keyboard(site_server, page, group):
     page.evaluate("window.isSamePage = true")
     site_server.python(FAIL)
@@ -180,6 +182,7 @@ def test_a_group_by_keyboard(site_server, page, group):
     assert page.evaluate("window.isSamePage")
 
 
+@pytest.mark.nightly
 def test_an_update_from_before_an_undo_hides_no_row(site_server, page, group):
     """It would take the focus, too. Neither does one that the server answers before it has undone the change."""
     group.get_by_role("link", name="Imports").click()
@@ -229,6 +232,7 @@ def test_a_group_is_marked_as_read_in_place(site_server, page, group):
     assert page.evaluate("window.isSamePage")
 
 
+@pytest.mark.nightly
 def test_what_arrived_before_a_group_was_opened_is_marked_too(site_server, page, group):
     """What is shown as read is read: the row of a group that is not in the pane is of when the page was loaded."""
     page.set_viewport_size({"width": 900, "height": 800})
@@ -242,6 +246,7 @@ def test_what_arrived_before_a_group_was_opened_is_marked_too(site_server, page,
     expect(message(page)).to_contain_text("61 marked as read.")
 
 
+@pytest.mark.nightly
 def test_a_group_without_javascript(site_server, new_page):
     page = new_page(java_script_enabled=False)
     site_server.python(CREATE)
@@ -297,6 +302,7 @@ def keep_screenshot(page, name):
         page.screenshot(path=Path(folder) / f"groups-{name}.png")
 
 
+@pytest.mark.nightly
 def test_groups_in_the_bell(site_server, page):
     """As the server groups them. They follow what is done in another place, and their buttons change all of them."""
     site_server.python(CREATE + PEOPLE)
@@ -357,6 +363,7 @@ def test_groups_in_the_bell(site_server, page):
     expect(rows(page)).to_have_count(3)
 
 
+@pytest.mark.nightly
 def test_undo_stays_if_the_list_is_loaded_before_the_response(site_server, page):
     """The change is pushed when it is committed, and the list of the bell is loaded again then."""
     site_server.python(CREATE)
@@ -377,6 +384,7 @@ def test_undo_stays_if_the_list_is_loaded_before_the_response(site_server, page)
     expect(panel.locator("li")).to_have_count(3)
 
 
+@pytest.mark.nightly
 def test_a_group_that_is_done_does_not_come_back_to_the_bell(site_server, page):
     """By the response to a request from before, which arrives late: one is done in the bell, another one elsewhere."""
     site_server.python(CREATE + ADD_GROUP)
@@ -423,6 +431,7 @@ print(rows.get().raised)
 """
 
 
+@pytest.mark.nightly
 def test_what_was_raised_again_is_done_in_the_bell(site_server, page):
     """Its row, which is where it was, changes it up to its new position, also in the inbox."""
     site_server.python(CREATE)

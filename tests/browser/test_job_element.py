@@ -82,6 +82,7 @@ def test_an_element_without_content_shows_a_bar_and_a_text(site_server, page):
     expect(element.get_by_role("status")).to_have_text("Succeeded · 8 passed")
 
 
+@pytest.mark.nightly
 def test_an_outage_is_shown_on_the_page_of_a_running_job_and_at_the_closed_bell(site_server, proxy, new_page):
     """A form that cannot be sent keeps the page. When the server is back, the page goes on."""
     page = new_page(errors=False)
@@ -105,6 +106,7 @@ def test_an_outage_is_shown_on_the_page_of_a_running_job_and_at_the_closed_bell(
     expect(page.get_by_role("button", name="Check remaining 1")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_signed_out_the_bell_has_only_a_link_to_sign_in_and_back(site_server, page):
     """What it showed before is gone, and the link returns to the page."""
     site_server.manage("notify", "demo", "Private")
@@ -174,6 +176,7 @@ def test_f8_moves_the_focus_to_the_toast_and_back(site_server, page):
     )
 
 
+@pytest.mark.nightly
 def test_unbroken_text_makes_no_page_wider(site_server, new_page):
     """2,000 characters as body, 200 as title, 150 as the name of the user: in the toast, the bell and the inbox."""
     site_server.python(
@@ -240,6 +243,7 @@ def open_before_the_job_runs(site, new_page, path):
     return wait_for_state(page, "live")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("path", "text_at_the_end"),
     [("/reports/{report}/", "Download CSV"), ("/notifications/jobs/{job}/", "Finished")],
@@ -294,6 +298,7 @@ def test_an_end_that_is_shown_before_its_notification_comes(site_server, new_pag
     wait_until(lambda: site.rows(read) == [(1,)], what="the page to mark the notification as read")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("path", ["/reports/{report}/", "/notifications/jobs/{job}/"])
 def test_the_elapsed_time_of_a_job_stays_true_and_its_page_says_that_it_is_cancelled(site, new_page, path):
     page = open_before_the_job_runs(site, new_page, path)
@@ -316,6 +321,7 @@ def test_the_elapsed_time_of_a_job_stays_true_and_its_page_says_that_it_is_cance
     assert button.bounding_box()["y"] == top
 
 
+@pytest.mark.nightly
 def test_a_batch_on_a_phone_names_the_jobs_that_failed_first(site_server, new_page):
     """Directly below its state, which keeps no empty place for what a running job writes."""
     made = site_server.python(
@@ -352,6 +358,7 @@ streams.ring([Job.objects.get().user_id])
 """
 
 
+@pytest.mark.nightly
 def test_what_is_said_of_a_queued_job_is_hidden_when_it_is_started(site_server, page):
     """As that it may be lost."""
     job = site_server.python(QUEUED_JOB).strip()
@@ -370,6 +377,7 @@ def test_what_is_said_of_a_queued_job_is_hidden_when_it_is_started(site_server, 
     expect(page.get_by_text("It may be lost.")).to_be_hidden()
 
 
+@pytest.mark.nightly
 def test_a_page_that_is_loaded_again_at_a_time(site_server, page):
     """The server has named it: it may know more then about a job that is still queued."""
     id = site_server.python(

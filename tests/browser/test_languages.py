@@ -87,6 +87,7 @@ def make_report(page, site):
     return page.url
 
 
+@pytest.mark.nightly
 def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
     page = new_page(locale=pseudo_locale.CODE, viewport=NARROW, errors=False)
     page.goto(f"{pseudo_site.url}/accounts/login/")
@@ -114,6 +115,7 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
     admin = new_page(locale=pseudo_locale.CODE, errors=False)
     sign_in(admin, pseudo_site.url, "admin")
     admin.goto(f"{pseudo_site.url}/admin/notifications_operations/overview/")
+    admin.locator(".filters > summary").click()
     admin.select_option("select[name=task]", index=1)
     admin.locator(".periods button").click()
     expect(admin.locator(".distribution")).to_be_visible()
@@ -128,6 +130,7 @@ def test_pages_from_right_to_left_in_a_narrow_window(pseudo_site, new_page):
         assert too_wide == [], width
 
 
+@pytest.mark.nightly
 def test_the_skip_link_is_at_the_side_where_the_text_begins(pseudo_site, new_page):
     page = new_page(locale=pseudo_locale.CODE, viewport=NARROW)
     page.goto(f"{pseudo_site.url}/accounts/login/")
@@ -136,6 +139,7 @@ def test_the_skip_link_is_at_the_side_where_the_text_begins(pseudo_site, new_pag
     assert box["x"] + box["width"] == pytest.approx(NARROW["width"] - 8, abs=1)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("language", ["en", "de", "fr"])
 def test_pages_at_twice_the_size_of_text(site_server, new_page, language):
     """As with the browser's setting, which scales what is in rem, in a window of 640 px."""
@@ -162,6 +166,7 @@ def test_the_language_is_chosen_at_the_foot_of_a_page(site_server, page):
     expect(page.get_by_role("button", name="Benachrichtigungen: keine ungelesen")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_the_text_box_counts_in_the_language_of_the_page(site_server, new_page):
     page = new_page(locale="de")
     sign_in(page, site_server.url)
@@ -186,6 +191,7 @@ def test_a_report_is_printed_without_controls(site_server, page):
         expect(page.locator(selector)).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_report_that_is_watched_until_its_end_is_read(site_server, page, new_page):
     """And one that ends in another report's page is not."""
     visit(page, site_server.url)

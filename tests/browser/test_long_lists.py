@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.parts import visit
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.nightly]
 
 COUNT = 1_000
 FEW = 25

@@ -89,6 +89,7 @@ def test_version_is_that_of_the_python_package():
     assert version == notifications.__version__.replace(".dev", "-dev.")
 
 
+@pytest.mark.nightly
 def test_types(package, tmp_path):
     """What the documentation shows compiles, and what is private does not."""
     folder = tmp_path / "node_modules"
@@ -124,6 +125,7 @@ def test_ask_result_and_stream(site_server, page, core):
     expect(find_toasts(page)).to_have_count(1)
 
 
+@pytest.mark.nightly
 def test_elements_of_a_bundle(site_server, page, bundle_with_elements):
     """`{% notifications script=False %}`: bell and toasts come from the bundle, with one client."""
     sign_in(page, site_server.url)
@@ -177,6 +179,7 @@ def test_anonymous_page(site_server, page, core):
     expect(find_bell(page)).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_page_without_the_tag(site_server, page, package):
     """`connect()`: the stream of the user of the session, from a snapshot."""
     bundle = package.bundle(

@@ -13,7 +13,7 @@ from tests.support.driver import driver
 from tests.support.layout_shift import MAX_SHIFT, read_shifts, record_shifts
 from tests.support.network import Proxy, shut_down
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.nightly_names("*[1280]")]
 
 MARK_FIRST_NODE = "(box) => { box.firstChild.isMarked = true; }"
 IS_FIRST_NODE_KEPT = "(box) => box.firstChild.isMarked === true"
@@ -69,6 +69,7 @@ def test_text_is_appended_as_it_is_written(site, writer, page):
     assert text_of(box) == f"First <b>line</b>\n{lines}Last"
 
 
+@pytest.mark.nightly
 def test_the_scroll_stays_where_the_reader_put_it(site, writer, page):
     """At the end it follows; anywhere else it stays, also when the page is loaded again, and in the reading pane."""
     job = writer.call("start_job")
@@ -244,6 +245,7 @@ def test_output_is_searched(site, writer, page):
     assert box.evaluate(IS_FIRST_NODE_KEPT)
 
 
+@pytest.mark.nightly
 def test_attempts_and_the_end_are_announced(site, writer, page, new_page):
     """On the page that is open, and as the same text on one that is opened later."""
     job = writer.call("start_job")
@@ -272,6 +274,7 @@ def test_attempts_and_the_end_are_announced(site, writer, page, new_page):
     expect(status).to_have_text("")
 
 
+@pytest.mark.nightly
 def test_it_goes_on_when_the_server_is_back(site, writer, new_page):
     """Nothing is lost or shown twice."""
     page = new_page(errors=False)
@@ -287,6 +290,7 @@ def test_it_goes_on_when_the_server_is_back(site, writer, new_page):
     assert text_of(box) == "before\nmeanwhile\nafter"
 
 
+@pytest.mark.nightly
 def test_a_server_that_streams_nothing(site, writer, new_page):
     """As a WSGI server, which refuses it: the text is read again and again."""
     page = new_page(errors=False)
@@ -299,6 +303,7 @@ def test_a_server_that_streams_nothing(site, writer, new_page):
     assert text_of(box) == "one\ntwo\nthree"
 
 
+@pytest.mark.nightly
 def test_a_hidden_tab_holds_no_connection(site, writer, page):
     job = writer.call("start_job")
     writer.call("write", id=job, text="one\n")
@@ -318,6 +323,7 @@ def test_a_hidden_tab_holds_no_connection(site, writer, page):
     assert text_of(box) == "one\ntwo"
 
 
+@pytest.mark.nightly
 def test_an_element_that_a_page_inserts(site, writer, page):
     """Its script is loaded then; it has its own texts, and an event for each text."""
     job = writer.call("start_job")
@@ -344,6 +350,7 @@ def test_an_element_that_a_page_inserts(site, writer, page):
     assert page.evaluate("window.got") == "inserted\n\n\x1eattempt 2\nagain"
 
 
+@pytest.mark.nightly
 def test_a_listener_gets_all_parts(site, writer, page):
     """From the beginning, in order, with the lines of the app apart, until it is removed. Nothing is loaded before."""
     job = writer.call("start_job")
@@ -375,6 +382,7 @@ def test_a_listener_gets_all_parts(site, writer, page):
     assert page.evaluate("window.parts") == parts
 
 
+@pytest.mark.nightly
 def test_without_javascript(site, writer, new_page):
     """The text that there is, and where all of it is if it is long."""
     job = writer.call("start_job")
@@ -387,6 +395,7 @@ def test_without_javascript(site, writer, new_page):
     expect(page.locator("body")).to_contain_text("Line 0")
 
 
+@pytest.mark.nightly
 def test_jobs_without_output(site, writer, page):
     """Their page has no element when they are done."""
     job = writer.call("start_job")
@@ -434,6 +443,7 @@ def test_a_proxy_that_holds_events_back(writer, holding_proxy, page):
     expect(page.locator(".notifications-state").first).to_contain_text("Succeeded")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessibility(site, writer, new_page, scheme):
     job = writer.call("start_job")
@@ -445,6 +455,7 @@ def test_accessibility(site, writer, new_page, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
+@pytest.mark.nightly
 def test_a_stop_on_one_device_stops_all(site_server, new_page):
     """The findings of a report, which two devices read."""
     pages = [new_page(), new_page(viewport={"width": 380, "height": 800})]

@@ -19,6 +19,7 @@ for n in range(1, 31): notify(user, f"Number {n}", url="/check/")
 """
 
 
+@pytest.mark.nightly
 def test_inbox_without_javascript(site_server, new_page):
     """It lists 25 notifications per page, newest first, with forms that mark them, and requires a sign-in."""
     site_server.python(CREATE_30_NOTIFICATIONS)
@@ -97,6 +98,7 @@ def test_a_search_that_is_typed_while_an_empty_inbox_is_loaded(site_server, page
     expect(page).to_have_url(re.compile("q=First$"))
 
 
+@pytest.mark.nightly
 def test_an_older_page_below_one_without_rows(site_server, page):
     """A search that has read many notifications without a hit is continued by a link, and not begun anew."""
     site_server.manage("notify", "demo", "First")
@@ -235,6 +237,7 @@ def test_the_client_polls_without_websockets(site_server, new_page):
     expect_unread(page, 0)
 
 
+@pytest.mark.nightly_names("*[/admin/auth/user/]")
 @pytest.mark.parametrize("path", ["/admin/", "/admin/auth/user/"])
 def test_the_admin_has_the_bell(site_server, new_page, path):
     """It is in the header, with live counts."""

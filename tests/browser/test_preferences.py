@@ -98,6 +98,7 @@ def answer_requests(page, url, answer):
     page.route(url, lambda route: route.abort() if answer is None else route.fulfill(**answer))
 
 
+@pytest.mark.nightly
 def test_what_cannot_be_saved_stays_as_it_was(site_server, new_page):
     page = new_page(errors=False)
     visit(page, site_server.url, PAGE)
@@ -216,6 +217,7 @@ def test_what_another_user_has_chosen_is_not_theirs(site_server, new_page):
     assert site_server.rows("SELECT user_id FROM notifications_deliveries_reader") == []
 
 
+@pytest.mark.nightly
 def test_without_scripts_a_button_saves(site_server, new_page):
     page = new_page(java_script_enabled=False)
     sign_in_over_http(page.context, site_server.url, "demo")

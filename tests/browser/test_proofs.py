@@ -65,6 +65,7 @@ def test_a_report_notifies_on_another_page_and_opens_from_the_bell(site_server, 
     expect(find_toasts(other_user)).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_a_killed_worker_is_replaced_and_the_user_is_notified_once(site, new_page):
     """The worker is killed during the job. A second worker finishes it, and the page shows attempt 2."""
     site.environment["EMBEDDED_WORKER"] = "0"
@@ -97,6 +98,7 @@ def test_a_killed_worker_is_replaced_and_the_user_is_notified_once(site, new_pag
     assert recorded_calls(site) == 40
 
 
+@pytest.mark.nightly_names("*[chromium]")
 @in_each_browser
 def test_a_page_survives_a_killed_web_server(site, new_page):
     """The web process is killed during the job. The open page reconnects by itself and shows the result."""

@@ -98,6 +98,7 @@ def turn_on(page):
     expect(rows(page)).to_contain_text("this browser")
 
 
+@pytest.mark.nightly
 def test_turned_on_and_removed(open_devices, push_site):
     """The permission is asked for by the click only. The removal ends the subscription too."""
     page = open_devices()
@@ -122,6 +123,7 @@ def test_turned_on_and_removed(open_devices, push_site):
     assert "[]" in push_site.python(READ_DEVICES)
 
 
+@pytest.mark.nightly
 def test_removed_elsewhere(open_devices, push_site):
     """This browser is off then, also if it was just confirming itself, and stays so until the button is pressed."""
     page = open_devices()
@@ -136,6 +138,7 @@ def test_removed_elsewhere(open_devices, push_site):
     turn_on(page)
 
 
+@pytest.mark.nightly
 def test_denied(open_devices):
     page = open_devices()
     page.evaluate("sessionStorage.setItem('answer', 'denied')")
@@ -144,6 +147,7 @@ def test_denied(open_devices):
     expect(rows(page)).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_key_that_has_changed(open_devices):
     """A subscription of another key is ended first: its push service would refuse ours."""
     page = open_devices()
@@ -154,6 +158,7 @@ def test_key_that_has_changed(open_devices):
     assert json.loads(page.evaluate("sessionStorage.push"))["applicationServerKey"] != old
 
 
+@pytest.mark.nightly
 def test_new_key_of_the_site(open_devices, push_site):
     """The page subscribes anew when it is opened, without a click, and the device stays one."""
     page = open_devices(errors=False)  # Chromium logs that the server was away.
@@ -175,6 +180,7 @@ def test_new_key_of_the_site(open_devices, push_site):
     assert page.evaluate("sessionStorage.asked") == "1"
 
 
+@pytest.mark.nightly
 def test_without_javascript(open_devices, new_page, push_site):
     """The list and the removal work."""
     page = open_devices()
@@ -186,6 +192,7 @@ def test_without_javascript(open_devices, new_page, push_site):
     expect(plain.get_by_text("You have no devices yet.")).to_be_visible()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_problem_of_accessibility(open_devices, scheme):
     page = open_devices(color_scheme=scheme, viewport={"width": 380, "height": 800})
@@ -278,6 +285,7 @@ async () => {
 """
 
 
+@pytest.mark.nightly
 def test_click_opens_the_page_and_marks_the_notification_as_read(worker_page, push_site):
     """That one only."""
     id = push_site.python(NOTIFY).strip().splitlines()[-1]
@@ -288,6 +296,7 @@ def test_click_opens_the_page_and_marks_the_notification_as_read(worker_page, pu
     assert "['the export']" in push_site.python(READ_TITLES)
 
 
+@pytest.mark.nightly
 def test_click_focuses_a_page_that_is_open(worker_page, push_site):
     """A script may not focus a window either, so what is called is recorded."""
     worker_page.deliver(make_message(push_site, "1" * 32, navigate=worker_page.url))
@@ -315,6 +324,7 @@ def change_subscription(page, *, knows_old=True):
     )
 
 
+@pytest.mark.nightly
 def test_subscription_that_the_browser_changes(worker_page, push_site):
     """The worker tells the server, without a page."""
     assert change_subscription(worker_page) == ""
@@ -322,6 +332,7 @@ def test_subscription_that_the_browser_changes(worker_page, push_site):
     assert "send/2" in stored and "send/1" not in stored
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("worker_page", [False], indirect=True, ids=[""])
 @pytest.mark.parametrize("knows_old", [True, False], ids=["with the old one", "without"])
 def test_subscription_that_changes_after_another_user_has_signed_in(worker_page, push_site, knows_old):
@@ -363,6 +374,7 @@ ACTIVATE = """
 """
 
 
+@pytest.mark.nightly
 def test_worker_that_is_activated_with_a_new_key(worker_page, push_site):
     """It subscribes anew, without a page."""
     (worker,) = worker_page.context.service_workers
@@ -373,6 +385,7 @@ def test_worker_that_is_activated_with_a_new_key(worker_page, push_site):
     assert "send/1" not in stored and f"'https://push.example/send/3', '{devices.hash_key(key)}'" in stored
 
 
+@pytest.mark.nightly
 def test_page_with_a_bell_after_a_new_key_of_the_site(open_devices, push_site):
     """It has the worker subscribe anew, and looks at the subscription again only with the next key."""
     page = open_devices(errors=False)  # Chromium logs that the server was away.

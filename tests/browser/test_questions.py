@@ -39,6 +39,7 @@ def answer_button(place):
     return place.get_by_role("button", name="Ship: Ship?")
 
 
+@pytest.mark.nightly_names("*[toast]", "*[bell]")
 @pytest.mark.parametrize("place", ["toast", "bell", pytest.param("inbox", marks=pytest.mark.smoke)])
 def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     inbox = visit(new_page(), site_server.url, "/notifications/")
@@ -121,6 +122,7 @@ def test_an_answer_in_one_place_is_shown_in_all(site_server, new_page, place):
     expect(row).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_an_answered_question_stays_in_the_open_bell(site_server, page):
     """When the groups below it are read again. It is gone when the bell is opened again."""
     site_server.python(GROUP)
@@ -140,6 +142,7 @@ def test_an_answered_question_stays_in_the_open_bell(site_server, page):
     expect(panel.locator("li").filter(has_text="Ship?")).to_have_count(1)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("width", "shown"), [(1280, 3), (360, 2)])
 def test_three_questions_do_not_fill_the_bell_of_a_phone(site_server, new_page, width, shown):
     for _ in range(3):
@@ -153,6 +156,7 @@ def test_three_questions_do_not_fill_the_bell_of_a_phone(site_server, new_page, 
     keep_screenshot(page, f"three questions {width}")
 
 
+@pytest.mark.nightly
 def test_a_click_that_comes_second_shows_who_was_first(site_server, new_page):
     # The browser logs the status 409.
     site_server.python(ASK)
@@ -182,6 +186,7 @@ print(question_tasks.ask_several.using(owner=demo).enqueue(names=["First", "Seco
 """
 
 
+@pytest.mark.nightly
 def test_open_pages_follow_an_answer_of_another_place(site_server, new_page):
     """That of the question says who has answered, and that of the job shows the next question."""
     laptop, phone = new_page(), new_page(viewport={"width": 380, "height": 800})
@@ -206,6 +211,7 @@ def test_open_pages_follow_an_answer_of_another_place(site_server, new_page):
     assert "('answered', '\"no\"', 'Chrome on Linux')" in site_server.python(ANSWERS)
 
 
+@pytest.mark.nightly
 def test_without_javascript_it_is_answered_on_its_page(site_server, new_page):
     site_server.python(ASK)
     page = new_page(java_script_enabled=False)
@@ -223,6 +229,7 @@ question_tasks.%s.using(owner=get_user_model().objects.get(username="demo")).enq
 """
 
 
+@pytest.mark.nightly
 def test_a_form_is_opened_from_the_toast_and_answers(site_server, new_page):
     page = visit(new_page(errors=False), site_server.url, "/reports/")
     site_server.python(ASK_BY % "ask_by_form")
@@ -277,6 +284,7 @@ def test_a_dangerous_choice_is_confirmed(site_server, new_page):
     expect(page.locator(".notifications-text", has_text="You answered “Delete”")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_dangerous_choice_without_javascript(site_server, new_page):
     """A page says what comes of it, where the button is not below the pointer that has pressed the first one."""
     page = new_page(java_script_enabled=False)
@@ -297,6 +305,7 @@ def test_a_dangerous_choice_without_javascript(site_server, new_page):
     expect(page.locator(".notifications-text", has_text="You answered “Delete”")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_listener_answers(site_server, new_page):
     """It gets a question that is open already, once, and is told that another answer was first."""
     page, other = (visit(new_page(errors=False), site_server.url, "/reports/") for _ in range(2))
@@ -331,6 +340,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.nightly
 def test_an_answered_question_keeps_its_place_in_the_toasts(site_server, new_page):
     """A second tap answers nothing: the toast shows the answer, and the next one takes no press as it appears.
 

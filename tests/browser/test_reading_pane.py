@@ -84,6 +84,7 @@ def test_it_follows_cursor_and_click(inbox):
     expect_shown(page, "Number 4")
 
 
+@pytest.mark.nightly
 def test_done_moves_on(inbox):
     """Verbs in the pane are those of the list: the next row is shown. What is done elsewhere, or undone, leaves it.
 
@@ -119,6 +120,7 @@ def test_done_moves_on(inbox):
     expect(find_pane(page)).to_be_hidden()
 
 
+@pytest.mark.nightly
 def test_what_changes_and_what_cannot_be_loaded(site_server, inbox):
     page = inbox
     click_beside(page, "Number 2")
@@ -151,6 +153,7 @@ def test_what_changes_and_what_cannot_be_loaded(site_server, inbox):
     expect(page.get_by_role("link", name="Inbox 4", exact=True)).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_question_is_answered_in_it(site_server, page):
     """Without leaving the inbox; it shows then how its job has ended."""
     site_server.python(ASK)
@@ -169,6 +172,7 @@ def test_a_question_is_answered_in_it(site_server, page):
     assert page.evaluate("window.isSamePage")
 
 
+@pytest.mark.nightly
 def test_the_job_is_cancelled_in_it(site_server, page):
     """By the form of its page, which does not leave the inbox."""
     site_server.python(ASK)
@@ -222,6 +226,7 @@ def test_a_narrow_window_has_none(inbox):
     page.wait_for_url("**/check/")
 
 
+@pytest.mark.nightly
 def test_a_title_that_leads_to_no_other_page(site_server, new_page):
     """It shows the notification beside the list, with its job; in a narrow window it leads to the page of its own.
 

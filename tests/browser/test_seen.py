@@ -64,6 +64,7 @@ def test_opening_the_bell_clears_the_badge_on_all_devices(site_server, new_page)
     assert len(posts) == 2
 
 
+@pytest.mark.nightly
 def test_opening_the_inbox_clears_the_badge(site_server, new_page):
     """A visible inbox marks what it lists as seen; a page that only shows the bell does not."""
     for title in ("First", "Second"):
@@ -105,6 +106,7 @@ def test_hidden_inbox_marks_nothing_until_it_is_visible(site_server, page):
     expect_unseen(page, 1)
 
 
+@pytest.mark.nightly
 def test_opening_the_bell_raises_no_toast_about_its_rows(site_server, new_page):
     """Its rows are read over HTTP, and are as young as those that become toasts after an absence."""
     page = new_page(errors=False)
@@ -121,6 +123,7 @@ def test_opening_the_bell_raises_no_toast_about_its_rows(site_server, new_page):
     assert read_toast_count(page) == 1
 
 
+@pytest.mark.nightly
 def test_without_javascript_a_form_marks_as_seen(site_server, new_page):
     """Reading the page writes nothing. The first form that is sent clears the badge; other rows stay unread."""
     for title in ("First", "Second"):
@@ -150,6 +153,7 @@ def test_badge_and_name_of_the_bell_after_reading(site_server, page):
     expect(find_bell(page, 0)).to_have_accessible_name("Notifications: none unread")
 
 
+@pytest.mark.nightly
 def test_receipts_of_pushes(site_server, new_page):
     """When the page has received what it marks as seen, and shown it in a toast: in the same request."""
     page = new_page()

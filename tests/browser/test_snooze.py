@@ -19,6 +19,7 @@ Notification.objects.exclude(snoozed_until=None).update(snoozed_until=times.now(
 """
 
 
+@pytest.mark.nightly
 def test_the_selected_ones(site_server, new_page):
     """By the toolbar or by key, in place; a wrong time changes nothing, *Undo* changes them back."""
     page = new_page(errors=False)  # The console has the response to the wrong time.
@@ -55,6 +56,7 @@ def test_the_selected_ones(site_server, new_page):
     assert page.evaluate("window.isSamePage")
 
 
+@pytest.mark.nightly
 def test_a_click_beside_the_dialog_only_closes_it(site_server, new_page):
     """The page behind it gets no click."""
     page = new_page()
@@ -78,6 +80,7 @@ def test_a_click_beside_the_dialog_only_closes_it(site_server, new_page):
     assert page.url == address
 
 
+@pytest.mark.nightly
 def test_the_selected_ones_without_javascript(site_server, new_page):
     site_server.python(CREATE.format(count=3))
     page = new_page(java_script_enabled=False)

@@ -105,6 +105,7 @@ def style_site(sites, tmp_path_factory):
     site.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("window", WINDOWS)
 def test_the_page_fits_and_is_accessible(style_site, new_page, window):
     page = new_page(**WINDOWS[window])

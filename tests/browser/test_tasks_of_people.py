@@ -106,6 +106,7 @@ def test_report_question_and_failure(site_server, new_page):
     assert (menu["x"], menu["width"]) == (8, 364), "the menu is not at the lower edge of the window"
 
 
+@pytest.mark.nightly
 def test_what_failed_whom_tell_them(site_server, new_page):
     """An operator marks the time on a chart, sees what failed in it and whom it affects, and writes to them.
 

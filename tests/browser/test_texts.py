@@ -7,7 +7,7 @@ from tests.support import pseudo_locale
 from tests.support.browser import sign_in_over_http
 from tests.support.text_rectangles import WIDTHS, find_text_problems
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(480), pytest.mark.nightly]
 
 #: That of tests is 40 % longer, and written from right to left.
 LANGUAGES = ["en", "de", "fr", pseudo_locale.CODE]

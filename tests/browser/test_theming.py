@@ -122,6 +122,7 @@ def test_they_are_those_of_the_file():
     assert used == set(THEME)
 
 
+@pytest.mark.nightly
 def test_eleven_properties_change_every_part(site_server, page):
     visit(page, site_server.url)
     create_report(page, site_server.url, [f"{site_server.url}/upstream/ok"], "Done")

@@ -29,6 +29,7 @@ def notify(site, *lines):
     site.python(NOTIFY + "\n".join(lines))
 
 
+@pytest.mark.nightly
 def test_three_toasts_the_worst_first_and_one_that_counts_the_rest(site_server, page):
     """An error that arrives later takes the place of another one, and the next one that of one that is closed."""
     visit(page, site_server.url, "/reports/")
@@ -73,6 +74,7 @@ def test_three_toasts_the_worst_first_and_one_that_counts_the_rest(site_server, 
     expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_what_a_list_on_the_screen_offers_is_no_toast(site_server, page):
     """The open bell, and the inbox where its filters list it: their button counts it, and keeps the filters."""
     visit(page, site_server.url, "/reports/")
@@ -157,6 +159,7 @@ def test_dismissing_does_not_mark_as_read(site_server, page):
     expect_unread(page, 1)
 
 
+@pytest.mark.nightly
 def test_the_space_of_toasts(site_server, new_page):
     """Only the title leaves room for the button that dismisses. Toasts are 8 px apart, 16 px from the edges."""
     options = {"has_touch": True, "is_mobile": True, "reduced_motion": "reduce"}
@@ -178,6 +181,7 @@ def test_the_space_of_toasts(site_server, new_page):
     assert page.evaluate(FIND_SMALL, "notifications-toasts") == []
 
 
+@pytest.mark.nightly
 def test_once_per_browser(site_server, new_page):
     """One of two tabs shows the toast, and the next page does not show it again."""
     first = new_page()

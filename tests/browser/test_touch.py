@@ -236,6 +236,7 @@ def test_the_time_is_beside_the_title(site_server, new_page):
             assert title == time
 
 
+@pytest.mark.nightly
 def test_the_controls_of_the_composer(site_server, new_page):
     """What is not Django's own."""
     phone = new_page(errors=False, **PHONE)  # the admin has no favicon
@@ -257,6 +258,7 @@ OPERATOR_PAGES = {
 }
 
 
+@pytest.mark.nightly
 def test_the_controls_of_operators(site_server, new_page):
     page = new_page(errors=False, **PHONE)
     page.add_init_script("localStorage.setItem('django.admin.navSidebarIsOpen', 'false')")
@@ -272,6 +274,7 @@ def test_the_controls_of_operators(site_server, new_page):
     assert not problems, "\n".join(problems)
 
 
+@pytest.mark.nightly
 def test_the_verbs_of_a_row(site_server, phone):
     """A button of the row shows them, also in the bell; views and the bar of a selection are one line of words each."""
     site_server.python(
@@ -372,6 +375,7 @@ def test_a_failed_call_is_one_line(site_server, phone):
     assert row.evaluate("(row) => row.scrollWidth <= row.clientWidth")
 
 
+@pytest.mark.nightly
 def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
     """They lie below the header, above the list: one, and a line for the others. A skip link and "1 new" are free.
 
@@ -409,6 +413,7 @@ def test_toasts_leave_the_bell_and_the_rows_free(site_server, phone):
     expect(phone.locator(".notifications-toast")).to_have_count(0)
 
 
+@pytest.mark.nightly_names("*[phone]")
 @pytest.mark.parametrize(
     "window", [PHONE, {"viewport": {"width": 320, "height": 640}}], ids=["phone", "zoom"]
 )
@@ -449,6 +454,7 @@ def test_the_link_to_what_is_new_keeps_the_focus(site_server, new_page, window):
     expect(page.locator("notifications-inbox li")).to_have_count(1)
 
 
+@pytest.mark.nightly
 def test_the_details_of_a_row_without_javascript(site_server, new_page):
     """Its page has the verbs."""
     site_server.manage("notify", "demo", "Number 1")

@@ -10,7 +10,7 @@ from tests.browser.test_push import open_devices, turn_on  # noqa: F401 (a fixtu
 from tests.browser.test_reading_pane import click_beside, expect_shown
 from tests.support.browser import sign_in_over_http
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.nightly_names("*[; trusted-types notifications]", "*[]")]
 
 
 @pytest.fixture(params=["", "; trusted-types notifications", "; trusted-types 'none'"])
@@ -49,6 +49,7 @@ def test_inbox(strict_site, new_page):
     expect(message(page)).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_report(strict_site, page):
     """The page of a report changes while its job runs."""
     visit(page, strict_site.url)
@@ -58,6 +59,7 @@ def test_report(strict_site, page):
     expect(page.get_by_role("heading", name="2 of 2 passed")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_admin(strict_site, new_page):
     """The overview shows new figures, and the composer the message. Django's own scripts log errors there."""
     page = new_page(errors=False)
@@ -68,6 +70,7 @@ def test_admin(strict_site, new_page):
     expect(page.locator("[data-is-old]")).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_devices(open_devices, site):  # noqa: F811
     """The service worker is registered with the policy of the app, and where that is not allowed the page says so."""
     page = open_devices(errors="'none'" not in site.environment["TEST_CSP"])

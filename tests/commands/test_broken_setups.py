@@ -29,7 +29,11 @@ from tests.support.site import ROOT
 from tests.support.statements import refused
 from tests.test_checks import unapplied_migration
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_old_django,
+]
 
 #: The name of a case, and what doctor must find: the check, its state, and a part of the remedy.
 CASES = {}
@@ -393,6 +397,7 @@ execute_from_command_line(["manage.py", "notifications", "doctor", "--json", *{a
 """
 
 
+@pytest.mark.nightly_names("*[arguments1-*")
 @pytest.mark.parametrize(
     "tasks", ["{'default': {'BACKEND': 'no.such.Backend'}}", "{'default': {}}", "['default']"]
 )

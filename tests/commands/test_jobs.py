@@ -24,7 +24,7 @@ from tests.support.claims import claim_rows
 from tests.support.driver import driver
 from tests.support.statements import refused
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 
 def run(*arguments):

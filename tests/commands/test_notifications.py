@@ -12,6 +12,8 @@ from notifications.management import ManagementCommand
 from notifications.management.commands import notifications
 from tests.docs.pages import ROOT
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 SUBCOMMANDS = sorted(notifications.Command.subcommands)
 
 

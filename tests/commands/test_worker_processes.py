@@ -71,13 +71,14 @@ def test_until_idle(site):
     assert site.rows(WORKERS) == []
 
 
+@pytest.mark.nightly
 def test_max_jobs(site):
     """It starts exactly so many jobs, and those that a running one waits for."""
     enqueue(site, "[noop.enqueue() for _ in range(5)]")
     site.manage("run_jobs", "--max-jobs", "2")
     assert states(site) == ["queued"] * 3 + ["succeeded"] * 2
     site.manage("run_jobs", "--until-idle")
-    enqueue(site, "from tests.jobs.joining_tasks import parent; parent.enqueue(7)")
+    enqueue(site, "from tests.jobs.tasks import parent; parent.enqueue(7)")
     site.manage("run_jobs", "--max-jobs", "1")
     assert states(site) == ["succeeded"] * 7
 
@@ -145,6 +146,7 @@ def test_a_hang_up_stops_all_within_the_grace_period(site, tmp_path):
     assert not is_running(child) and states(site) == ["succeeded"]
 
 
+@pytest.mark.nightly
 def test_processes_that_end_by_themselves(site):
     """With --max-jobs they are replaced, with --until-idle the supervisor ends with them."""
     enqueue(site, "[noop.enqueue() for _ in range(6)]")
@@ -185,6 +187,7 @@ def test_a_process_that_does_not_end(monkeypatch):
     assert not is_running(pid)
 
 
+@pytest.mark.nightly
 def test_reload(site, tmp_path):
     """A change of a module starts another worker; Ctrl-C ends it."""
     enqueue(site, "pass")

@@ -26,6 +26,8 @@ from tests.jobs import tasks
 from tests.support.site import ROOT
 from tests.support.statements import preceded
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 ATTACK = "\x1b]0;owned\x07\x9b31m\u202e"
 ESCAPED = r"\u001b]0;owned\u0007\u009b31m\u202e"
 
@@ -163,6 +165,7 @@ def run(*arguments, stdout=subprocess.PIPE, close_stdout=False, **environment):
     )
 
 
+@pytest.mark.nightly_names("*[arguments1-*", "*[arguments2-*")
 @pytest.mark.parametrize(
     ("arguments", "url", "expected"),
     [
@@ -178,6 +181,7 @@ def test_no_tables_or_database(arguments, url, expected, tmp_path):
     assert ended.stderr.strip().endswith(expected), ended.stderr
 
 
+@pytest.mark.nightly
 def test_output_that_cannot_be_written():
     """A full disk, and a closed standard output."""
     code = (

@@ -7,11 +7,7 @@ import pytest
 from tests.conformance.runner import Served
 from tests.support.driver import driver
 from tests.support.network import is_listening
-
-SERVERS = {
-    "daphne": ("-b", "127.0.0.1", "-p", "{port}"),
-    "uvicorn": ("--host", "127.0.0.1", "--port", "{port}"),
-}
+from tests.support.site import SERVERS
 
 
 @pytest.fixture(params=SERVERS)
@@ -20,8 +16,7 @@ async def served(request, site):
     pytest.importorskip(request.param)
     speedup = getattr(request.module, "SPEEDUP", 1)
     site.environment |= {"EMBEDDED_WORKER": "0", "CONFORMANCE_SPEEDUP": str(speedup)}
-    address = [part.format(port=site.port) for part in SERVERS[request.param]]
-    web = site.start("web", "-m", request.param, *address, "tests.conformance.served:application")
+    web = site.launch_web(request.param, "tests.conformance.served:application")
     await asyncio.to_thread(web.wait_until, lambda: is_listening(site.port), what="the server to listen")
     with driver(site) as site_driver:
         served = Served(site.url, site_driver, speedup)

@@ -8,6 +8,8 @@ import pytest
 from tests.conformance import vectors
 from tests.conformance.rawsocket import PING, TEXT, Refused
 
+pytestmark = pytest.mark.nightly_names("*[daphne]")
+
 FRAMES = vectors.load("frames.json")
 CONCURRENT_CONNECTIONS = 8
 FRAME_TIMEOUT_SECONDS = 40
@@ -165,6 +167,7 @@ async def test_bad_frames_do_not_affect_others(served):
     bystander_socket.close()
 
 
+@pytest.mark.nightly
 async def test_slow_close(served):
     """The server waits for a slow client's close: closing earlier could send a reset, which can discard the code."""
     (user,) = await served.call("create_users", count=1)

@@ -9,6 +9,7 @@ VECTORS = vectors.load_for_servers("server.json")
 SPEEDUP = 5
 
 
+@pytest.mark.nightly_names("*[uvicorn]")
 @pytest.mark.timeout(180)
 async def test_server_vectors(served):
     """Each frame matches the pattern of its vector."""

@@ -20,7 +20,7 @@ from tests.data.shapes import assert_consistent
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.database_law, pytest.mark.nightly, pytest.mark.nightly_on_postgres]
 
 SECONDS = float(os.environ.get("STRESS_SECONDS", "7"))
 WRITERS, READERS, USERS = 4, 2, 4

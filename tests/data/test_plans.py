@@ -384,6 +384,7 @@ def test_deleted_users_are_searched_in_chunks(large_tables):
     assert len([sql for sql in statements if 'FROM "auth_user"' in sql]) == STREAMS // 500
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "model",
     [

@@ -22,7 +22,12 @@ from notifications.models import ACTIVE, Job, uuid7
 from tests.data.plans import ID, NUMBERS, explain
 from tests.support.claims import claim_rows
 
-pytestmark = [pytest.mark.database_law, pytest.mark.tables("job")]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.tables("job"),
+    pytest.mark.nightly,
+    pytest.mark.nightly_names("*[*-scheduled]", on="postgres"),
+]
 
 #: Lines of a plan that looks up the jobs that are in the queue.
 LOOKUP_PATTERNS = {
@@ -105,6 +110,7 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, held_back, lat
             assert rows_read(claim_nothing) < MAX_READ[connection.vendor]
 
 
+@pytest.mark.nightly_names("*[*-of a full key]", "*[*-paused]", on="postgres")
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "of a full key"])
 @pytest.mark.parametrize(
     ("queued_executor", "claimed_executor"), [("sync", "async"), ("async", "sync"), ("quarantined", "async")]
@@ -225,6 +231,7 @@ def test_claim_of_senders_does_not_read_the_backlog(filled_tables, keys, later, 
 ENGINE = {"BACKEND": "notifications.jobs.backend.JobBackend", "OPTIONS": {"engine": "no.engine"}}
 
 
+@pytest.mark.nightly_names("*[two]", on="postgres")
 @pytest.mark.parametrize("alias", ["one", "two", "builtin"])
 def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, settings, alias, set_claims):
     """Two engines and the built-in worker have queues of one name."""

@@ -18,7 +18,12 @@ from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.outcomes import record, succeeded
 
-pytestmark = [pytest.mark.database_law, pytest.mark.timeout(1_200)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.timeout(1_200),
+    pytest.mark.nightly,
+    pytest.mark.nightly_on_postgres,
+]
 
 SCHEDULED = 99_000
 

@@ -21,7 +21,7 @@ from tests.data.plans import can_scan, explain, pages_read
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.database_law, pytest.mark.nightly]
 
 ROWS = 40_000
 #: Steps of SQLite's virtual machine, or pages of PostgreSQL, where about 1,000 rows are read.
@@ -111,6 +111,7 @@ def check_that_pending_rows_are_found_by_their_index():
         assert "_unnumbered" in explain(sql), explain(sql)
 
 
+@pytest.mark.nightly_names("*[cancelled]", on="postgres")
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_jobs_of_a_change_are_counted_within_the_times_of_creation(seeded, state):
     """Those beside them are not read, however many there are."""

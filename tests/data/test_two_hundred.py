@@ -16,7 +16,7 @@ from notifications.models import Notification
 from tests.data.shapes import assert_consistent
 from tests.data.test_crowd import count_deadlocks, seqs_by_id, start
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.database_law, pytest.mark.nightly, pytest.mark.nightly_on_postgres]
 
 TRANSACTIONS, USERS = 200, 5
 

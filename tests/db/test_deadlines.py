@@ -19,6 +19,8 @@ from tests.support.checks import doctor
 from tests.support.extensions import install
 from tests.support.site import ROOT
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 @pytest.fixture
 def on_postgresql(transactional_db):

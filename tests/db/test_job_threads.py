@@ -11,7 +11,7 @@ from notifications.context import set_current_execution
 from notifications.db import app_sync_to_async, catching
 from notifications.db.job_threads import JobThreads
 from notifications.worker import NoThread
-from tests.faults.support.scarcity import fail_thread_starts
+from tests.support.faults.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
 
 NAME = "test-job-threads"

@@ -27,6 +27,7 @@ def changed_site(site):
     return site
 
 
+@pytest.mark.nightly_names("*[processes]", "*[uvicorn]")
 @pytest.mark.parametrize(
     "arguments",
     [

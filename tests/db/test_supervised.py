@@ -12,6 +12,8 @@ from notifications.db.supervised import SupervisedThread
 from notifications.worker import NoThread
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 class Work:
     """Counts its calls, and when a session begins and ends."""

@@ -10,8 +10,10 @@ from django.contrib.auth.models import Group
 from django.db import InternalError, connection, connections
 
 from notifications.db.threads import MAX_THREADS_PER_SLOT, DaemonExecutor, NoThread
-from tests.faults.support.scarcity import fail_thread_starts
+from tests.support.faults.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly_on_old_django
 
 
 @pytest.fixture

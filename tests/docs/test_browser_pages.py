@@ -104,6 +104,7 @@ def test_plain_page_shows_the_error_of_a_field(site_server, new_page):
     expect(page.locator("#status")).to_have_text("Enter at least one URL, one per line, or choose a file.")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("package_name", "headers"), [("htmx.org", "hx-headers"), ("htmx4", "hx-headers:inherited")]
 )
@@ -150,6 +151,7 @@ def test_htmx(site_server, page, package_name, headers):
     assert posted.value.headers["x-csrftoken"] == "the-token"
 
 
+@pytest.mark.nightly
 def test_alpine(site_server, page, package):
     [html], [script] = read_section("Alpine")
     bundle = package.bundle({"main.js": script})
@@ -160,6 +162,7 @@ def test_alpine(site_server, page, package):
     expect(page.locator("#unseen")).to_have_text("1")
 
 
+@pytest.mark.nightly
 def test_react(site_server, page, package):
     hooks, component = blocks(DOCS / "how-to/react.md", "jsx")
     bundle = package.bundle({"main.jsx": component, "useNotifications.js": hooks})
@@ -171,6 +174,7 @@ def test_react(site_server, page, package):
     expect(page.locator("#unseen")).to_have_text("1")
 
 
+@pytest.mark.nightly
 def test_front_end_with_a_fake_server(package, tmp_path):
     """Both tests of the page pass in Vitest, here without a DOM but for what the client uses of it."""
     files = blocks(DOCS / "how-to/bundlers.md", "js")[-2:]
@@ -186,6 +190,7 @@ def test_front_end_with_a_fake_server(package, tmp_path):
     assert "2 passed" in output
 
 
+@pytest.mark.nightly
 def test_turbo(site_server, new_page):
     """The frame is reloaded when its job is done. Bell and connection stay over a visit, and a later form works."""
     page = new_page(errors=False)  # The policy of the site has no nonce, which allows Turbo's progress bar.

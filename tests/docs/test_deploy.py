@@ -10,6 +10,8 @@ import pytest
 from tests.docs.pages import DOCS, blocks
 from tests.docs.project import Project
 
+pytestmark = pytest.mark.nightly
+
 ONE_MACHINE = DOCS / "how-to/production-one-machine.md"
 CONTAINERS = DOCS / "how-to/containers.md"
 

@@ -9,7 +9,7 @@ from tests.docs.pages import DOCS, blocks
 from tests.docs.project import ENQUEUE, Project
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 PAGE = DOCS / "how-to/engines.md"
 

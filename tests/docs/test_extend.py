@@ -190,6 +190,7 @@ def project(tmp_path):
     project.close()
 
 
+@pytest.mark.nightly
 def test_page_step_by_step(project, gateway):
     address, messages = gateway
     apps, models, channel, receipts, settings, admin, _, operations, *_ = blocks(PAGE, "python")
@@ -227,6 +228,7 @@ def test_page_step_by_step(project, gateway):
     assert project.manage("shell", "--no-imports", "-c", PURGE).split() == ["1", "0"]
 
 
+@pytest.mark.nightly
 def test_wait(project):
     """A stranger's wait: a task waits, a view ends it once, and the job goes on with the word of the kind."""
     app, settings = blocks(PAGE, "python", "A wait")

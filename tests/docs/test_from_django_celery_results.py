@@ -8,7 +8,7 @@ from tests.docs.pages import DOCS, blocks
 from tests.docs.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 PAGE = DOCS / "how-to/from-django-celery-results.md"
 URLS = """

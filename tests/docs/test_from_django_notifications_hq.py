@@ -21,7 +21,7 @@ from django.urls import include, path
 urlpatterns = [path("notifications/", include("notifications.urls"))]
 """
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 #: What its migrations make, on both databases; version 2 has numbers as levels and a column of JSON.
 CREATE = """

@@ -10,7 +10,7 @@ from tests.docs.pages import DOCS, blocks
 from tests.docs.project import ENQUEUE, Project
 
 pytest.importorskip("django_tasks_db", reason="django-tasks-db is not installed (see requirements-dev.txt).")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 PAGE = DOCS / "how-to/from-django-tasks-db.md"
 BEFORE = """

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.timeout(300)
 LLMS = ROOT / "notifications/llms.txt"
 
 
+@pytest.mark.nightly
 def test_its_blocks_make_a_project_whose_tests_pass(tmp_path):
     text = LLMS.read_text()
     blocks = BLOCK.findall(text)

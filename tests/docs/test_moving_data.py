@@ -12,7 +12,7 @@ from tests.docs.pages import DOCS, blocks, section
 from tests.docs.project import Project
 from tests.support.processes import read_command_output
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 MOVE = blocks(DOCS / "how-to/production-several-machines.md", "sh", "From SQLite to PostgreSQL")
 BACKUPS = section("how-to/upgrade.md", "Back up and restore")

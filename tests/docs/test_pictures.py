@@ -8,6 +8,8 @@ import pytest
 from tests.support.processes import run
 from tests.support.requirements import find_program
 
+pytestmark = pytest.mark.nightly
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

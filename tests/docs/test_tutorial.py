@@ -14,7 +14,7 @@ from tests.support.network import free_port, is_listening
 from tests.support.processes import Process, run
 from tests.support.site import ROOT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 TUTORIAL = ROOT / "docs/tutorial/first-job.md"
 PASSWORD = "correct horse battery"

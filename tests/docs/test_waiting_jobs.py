@@ -13,7 +13,7 @@ from tests.docs.project import INSTALL, Project
 from tests.support.network import free_port, is_listening
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 #: Those of the pages.
 APPS = [f"notifications.contrib.{name}" for name in ("output", "questions", "steps", "webhooks")]

@@ -2,15 +2,13 @@
 
 from datetime import timedelta
 
-from django.contrib import admin
 from django.core.checks import Info
 from django.db import OperationalError, connection
 
 from notifications import testing, times
-from notifications.admin import ListFilter
 from notifications.extension import Check, Duty, Extension
 from notifications.management import ManagementCommand
-from notifications.models import Job, Notification
+from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -116,38 +114,6 @@ class Recorder(Extension):
     def parts_of(self, rows, reader, place):
         self._record(f"parts_of a {place}", rows)
         return self.returned.get("parts", {})
-
-
-class OfAda(admin.SimpleListFilter):
-    title, parameter_name = "reader", "of"
-
-    def lookups(self, request, model_admin):
-        return [("ada", "Ada alone")]
-
-    def queryset(self, request, queryset):
-        return queryset.filter(user__username=self.value()) if self.value() else queryset
-
-
-class Loudness(ListFilter):
-    """Takes the place of the core's filter by level, and has only the newest row read."""
-
-    title, parameter_name = "loudness", "level"
-
-    def lookups(self, request, model_admin):
-        return [("loud", "Loud")]
-
-    def queryset(self, request, queryset):
-        return queryset
-
-    def narrow(self, request, changelist, rows, slices_of):
-        if not self.value():
-            return rows, changelist.root_queryset
-        return rows.filter(pk__in=list(rows.order_by("-id").values_list("pk", flat=True)[:1])), None
-
-    def row_check(self):
-        return lambda ids: (
-            Notification.objects.filter(pk__in=ids).exclude(title="Hidden").values_list("pk", flat=True)
-        )
 
 
 def finish(job):

@@ -17,6 +17,8 @@ from notifications.extension.installed import Hooks, ImportedHook
 from tests.extension.shop import Shop
 from tests.support.extensions import install, load
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: What has hooks: the installed extensions, their kinds of waits and sections of jobs, and what dispatches jobs.
 HOOK_OWNERS = [
     owner

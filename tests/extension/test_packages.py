@@ -4,6 +4,8 @@ import pytest
 
 from tests.contrib.conftest import project  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: The packages that are not installed, at the begin of the settings.
 MISSING = "import sys\nsys.modules |= dict.fromkeys(['cronsim', 'standardwebhooks'])\n"
 OTHER_APPS = [

@@ -16,6 +16,8 @@ from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
 from tests.support.extensions import install
 
+pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
+
 
 def test_duties(recorder):
     """They are made once for each process, which does them with those of the core, outside of a transaction."""

@@ -30,6 +30,8 @@ from tests.extension.shop import ADMIN, PAGE, Part
 from tests.jobs import tasks
 from tests.support.checks import system_checks
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 @pytest.fixture
 def job(transactional_db, user, shop):

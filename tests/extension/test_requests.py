@@ -13,7 +13,7 @@ from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.extensions import install
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 class Shop(Extension):

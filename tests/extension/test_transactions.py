@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
 from django.utils import translation
@@ -18,6 +19,8 @@ from notifications.testing import run_jobs, run_until_idle
 from tests.extension.recorder import finish, new_job
 from tests.jobs import tasks
 from tests.support.duties import run_duty
+
+pytestmark = pytest.mark.nightly_on_old_django
 
 
 def test_the_end_of_a_job(user, recorder):

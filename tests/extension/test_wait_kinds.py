@@ -26,6 +26,8 @@ from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 
 class CountingKind(WaitKind):
     """Counts the waits of pauses, whose kind it takes over, and notifies of each."""

@@ -32,6 +32,7 @@ def assert_notified_once(site, kind, title):
     assert titles.count(f"Over: {title}") == sum(closed_at is not None for (closed_at,) in episodes)
 
 
+@pytest.mark.nightly
 def test_killed_worker(alerting_site):
     """The workers that remain notify of it once, and once when it is over."""
     victim, _other = alerting_site.start_worker(), alerting_site.start_worker()
@@ -45,6 +46,7 @@ def test_killed_worker(alerting_site):
     assert_notified_once(alerting_site, "lease", "Worker lost")
 
 
+@pytest.mark.nightly
 def test_no_worker_is_noticed_by_web_processes(alerting_site):
     """Once, until a worker is started."""
     worker = alerting_site.start_worker()

@@ -15,14 +15,16 @@ from contextlib import contextmanager, nullcontext, suppress
 import psycopg
 import pytest
 
-from tests.faults.support.celery_site import CelerySite
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
 from tests.support.driver import driver
+from tests.support.faults.celery_site import CelerySite
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.network import free_port, is_listening
 from tests.support.postgres import Postgres
 from tests.support.site import START_TIMEOUT_SECONDS, Sites
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
 
 KINDS = tuple(filter(None, os.environ.get("FAULT_KINDS", "").split(",")))
 JOBS_PER_ROUND, VALUES, TOKEN = 6, ("a", "b", "c"), "t" * 32

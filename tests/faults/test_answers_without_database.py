@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from tests.contrib.webhooks.endpoints.receiver import Receiver
-from tests.faults.support.engine import Engine
 from tests.support.driver import driver
+from tests.support.faults.engine import Engine
 from tests.support.postgres import Postgres
 from tests.support.push_service import browser_keys, push_service, vapid_key
 from tests.support.site import Sites
@@ -84,8 +84,8 @@ def test_answers_are_kept(cluster, tmp_path):
         engine = Engine(site, "answers", lease=LEASE, EMAIL_URL=f"smtp://127.0.0.1:{mailbox.port}")
         stack.callback(site.close)
         stack.callback(engine.close)
-        site.change("tests.faults.support.quick_deliveries")
-        with driver(site, "tests.faults.support.delivery_actions") as actions:
+        site.change("tests.support.faults.quick_deliveries")
+        with driver(site, "tests.support.faults.delivery_actions") as actions:
             users = actions.call("create_users", count=USERS)
             for number, user in enumerate(users):
                 private, keys = browser_keys()

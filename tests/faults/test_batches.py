@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 ENQUEUE = """
 from django.contrib.auth import get_user_model
 from notifications.api import batch
@@ -60,6 +62,7 @@ def test_worker_killed_before_the_batch_is_completed(workers):
     )
 
 
+@pytest.mark.nightly
 def test_two_workers_on_one_batch(workers):
     """Two workers execute a batch and one of them completes it, after a third one was killed."""
     for _ in range(2):

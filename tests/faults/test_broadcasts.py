@@ -2,9 +2,11 @@
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
-from tests.faults.support.statement_faults import INSERT
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
 
 PROGRESS = r'UPDATE "?notifications_broadcasts_broadcast"? SET'
 #: Where a worker dies, or loses its connection, while it sends. The job has one attempt more than these.

@@ -12,8 +12,10 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.audience import Audience, assert_received
-from tests.faults.support.engine import ROUNDS, SEED
+from tests.support.faults.audience import Audience, assert_received
+from tests.support.faults.engine import ROUNDS, SEED
+
+pytestmark = pytest.mark.nightly
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 

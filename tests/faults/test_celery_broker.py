@@ -9,8 +9,10 @@ from statistics import median
 
 import pytest
 
-from tests.faults.support.celery_site import CelerySite, wait_for_worker
-from tests.faults.support.engine import ROUNDS
+from tests.support.faults.celery_site import CelerySite, wait_for_worker
+from tests.support.faults.engine import ROUNDS
+
+pytestmark = pytest.mark.nightly
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 

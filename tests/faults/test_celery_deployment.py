@@ -11,14 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.support.audience import Audience, assert_received
-from tests.faults.support.celery_site import wait_for_worker
-from tests.faults.support.engine import ROUNDS, SEED
 from tests.support.driver import Driver
+from tests.support.faults.audience import Audience, assert_received
+from tests.support.faults.celery_site import wait_for_worker
+from tests.support.faults.engine import ROUNDS, SEED
 from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.redis_server import Redis
 from tests.support.site import ROOT
+
+pytestmark = pytest.mark.nightly
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
@@ -39,7 +41,7 @@ def deployment(postgres_site):
     site.use_celery(f"{redis.url}")
     layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [redis.url]}}
     site.environment |= {
-        "DJANGO_SETTINGS_MODULE": "tests.faults.support.celery_settings",
+        "DJANGO_SETTINGS_MODULE": "tests.support.faults.celery_settings",
         "TEST_CHANNEL_LAYERS": json.dumps({"default": layer}),
         "FAULT_EFFECTS": "/dev/null",
     }
@@ -74,7 +76,7 @@ def start_worker(site, number):
 
 @pytest.mark.timeout(MAX_SECONDS + 300)
 def test_clients_are_told_once_and_in_order(deployment):
-    drivers = [Driver(deployment, "tests.faults.support.celery_actions") for _ in range(ENQUEUERS)]
+    drivers = [Driver(deployment, "tests.support.faults.celery_actions") for _ in range(ENQUEUERS)]
     users = [f"client{number}" for number in range(CLIENTS)]
     sessions = [drivers[0].call("open_session", user=user) for user in users]
     urls = [f"http://127.0.0.1:{port}" for port in deployment.ports]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.faults.support.celery_site import (
+from tests.support.faults.celery_site import (
     CelerySite,
     assert_stops,
     send_signal,
@@ -51,6 +51,7 @@ def wait_until_state(celery_site, ids, state):
     celery_site.wait_until_all_done(ids, state=state)
 
 
+@pytest.mark.nightly
 def test_messages_that_are_delivered_again_have_no_effect(make_site):
     """With a visibility timeout of a second, Redis gives messages that wait in a worker to another one too."""
     celery_site = make_site(celery={"broker_transport_options": {"visibility_timeout": 1}})
@@ -63,6 +64,7 @@ def test_messages_that_are_delivered_again_have_no_effect(make_site):
     assert {row["attempt"] for row in celery_site.driver.call("rows", ids=ids)} == {1}
 
 
+@pytest.mark.nightly
 def test_late_acknowledgments_of_the_project(make_site):
     """The project acknowledges its own tasks late, and has messages of killed processes delivered again."""
     celery_site = make_site(
@@ -83,6 +85,7 @@ def test_late_acknowledgments_of_the_project(make_site):
     assert sorted(attempts) == [1, 1, 1, 1, 1, 2]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("task", "count"), [("run_sync", 6), ("run_async", 6), ("join_child", 1), ("join_child_sync", 1)]
 )
@@ -114,6 +117,7 @@ def test_stuck_process_exits(make_site):
     celery_site.assert_invariants()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("pool", [PREFORK, THREADS], ids=["prefork", "threads"])
 @pytest.mark.parametrize("task", ["run_sync", "run_async"])
 def test_warm_shutdown_releases_jobs(make_site, task, pool):
@@ -131,6 +135,7 @@ def test_warm_shutdown_releases_jobs(make_site, task, pool):
     ] * 2
 
 
+@pytest.mark.nightly_names("*threads]")
 @pytest.mark.parametrize("pool", [PREFORK, THREADS], ids=["prefork", "threads"])
 def test_warm_shutdown_lets_jobs_finish(make_site, pool):
     celery_site = make_site()
@@ -147,6 +152,6 @@ def test_messages_are_sent_before_a_command_ends(make_site):
     celery_site = make_site()
     start(celery_site, *THREADS)
     celery_site.site.python(
-        "from tests.faults.support.celery_actions import enqueue; enqueue('run_async', [0])"
+        "from tests.support.faults.celery_actions import enqueue; enqueue('run_async', [0])"
     )
     wait_until(lambda: [job.state for job in celery_site.jobs()] == ["succeeded"], what="the job to end")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.faults.support.clock import CREATE_SHIFTED_CLOCK, SET_SEARCH_PATH
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.clock import CREATE_SHIFTED_CLOCK, SET_SEARCH_PATH
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
 LEASE, WORKERS, WAITING_JOBS = 2, 2, 4
@@ -54,6 +54,7 @@ def test_shifted_clock(engine):
     assert all(worker.running for worker in workers)
 
 
+@pytest.mark.nightly
 def test_clock_shifted_by_a_day(engine):
     """Jobs past their deadline are started again and end once. Scheduled jobs become due and are executed."""
     workers = [engine.site.start_worker() for _ in range(WORKERS)]
@@ -76,6 +77,7 @@ def test_clock_shifted_by_a_day(engine):
     assert all(worker.running for worker in workers)
 
 
+@pytest.mark.nightly
 def test_wait_that_a_fast_clock_has_stored(engine):
     """It takes longer than it was meant to by as much as the clock was fast, and not more."""
     jump, nap = 20, 2

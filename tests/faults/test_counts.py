@@ -5,8 +5,10 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.nightly, pytest.mark.nightly_on_postgres]
 
 JOBS = 10_000 if ROUNDS else 500
 USERS = 10

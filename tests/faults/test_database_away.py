@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
 # The test starts its own cluster, whatever the database of the test run is.
-pytestmark = pytest.mark.delivery
+pytestmark = [pytest.mark.delivery, pytest.mark.nightly]
 
 LEASE, WORKERS, WAITING_JOBS = 3, 3, 9
 

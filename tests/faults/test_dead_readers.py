@@ -10,7 +10,10 @@ import socket
 import aiohttp
 import pytest
 
+from tests.support.site import SERVERS
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
 
 UNREAD_CLIENTS = 200
 #: For each client: the window of frames without an ack, or the whole response, and as much again for the connection.
@@ -38,11 +41,6 @@ for start in range(0, {count}, 20):
             notify(users, f"Number {{number}}", body="x" * 1000)
 """
 
-SERVERS = {
-    "daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p"],
-    "uvicorn": ["-m", "uvicorn", "--port"],
-}
-
 
 @pytest.fixture(params=SERVERS)
 def server(request, site):
@@ -50,11 +48,7 @@ def server(request, site):
     site.environment["EMBEDDED_WORKER"] = "0"
     site.notifications["SOCKETS_PER_USER"] = UNREAD_CLIENTS + 10
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    if request.param == "daphne":
-        site.start_web()
-    else:
-        site.web = site.start("web", *SERVERS[request.param], site.port, "asyncsite.asgi:application")
-        site.web.wait_until(site._responds, what="the server to respond")
+    site.start_web(request.param)
     return site
 
 

@@ -11,7 +11,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.support.faults.engine import ROUNDS, Engine
+
+pytestmark = pytest.mark.nightly
 
 DURATION_SECONDS = 30.0 if ROUNDS else 2.0
 #: Between two transactions of the project.
@@ -29,7 +31,7 @@ def engine(request, site):
     engine = Engine(site, "default-sqlite", lease=20)
     engine.options = request.param
     if request.param == "default":
-        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.faults.support.default_sqlite_settings"
+        site.environment["DJANGO_SETTINGS_MODULE"] = "tests.support.faults.default_sqlite_settings"
     with connect_project(engine) as project:
         project.execute(f"PRAGMA journal_mode={OPTIONS[request.param]['journal']}")
         project.execute("CREATE TABLE page (id integer PRIMARY KEY, views integer)")

@@ -11,10 +11,42 @@ import time
 
 import psycopg
 import pytest
+from django.contrib.auth import get_user_model
 
-from tests.faults.support.engine import ROUNDS, Engine
+from notifications.api import notify
+from notifications.contrib.deliveries import sending
+from notifications.models import Job
+from notifications.times import now
 from tests.support.driver import driver
+from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.waiting import FACTOR, wait_until
+
+pytestmark = pytest.mark.nightly
+
+User = get_user_model()
+#: Rows of one statement.
+CHUNK = 500
+
+
+def create_deliveries(count):
+    """Notify so many new users of something that goes in a digest."""
+    users = [User(username=f"reader{n}", email=f"reader{n}@users.example") for n in range(count)]
+    User.objects.bulk_create(users, batch_size=CHUNK)
+    notify([user.pk for user in users], "The export is ready", category="export")
+
+
+def enqueue_due():
+    """Enqueue the digests of all deliveries that are due, as the duty does."""
+    while sending.enqueue_due():
+        pass
+
+
+def end_windows():
+    """Have the windows of all digests end, a few hundred in a transaction."""
+    ids = list(Job.objects.filter(run_after__gt=now()).values_list("pk", flat=True))
+    for start in range(0, len(ids), CHUNK):
+        Job.objects.filter(pk__in=ids[start : start + CHUNK]).update(run_after=now(), due_at=now())
+
 
 USERS = 40_000 if ROUNDS else 150
 WORKERS = 2
@@ -40,7 +72,7 @@ def engine(site):
 @pytest.mark.timeout(120 + USERS // 8)
 def test_neighbor_writes_meanwhile(engine):
     site = engine.site
-    with driver(site, "tests.faults.support.digest_actions") as actions:
+    with driver(site, __name__) as actions:
         actions.call("create_deliveries", count=USERS)
         assert site.rows(LEFT) == [(USERS,)]
         with Neighbor(site) as neighbor:

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.site import Site
 from tests.support.waiting import wait_until
 
@@ -71,6 +71,7 @@ def test_full_disk(engine, disk):
     assert worker.running
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_full_database_file(site, tmp_path):
     """The same with a limited database file: SQLite reports that the disk is full."""

@@ -15,6 +15,8 @@ from tests.support.redis_server import Redis
 from tests.support.rings_only import LISTENING
 from tests.support.site import Sites
 
+pytestmark = pytest.mark.nightly_names("*[channels_redis.core.RedisChannelLayer]")
+
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
 
@@ -78,6 +80,7 @@ def test_redis_restarts_empty(site, broker, backend):
     assert listener.process.running and ringer.process.running
 
 
+@pytest.mark.nightly
 def test_postgresql_restarts(cluster, tmp_path):
     """Listeners listen again on a new connection, and log it."""
     site = Sites(tmp_path, cluster).make()
@@ -97,6 +100,7 @@ def test_postgresql_restarts(cluster, tmp_path):
         site.close()
 
 
+@pytest.mark.nightly
 def test_terminated_listening_connection(postgres_site):
     """The listener connects again immediately."""
     listener = ListenerProcess(postgres_site)
@@ -152,6 +156,7 @@ async def open_synced_socket(site):
     return socket, session.close
 
 
+@pytest.mark.nightly
 async def test_layer_that_loses_all_messages(site, redis):
     """The position check finds the changes."""
     use_layer(site, "tests.realtime.layers.Dropping", redis.url)
@@ -163,6 +168,7 @@ async def test_layer_that_loses_all_messages(site, redis):
     await close()
 
 
+@pytest.mark.nightly
 async def test_layer_that_duplicates_all_messages(site, redis):
     """Each change is sent in one frame, because the content of a frame does not come from the ring."""
     use_layer(site, "tests.realtime.layers.Doubling", redis.url)
@@ -179,6 +185,7 @@ async def test_layer_that_duplicates_all_messages(site, redis):
     await close()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("transport", ["postgres", CORE, PUBSUB])
 async def test_outcome_reaches_another_process(request, redis, transport):
     """Rings suffice for that, without the position check."""

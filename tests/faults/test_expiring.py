@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
-from tests.faults.support.statement_faults import INSERT, OUTCOME
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.statement_faults import INSERT, OUTCOME
 from tests.support.waiting import wait_until
 
 #: More than one transaction ends, with jobs behind them that do not expire.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.support.engine import Engine, canonical
+from tests.support.faults.engine import Engine, canonical
 from tests.support.waiting import wait_until
 
 #: Jobs that end meanwhile: more than the slots of both workers.
@@ -50,6 +50,7 @@ ENDS = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("engine", "end"),

@@ -8,15 +8,36 @@ import time
 
 import pytest
 
-from tests.faults.support.audience import Audience
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
 from tests.faults.test_unwritable_database import TASKS, post
+from tests.support.faults.audience import Audience
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.network import Proxy
-from tests.support.postgres import Postgres, Standby
+from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.delivery
+pytestmark = [pytest.mark.delivery, pytest.mark.nightly]
+
+
+class Standby(Postgres):
+    """A streaming standby of a cluster, which answers queries and refuses writes until it is promoted."""
+
+    def __init__(self, primary):
+        self.primary = primary
+        super().__init__()
+
+    def _initialize(self):
+        source = ["-h", "127.0.0.1", "-p", str(self.primary.port)]
+        return [self._program("pg_basebackup"), *source, "-R", "-c", "fast"]
+
+    def has_all(self):
+        """Return whether it has replayed all that its primary has written."""
+        written = self.primary.run("SELECT pg_current_wal_insert_lsn()")
+        return self.run(f"SELECT pg_last_wal_replay_lsn() >= '{written}'") == "t"
+
+    def promote(self):
+        self.run("SELECT pg_promote()")
+
 
 LEASE = 3
 #: Seconds from the loss of the primary to the promotion: leases are over, and what fails is tried again many times.

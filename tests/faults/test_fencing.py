@@ -5,9 +5,11 @@ import uuid
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
-from tests.faults.support.freezing import freeze_outside_transactions
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.freezing import freeze_outside_transactions
 from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.nightly, pytest.mark.nightly_on_postgres]
 
 #: The lease in seconds, and the short jobs that run while a worker is frozen.
 LEASE, SHORT_JOBS = 2, 6

@@ -15,10 +15,10 @@ from django.core.files.storage import FileSystemStorage
 from notifications.api import policy, progress, task
 from notifications.contrib.files import add_file
 from notifications.contrib.steps import step
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
 from tests.support.driver import driver
 from tests.support.duties import run_duty
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
 MODULE = "tests.faults.test_files"
@@ -151,6 +151,9 @@ def assert_stored(engine, objects, jobs):
     return len(paths)
 
 
+@pytest.mark.nightly_names(
+    "*[answer-*", "*[before-*", "*[after-a-*", "*[after-the-commit*", "*[after-the-row-*", "*[half-*"
+)
 @pytest.mark.parametrize(
     ("point", "fault"),
     [
@@ -180,6 +183,7 @@ def test_killed_at(engine, objects, point, fault):
     assert_stored(engine, objects, jobs)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_kills_at_random_points(engine, objects):
     workers = [start_worker(engine, "any 0.03") for _ in range(WORKERS)]

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
-from tests.faults.support.celery_site import CelerySite, wait_for_worker
+from tests.support.faults.celery_site import CelerySite, wait_for_worker
 from tests.support.waiting import FACTOR
+
+pytestmark = pytest.mark.nightly
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 

@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from tests.faults.support.engine import Engine
-from tests.faults.support.freezing import is_stopped
-from tests.faults.support.statement_faults import INSERT
+from tests.support.faults.engine import Engine
+from tests.support.faults.freezing import is_stopped
+from tests.support.faults.statement_faults import INSERT
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.faults.support.engine import Engine
+from tests.support.faults.engine import Engine
 
 LEASE_SECONDS = 4
 #: Seconds for which a thread waits for a connection of the pool.

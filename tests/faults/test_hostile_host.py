@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
-from tests.faults.support.hostile import FUNCTIONS, RAISING_WAYS, SIGNALS, SLOW_WAYS, WAYS
+from tests.support.faults.engine import ROUNDS, Engine
+from tests.support.faults.hostile import FUNCTIONS, RAISING_WAYS, SIGNALS, SLOW_WAYS, WAYS
 
 #: Normal jobs in each round.
 NORMAL_JOBS = 60
-HANDLERS = {event: ["tests.faults.support.tasks.follow_up"] for event in ("job.succeeded", "job.failed")}
+HANDLERS = {event: ["tests.support.faults.tasks.follow_up"] for event in ("job.succeeded", "job.failed")}
 QUICK = [way for way in WAYS if way not in SLOW_WAYS]
 
 
@@ -17,7 +17,7 @@ QUICK = [way for way in WAYS if way not in SLOW_WAYS]
 def engine(site):
     # The lease is long, so that the test cannot pass only because a lease ends.
     site.notifications |= {"HANDLERS": HANDLERS}
-    engine = Engine(site, "hostile", TEST_CHANGES="tests.faults.support.hostile")
+    engine = Engine(site, "hostile", TEST_CHANGES="tests.support.faults.hostile")
     yield engine
     engine.close()
 
@@ -46,7 +46,7 @@ def test_hostile_code_affects_no_job(engine):
         assert worker.stop() == 0, worker.output
     log = "".join(worker.output for worker in workers)
     for receiver in ("recorded", "finished", "on_task_started", "on_task_finished"):
-        assert f"tests.faults.support.hostile.{receiver}" in log, "The log does not name the receiver."
+        assert f"tests.support.faults.hostile.{receiver}" in log, "The log does not name the receiver."
     assert "has ended; jobs released: 0" in log
 
 

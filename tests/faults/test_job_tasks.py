@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, SEED
+from tests.support.faults.engine import ROUNDS, SEED
 from tests.support.postgres import Postgres
 from tests.support.processes import Process
 from tests.support.rabbitmq import RabbitMQ
@@ -25,9 +25,11 @@ from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
-from tests.faults.support.celery_site import CelerySite, wait_for_worker
+from tests.support.faults.celery_site import CelerySite, wait_for_worker
 
-TASKS = "tests.faults.support.job_tasks"
+pytestmark = pytest.mark.nightly_names("*[rabbitmq-*", "*[redis-threads-*")
+
+TASKS = "tests.support.faults.job_tasks"
 BROKER_AWAY_SECONDS, DATABASE_AWAY_SECONDS, CALLS, MESSAGES = (30, 20, 160, 60) if ROUNDS else (4, 3, 50, 20)
 #: Seconds over which calls and messages are spread.
 PUBLISHING_SECONDS = BROKER_AWAY_SECONDS + DATABASE_AWAY_SECONDS + 8
@@ -132,7 +134,7 @@ def start_service(site):
     arguments = [site.site.environment["CELERY_BROKER_URL"], site.user_id, MESSAGES]
     return Process(
         [
-            *(sys.executable, "-m", "tests.faults.support.send_messages"),
+            *(sys.executable, "-m", "tests.support.faults.send_messages"),
             *(*arguments, PUBLISHING_SECONDS / MESSAGES),
         ],
         log=site.site.folder / "service.log",

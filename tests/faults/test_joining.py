@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: A script that reads the job when it begins to wait, and afterwards only after a ring.
 SCRIPT = """
 import threading, time, django
@@ -13,7 +15,7 @@ django.setup()
 from notifications.api import {function}
 from notifications.jobs import job_ends
 from notifications.realtime.doorbell import doorbell
-from tests.jobs import joining_tasks, process_tasks
+from tests.jobs import process_tasks, tasks
 job_ends.FIRST_POLL_SECONDS = job_ends.MAX_POLL_SECONDS = 1000
 
 def print_when_listening():
@@ -36,6 +38,7 @@ def start_script(site, code, function="join"):
     return site.start("script", "-c", SCRIPT.format(function=function, code=code))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("function", ["join", "ajoin"])
 @pytest.mark.parametrize("owner", ["None", "1"])
 def test_script_joins_a_job(workers, tmp_path, function, owner):
@@ -57,13 +60,14 @@ def test_script_joins_a_job(workers, tmp_path, function, owner):
     assert f"got {worker.pid}" in script.output
 
 
+@pytest.mark.nightly
 def test_parents_and_children_over_two_workers(workers):
     """Sync and async parents occupy every slot and thread of both workers, whose jobs include the children."""
     for _ in range(2):
         workers.start_worker("--concurrency", "4")
     script = start_script(
         workers,
-        "parents = [getattr(joining_tasks, name).enqueue(number)\n"
+        "parents = [getattr(tasks, name).enqueue(number)\n"
         "           for number in range(20) for name in ('parent', 'parent_sync', 'parent_sync_of_sync')]\n"
         "print('got', sum(join(parent, timeout=60) for parent in parents))",
     )

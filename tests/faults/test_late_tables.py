@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.delivery
+pytestmark = [pytest.mark.delivery, pytest.mark.nightly_names("*[notifications_deliveries]")]
 
 APPS = ["notifications_deliveries", "notifications_operations"]
 TASKS = ("wait_for_gate", "wait_for_gate_sync")

@@ -2,8 +2,10 @@
 
 import pytest
 
-from tests.faults.support.engine import Engine
-from tests.faults.support.statement_faults import CLAIM, OUTCOME
+from tests.support.faults.engine import Engine
+from tests.support.faults.statement_faults import CLAIM, OUTCOME
+
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture

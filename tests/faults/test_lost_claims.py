@@ -38,6 +38,7 @@ def site(tmp_path_factory):
     cluster.stop()
 
 
+@pytest.mark.nightly_names("*[*-running]")
 @pytest.mark.parametrize(
     ("max_attempts", "is_made_durable", "state"),
     [(2, False, "queued"), (2, True, "running"), (1, False, "running")],

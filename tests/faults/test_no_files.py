@@ -6,10 +6,9 @@ import resource
 
 import pytest
 
-from tests.faults.support.clients import EventSource, LongPoll, WebSocketClient
-from tests.faults.support.deployment import SERVERS
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.realtime.servers.test_servers import SESSION
+from tests.support.faults.clients import EventSource, LongPoll, WebSocketClient
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.network import is_listening
 from tests.support.waiting import wait_until
 
@@ -33,14 +32,12 @@ def engine(site):
     engine.close()
 
 
-@pytest.mark.parametrize("server", SERVERS if ROUNDS else SERVERS[1:], ids=lambda server: server[0])
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"] if ROUNDS else ["uvicorn"])
 @pytest.mark.timeout(240 + 20 * ROUNDS)
 async def test_no_files(engine, server):
     """Connected clients receive all changes, on the same or a new connection, and each job ends once."""
     site = engine.site
-    name, *arguments = server
-    arguments = [argument.format(port=site.port) for argument in arguments]
-    web = site.start("web", "-m", name, *arguments, "asyncsite.asgi:application")
+    web = site.launch_web(server)
     worker = site.start_worker()
     for task in ("work", "work_sync"):  # Imports their modules now, because an import opens files.
         await asyncio.to_thread(engine.enqueue, task, args=[0])

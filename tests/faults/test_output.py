@@ -5,9 +5,11 @@ import time
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
 
 WORKERS, JOBS_PER_ROUND, NUMBERS, MAX_LIFE_SECONDS = 2, 6, 200, 1.5
 CHUNKS = "SELECT job, start, text, fence FROM notifications_output_outputchunk ORDER BY job, start"

@@ -9,22 +9,20 @@ import time
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
 from tests.support.driver import driver
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.npm import NODE_MODULES
 from tests.support.requirements import find_program, skip_or_fail
-from tests.support.site import ROOT
+from tests.support.site import ROOT, SERVERS
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
 
 #: An attempt lasts longer than two restarts of the server on a busy machine.
 BLOCKS, BLOCK_CHARS, BLOCK_SECONDS = 150, 3_000, 0.16
 CHUNKS = "SELECT text FROM notifications_output_outputchunk ORDER BY start"
 #: The widths of the pages that read beside the other clients, by server.
 WIDTHS = {"daphne": (1280, 1280, 1280, 380), "uvicorn": ()}
-SERVERS = {
-    "daphne": ("-b", "127.0.0.1", "-p", "{port}"),
-    "uvicorn": ("--host", "127.0.0.1", "--port", "{port}"),
-}
 
 
 @pytest.fixture
@@ -140,13 +138,7 @@ def test_readers_are_equal(engine, server, tmp_path, request):
         [user] = accounts.call("create_users", count=1)
     [[name]] = site.rows(f"SELECT username FROM auth_user WHERE id = {user['user']}")
     session = user["sessions"][0]
-    address = [part.format(port=site.port) for part in SERVERS[server]]
-
-    def start_web():
-        site.web = site.start("web", "-m", server, *address, "asyncsite.asgi:application")
-        site.web.wait_until(site._responds, what="the server to respond")
-
-    start_web()
+    site.start_web(server)
     [id] = engine.enqueue("write_blocks", user=name, args=[BLOCKS, BLOCK_CHARS, BLOCK_SECONDS])
     path = f"/notifications/api/jobs/{id}/output/"
     readers = [kind(site, path, session) for kind in (Poll, Poll, Events, Events, Curl)]
@@ -162,7 +154,7 @@ def test_readers_are_equal(engine, server, tmp_path, request):
     for _ in range(2):
         wait_for_more([*readers, *pages])
         site.web.kill()
-        start_web()
+        site.start_web(server)
     wait_for_more([*readers, *pages])
     worker.kill()
     engine.start_worker()
@@ -196,7 +188,7 @@ def start_client(site, path, session, live, file):
     """Start the client of the protocol, if npm has installed it."""
     if not (NODE_MODULES / "@durable-streams/client").is_dir():
         return live, None
-    script = ROOT / "tests/faults/support/read_output.js"
+    script = ROOT / "tests/support/faults/read_output.js"
     url = f"{site.url}{path}"
     with open(f"{file}.log", "w") as log:
         command = [find_program("node", package="nodejs"), script, url, f"sessionid={session}", live, file]

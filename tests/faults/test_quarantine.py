@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
 NEIGHBORS = 49
@@ -17,6 +17,7 @@ def engine(site):
     engine.close()
 
 
+@pytest.mark.nightly_names("*[end_process_sync]")
 @pytest.mark.timeout(120 + 30 * ROUNDS)
 @pytest.mark.parametrize("task", ["end_process", "end_process_sync"])
 def test_task_that_ends_its_process(engine, task):

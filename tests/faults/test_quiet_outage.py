@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS
+from tests.support.faults.engine import TIMEOUT_SECONDS
 from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until

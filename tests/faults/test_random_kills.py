@@ -6,9 +6,11 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine
-from tests.faults.support.statement_faults import CLAIM, INSERT, OUTCOME
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine
+from tests.support.faults.statement_faults import CLAIM, INSERT, OUTCOME
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly_on_postgres
 
 #: Workers at a time, jobs enqueued in a round, and the last statement at which a worker may die.
 WORKERS, JOBS_PER_ROUND, MAX_STATEMENT = 2, 12, 150
@@ -33,13 +35,14 @@ ROUNDS_PER_CHECK = 50
 @pytest.fixture
 def engine(site):
     # No lease ends in this test: jobs are taken over because their worker is known to be dead.
-    handler = "tests.faults.support.tasks.follow_up"
+    handler = "tests.support.faults.tasks.follow_up"
     site.notifications["HANDLERS"] = {event: [handler] for event in ("job.succeeded", "job.failed")}
     engine = Engine(site, "kills")
     yield engine
     engine.close()
 
 
+@pytest.mark.nightly
 def test_kills_at_the_worst_moments(engine):
     """A worker dies before or after the claim, the outcome, its notification, a handler's job or the numbering."""
     for moment in MOMENTS:

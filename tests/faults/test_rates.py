@@ -7,11 +7,13 @@ from collections import defaultdict
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS
 from tests.outbound.upstream import Upstream
+from tests.support.faults.engine import ROUNDS
 from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.site import Sites
+
+pytestmark = pytest.mark.nightly
 
 WINDOW_SECONDS = 60.0
 #: Of each of two keys of jobs, and of calls.
@@ -19,13 +21,13 @@ JOBS, CALLS = {"rate": "60/m", "burst": 6}, {"rate": "200/m", "burst": 20}
 ALLOWED = {"jobs-a": 66, "jobs-b": 66, "calls": 220}
 SECONDS = 600 if ROUNDS else 80
 ENQUEUE_STARTS = """
-from tests.faults.support import rate_tasks
+from tests.support.faults import rate_tasks
 for number in range({count}):
     for key in "ab":
         rate_tasks.start.enqueue(key)
 """
 ENQUEUE = """
-from tests.faults.support import rate_tasks
+from tests.support.faults import rate_tasks
 for number in range({count}):
     for key in "ab":
         rate_tasks.start.enqueue(key)
@@ -68,7 +70,7 @@ def rated_site(tmp_path, cluster, partner):
     """A site with more jobs than its limits allow within the test, and a database of its own."""
     site = Sites(tmp_path, cluster).make()
     site.environment |= {
-        "DJANGO_SETTINGS_MODULE": "tests.faults.support.engine_settings",
+        "DJANGO_SETTINGS_MODULE": "tests.support.faults.engine_settings",
         "EMBEDDED_WORKER": "0",
         "TEST_UPSTREAM": str(partner.port),
     }

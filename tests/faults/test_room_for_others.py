@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
+from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.waiting import wait_until
 
 JOBS = 20_000 if ROUNDS else 500

@@ -14,7 +14,8 @@ from functools import partial
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from notifications.api import ajoin, notify
@@ -22,12 +23,74 @@ from notifications.jobs import job_ends
 from notifications.models import Job, Notification
 from notifications.realtime import doorbell, hub
 from notifications.worker import DaemonExecutor, joining
-from tests.faults.support import scarcity
-from tests.faults.support.engine import ROUNDS
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker
 from tests.realtime.conftest import Socket, in_thread, sign_in
+from tests.support.faults import scarcity
+from tests.support.faults.engine import ROUNDS
+from tests.support.faults.scarcity import Scarcity
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly_on_postgres
+
+DatabaseWrapper = type(connection._connections[connection._alias])
+
+
+def fail_statements(monkeypatch, error, *, nth=1):
+    """Let statements of the app's threads fail before they are executed, from the n-th on.
+
+    Statements of the test itself, on threads with other names, are not counted.
+    """
+    scarcity = Scarcity(lambda: None, error, nth=nth, counts=lambda: is_app_thread())
+
+    def wrapper(execute, sql, params, many, context):
+        scarcity()
+        return execute(sql, params, many, context)
+
+    connect = BaseDatabaseWrapper.connect
+
+    def connect_with_wrapper(connection):
+        connect(connection)
+        if wrapper not in connection.execute_wrappers:
+            connection.execute_wrappers.append(wrapper)
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "connect", connect_with_wrapper)
+    return scarcity
+
+
+def fail_connections(monkeypatch, error, *, nth=1):
+    """Let new database connections of the app's threads fail with the driver's error, from the n-th on."""
+    scarcity = Scarcity(
+        DatabaseWrapper.get_new_connection, error, nth=nth, counts=lambda *args: is_app_thread()
+    )
+    monkeypatch.setattr(DatabaseWrapper, "get_new_connection", scarcity)
+    return scarcity
+
+
+def is_app_thread():
+    return threading.current_thread().name.startswith("notifications")
+
+
+def full_disk_error():
+    return OperationalError("database or disk is full")
+
+
+def memory_error():
+    return MemoryError()
+
+
+def no_file_error():
+    return connection.Database.OperationalError("unable to open database file: Too many open files")
+
+
+def full_pool_error():
+    """Return the error of Django's connection pool when no connection is returned in time."""
+    if connection.vendor != "postgresql":
+        return no_file_error()
+    from psycopg_pool import PoolTimeout
+
+    return PoolTimeout("couldn't get a connection after 10.00 sec")
+
 
 #: The maximum time until everything has recovered.
 TIMEOUT_SECONDS = 40
@@ -43,10 +106,10 @@ THREADS = (
 CAUSES = {
     "threads": (scarcity.fail_thread_starts, STARTS),
     **{name: (partial(scarcity.fail_thread_starts, prefix=f"notifications-{name}"), [1]) for name in THREADS},
-    "files": (partial(scarcity.fail_connections, error=scarcity.no_file_error), CONNECTIONS),
-    "pool": (partial(scarcity.fail_connections, error=scarcity.full_pool_error), CONNECTIONS),
-    "disk": (partial(scarcity.fail_statements, error=scarcity.full_disk_error), STATEMENTS),
-    "memory": (partial(scarcity.fail_statements, error=scarcity.memory_error), STATEMENTS),
+    "files": (partial(fail_connections, error=no_file_error), CONNECTIONS),
+    "pool": (partial(fail_connections, error=full_pool_error), CONNECTIONS),
+    "disk": (partial(fail_statements, error=full_disk_error), STATEMENTS),
+    "memory": (partial(fail_statements, error=memory_error), STATEMENTS),
 }
 
 
@@ -96,6 +159,7 @@ def late_calls(monkeypatch):
     return calls
 
 
+@pytest.mark.nightly_names("*[files]", "*[memory]", "*[threads]")
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.timeout(300 + 20 * ROUNDS)
 def test_recovery(cause, transactional_db, user, other_user, late_calls, caplog):

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS
-from tests.faults.support.freezing import is_stopped
-from tests.faults.support.statement_faults import INSERT
+from tests.support.faults.engine import ROUNDS
+from tests.support.faults.freezing import is_stopped
+from tests.support.faults.statement_faults import INSERT
 from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.nightly, pytest.mark.nightly_on_postgres]
 
 WORKERS, TICKS = 10, 1_000 if ROUNDS else 200
 TIMEOUT_SECONDS = 600
@@ -35,7 +37,7 @@ schedule(**SCHEDULE)
 def schedule_site(site):
     """A site whose workers have one schedule."""
     site.environment |= {
-        "DJANGO_SETTINGS_MODULE": "tests.faults.support.schedule_settings",
+        "DJANGO_SETTINGS_MODULE": "tests.support.faults.schedule_settings",
         "EMBEDDED_WORKER": "0",
     }
     return site

@@ -18,11 +18,11 @@ import pytest
 
 from notifications import outbound
 from notifications.outbound import connector
-from tests.faults.support.engine import ROUNDS, Engine
 from tests.faults.test_doorbells import CORE, PUBSUB, RING_FOREVER, use_layer
 from tests.outbound.upstream import Upstream
 from tests.realtime.ringing import ListenerProcess
 from tests.realtime.servers.test_servers import DAPHNE, EVENTS, SESSION, UVICORN, open_socket, start
+from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.network import Proxy, is_listening
 from tests.support.waiting import wait_until
 
@@ -90,6 +90,7 @@ def engine(postgres_site):
     engine.close()
 
 
+@pytest.mark.nightly_names("*[blackhole-*]", "*[stall-pool2-*]")
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("outage", OUTAGES_SECONDS)
 @pytest.mark.parametrize(("fault", "pool"), [*((fault, None) for fault in FAULTS), (Proxy.stall, POOL)])
@@ -149,6 +150,7 @@ async def wait_for_notification(client, title):
             return
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("outage", OUTAGES_SECONDS)
 @pytest.mark.parametrize(("fault", "backend"), make_pairs([PUBSUB, CORE]))
 def test_silent_redis(site, redis, fault, backend, outage):
@@ -215,6 +217,7 @@ SERVERS = {
 CLOSE_TIMEOUT_SECONDS = 400 if ROUNDS else 60
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(CLOSE_TIMEOUT_SECONDS + 120)
 @pytest.mark.parametrize(("fault", "server"), make_pairs(SERVERS))
 async def test_resources_of_silent_clients(site, fault, server):

@@ -10,13 +10,15 @@ from datetime import datetime
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, Engine
-from tests.faults.support.recipients import Moods, MoodyMailbox, MoodyReceiver
 from tests.support.driver import driver
+from tests.support.faults.engine import ROUNDS, Engine
+from tests.support.faults.recipients import Moods, MoodyMailbox, MoodyReceiver
 from tests.support.network import SilentProxy
 from tests.support.push_service import browser_keys, push_service, vapid_key
 from tests.support.smtp_server import smtp_server
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
 
 #: Users with an e-mail address each. The first have devices and webhooks, the others have no device.
 USERS = 5_000 if ROUNDS else 150
@@ -61,11 +63,11 @@ class World:
         self.site = site
         self.engine = Engine(site, "silence", EMAIL_URL=f"smtp://{self.smtp.address}")
         stack.callback(self.engine.close)
-        site.change("tests.faults.support.quick_deliveries")
+        site.change("tests.support.faults.quick_deliveries")
 
     def notify(self):
         """Create the users with what is sent to them."""
-        with driver(self.site, "tests.faults.support.delivery_actions") as actions:
+        with driver(self.site, "tests.support.faults.delivery_actions") as actions:
             self.users = actions.call("create_users", count=USERS)
             for number, proxy in enumerate(self.push):
                 private, keys = browser_keys()

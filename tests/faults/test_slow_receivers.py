@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 from aiohttp import web
 
-from tests.faults.support.engine import Engine
 from tests.outbound.upstream import Upstream
 from tests.support.driver import driver
+from tests.support.faults.engine import Engine
 from tests.support.push_service import browser_keys, vapid_key
 from tests.support.waiting import wait_until
 
@@ -56,6 +56,7 @@ def receivers():
     receivers.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_slow_receivers_delay_nobody(site, receivers):
     """The last of 50 webhooks, and of 50 push messages, comes at most 3 s later than without slow accounts."""
@@ -68,8 +69,8 @@ def test_slow_receivers_delay_nobody(site, receivers):
     }
     with ExitStack() as stack:
         stack.callback(Engine(site, "slow").close)
-        site.change("tests.faults.support.quick_deliveries")
-        actions = stack.enter_context(driver(site, "tests.faults.support.delivery_actions"))
+        site.change("tests.support.faults.quick_deliveries")
+        actions = stack.enter_context(driver(site, "tests.support.faults.delivery_actions"))
         users = [user["key"] for user in actions.call("create_users", count=2 * BYSTANDERS + SLOW_ACCOUNTS)]
         bystanders, slow_accounts = users[: 2 * BYSTANDERS], users[2 * BYSTANDERS :]
         for user in bystanders:
@@ -136,9 +137,9 @@ def test_hanging_receivers_take_no_slot_of_celery(site, receivers, redis):
     }
     with ExitStack() as stack:
         stack.callback(Engine(site, "celery").close)
-        site.change("tests.faults.support.quick_deliveries")
+        site.change("tests.support.faults.quick_deliveries")
         site.use_celery(redis.url)
-        actions = stack.enter_context(driver(site, "tests.faults.support.delivery_actions"))
+        actions = stack.enter_context(driver(site, "tests.support.faults.delivery_actions"))
         jobs = stack.enter_context(driver(site, "tests.contrib.engines.actions"))
         users = [user["key"] for user in actions.call("create_users", count=6)]
         for user in users:

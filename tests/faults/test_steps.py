@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
 from tests.outbound.upstream import Upstream
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
 
 #: Workers at a time, jobs of ten steps enqueued in a round, and the last statement at which a worker may die.
@@ -59,6 +59,7 @@ def test_a_job_that_dies_in_the_eighth_of_ten_calls(engine, upstream):
     assert len({key for *_, key in calls}) == 10
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_kills_at_random_points(engine, upstream):
     """No step is stored twice, and none that was stored is called again; its calls have one key."""
@@ -75,6 +76,7 @@ def test_kills_at_random_points(engine, upstream):
     assert_paid_once(engine, upstream)
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 def test_kills_of_celery_workers(celery_site, upstream):
     celery_site.kill_while_jobs_run(ROUNDS or 2, "pay_ten", JOBS_PER_ROUND, [upstream.url(""), SLOW])

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until

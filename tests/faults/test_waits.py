@@ -4,9 +4,11 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.support.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
-from tests.faults.support.statement_faults import INSERT
+from tests.support.faults.engine import ROUNDS, TIMEOUT_SECONDS, Engine, canonical
+from tests.support.faults.statement_faults import INSERT
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
 
 #: Workers at a time, jobs in a round, pauses of each, and the last statement at which a worker may die.
 WORKERS, JOBS_PER_ROUND, PAUSES, MAX_STATEMENT = 2, 8, 3, 150

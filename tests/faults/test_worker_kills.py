@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.faults.support.freezing import frozen
+from tests.support.faults.freezing import frozen
 from tests.support.waiting import wait_until
 
 ENQUEUE = """
@@ -79,6 +79,7 @@ def assert_notified_once(site):
     assert sorted(numbers) == list(range(1, 2 * len(notified) + 1))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("task", ["write_and_wait", "write_and_wait_sync"])
 def test_takeover_from_a_killed_worker(workers, task):
     """After kill -9 another worker of the host takes over the job before the lease ends."""
@@ -134,6 +135,7 @@ def test_job_that_kills_its_worker(workers):
     ]
 
 
+@pytest.mark.nightly
 def test_worker_frozen_past_its_lease(workers):
     """After the lease each of two other workers takes over one job, as a quarantined job, and finishes it.
 
@@ -212,6 +214,7 @@ def test_signals_of_a_forked_child(workers):
     assert worker.running
 
 
+@pytest.mark.nightly
 def test_repeated_kills(workers):
     """Two workers are killed repeatedly while they execute 60 jobs. Each job succeeds, with one notification."""
     enqueue(

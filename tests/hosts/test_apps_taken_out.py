@@ -6,6 +6,8 @@ import pytest
 
 from tests.docs.project import Project
 
+pytestmark = [pytest.mark.nightly, pytest.mark.nightly_on_old_django]
+
 APPS = ["deliveries", "webhooks", "steps", "output", "questions", "broadcasts"]
 INSTALL = "INSTALLED_APPS += [f'notifications.contrib.{{app}}' for app in {}]\n"
 URLS = """

@@ -256,6 +256,7 @@ def collect_warnings(page):
     return warnings
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("framework", SHEETS)
 def test_bell_panel_and_toast(host, show, new_page, framework):
     """They are seen in each theme, look as without the framework, and change nothing else."""
@@ -383,6 +384,7 @@ def test_a_bell_in_a_list_that_is_in_no_element_of_a_bar(show, host, new_page):
     assert measure_contrast(page) > 10
 
 
+@pytest.mark.nightly
 def test_a_switch_between_light_and_dark(show, host, new_page):
     """The links fade from one color to the other, and so does not the bell, which gets the last one."""
     page = new_page()
@@ -398,6 +400,7 @@ def test_a_switch_between_light_and_dark(show, host, new_page):
     assert measure_contrast(page) >= 3
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("framework", SHEETS)
 def test_the_number_is_seen(show, host, new_page, framework, theme):
@@ -421,6 +424,7 @@ def test_the_number_is_seen(show, host, new_page, framework, theme):
     assert not find_violations(page, "notifications-bell", disabled=["region", "target-size"])
 
 
+@pytest.mark.nightly
 def test_without_javascript_from_right_to_left_and_in_forced_colors(show, host, new_page):
     page = new_page()
     sign_in(page, host, "person8")

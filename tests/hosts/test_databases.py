@@ -4,6 +4,8 @@ import pytest
 
 from tests.docs.project import Project
 
+pytestmark = pytest.mark.nightly
+
 ROUTER = """
 class Router:
     def db_for_read(self, model, **hints):
@@ -71,6 +73,7 @@ def test_no_default_database(project):
     assert {"202 202", "succeeded", "[200, 200, 200]"} <= set(lines)
 
 
+@pytest.mark.nightly_on_old_django
 def test_unsupported_database(project):
     """Commands end with one error that says what is supported, before the first statement."""
     (project.folder / "mysite/db").mkdir()

@@ -15,6 +15,11 @@ import pytest
 from tests.support.follower import Follower
 from tests.support.waiting import wait_until
 
+pytestmark = [
+    pytest.mark.nightly_names("*[daphne-uuid*"),
+    pytest.mark.nightly_names("*[uvicorn-string*", on="old_django"),
+]
+
 API = "/app/en/notifications/api/"
 PROGRAM, BROWSER = {"Accept": "application/json"}, {"Accept": "text/html"}
 #: Links in items have the project's default language, not that of a request: a worker has no request.

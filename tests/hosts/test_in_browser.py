@@ -8,7 +8,7 @@ from tests.browser.parts import expect_unread, find_toasts, open_bell, wait_unti
 from tests.support.waiting import wait_until
 
 # Without the marker on Django 5.2, so that it is not deselected with other browser tests: nonces differ there.
-pytestmark = [pytest.mark.browser] if django.VERSION >= (6, 0) else []
+pytestmark = [pytest.mark.nightly, *([pytest.mark.browser] if django.VERSION >= (6, 0) else [])]
 
 
 FAIL = """

@@ -20,6 +20,8 @@ from tests.http.conftest import BROWSER
 from tests.http.views import double, enqueue_child, enqueue_double
 from tests.support.statements import refused
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 @pytest.fixture(autouse=True)
 def urls(settings, transactional_db):

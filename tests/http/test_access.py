@@ -12,7 +12,7 @@ from notifications.models import Job
 from tests.data.shapes import position
 from tests.http.conftest import assert_problem, job_url
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 SYNC = "/notifications/api/sync/"
 NOTIFICATIONS = "/notifications/api/notifications/"

@@ -18,7 +18,7 @@ from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.outcomes import failed
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 JOBS = "/notifications/api/jobs/"
 

@@ -10,7 +10,7 @@ from notifications.models import Job
 from tests.jobs import tasks
 from tests.support.checks import system_checks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 API = "/notifications/api/"
 

@@ -9,7 +9,7 @@ from notifications.api import notify
 from notifications.models import Job, Notification
 from tests.data.rows import job as make_job
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 API = "/notifications/api/"
 

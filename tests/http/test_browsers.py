@@ -4,6 +4,8 @@ import pytest
 
 from notifications.http import describe_browser
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 @pytest.mark.parametrize(
     ("agent", "name"),

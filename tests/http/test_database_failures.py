@@ -7,10 +7,10 @@ from django.test import Client
 
 from notifications.models import Job
 from notifications.testing import run_jobs
-from tests.faults.support.statement_faults import lose_commit_response
 from tests.faults.test_disk_full import disk, fill_disk  # noqa: F401 (a fixture)
 from tests.http.conftest import BROWSER, assert_problem
 from tests.http.test_idempotency import assert_replay, count_rows, post
+from tests.support.faults.statement_faults import lose_commit_response
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

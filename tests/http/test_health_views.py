@@ -14,7 +14,11 @@ from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
 from tests.support.statements import preceded
 from tests.test_checks import unapplied_migration
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 LIVE, READY = "/notifications/api/health/live/", "/notifications/api/health/ready/"
 

@@ -20,6 +20,8 @@ from tests.http import views
 from tests.http.conftest import BROWSER, assert_problem
 from tests.http.views import double
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 
 

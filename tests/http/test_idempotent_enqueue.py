@@ -14,7 +14,7 @@ from tests.http.conftest import assert_problem
 from tests.http.test_idempotency import KEY, count_rows, post
 from tests.support.threads import run_in_threads
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from notifications.http.negotiation import (
     wait_seconds,
 )
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 MEDIA_TYPES = ["text/html", "application/json"]
 
 

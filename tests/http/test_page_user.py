@@ -11,7 +11,7 @@ from notifications.models import Notification
 from tests.data.rows import job
 from tests.templatetags.test_notifications import client_data, render, script
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 def page_urls(user):

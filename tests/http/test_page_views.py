@@ -19,7 +19,7 @@ from tests.jobs import tasks
 from tests.jobs.batch_rows import claim_all, end, jobs_of, row
 from tests.support.claims import claim_rows
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 def html_of(response):

@@ -10,6 +10,8 @@ from tests.data.rows import job
 from tests.http.conftest import assert_problem
 from tests.realtime.rows import finish
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 JOBS, NOTIFICATIONS = "/notifications/api/jobs/", "/notifications/api/notifications/"
 
 #: For tests with notifications, which are numbered after a commit.

@@ -20,6 +20,8 @@ from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until
 from tests.support.waiting import wait_until
 
+pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
+
 PATHS = ["/plain/", "/async/"]
 WAIT_20 = {"Prefer": "wait=20"}
 

@@ -21,7 +21,11 @@ from tests.http.conftest import assert_problem
 from tests.http.test_idempotency import count_rows, post
 from tests.http.views import double
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+    pytest.mark.nightly_on_old_django,
+]
 
 
 @pytest.fixture

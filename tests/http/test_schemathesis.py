@@ -25,6 +25,8 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
+pytestmark = pytest.mark.nightly
+
 ADDRESS = "/notifications/api/openapi.json"
 ACCEPTED = ["2xx", "3xx", 404, 409, 501]
 CONFIG = {

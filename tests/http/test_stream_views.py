@@ -9,7 +9,7 @@ from tests.data.rows import job, unnumbered
 from tests.http.conftest import assert_problem
 from tests.support.duties import run_duty
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 SYNC = "/notifications/api/sync/"
 

@@ -12,6 +12,8 @@ from notifications.http import waiting_requests
 from notifications.realtime.hub import current_hub
 from tests.realtime.conftest import in_thread, sign_in, until
 
+pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
+
 
 async def start_waiting(asgi, cookie, kind):
     """Start a long poll or an event stream. Return it when it waits."""

@@ -18,7 +18,11 @@ from tests.data.rows import job as make_job
 from tests.http.conftest import asgi  # noqa: F401 (a fixture)
 from tests.realtime.conftest import in_thread, until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+    pytest.mark.nightly_on_old_django,
+]
 
 #: Threads that ask authenticators whether users are signed in, and those with the ones that took their place.
 THREADS, MAX_THREADS = 4, 16

@@ -20,7 +20,7 @@ from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.outcomes import succeeded
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 INBOX = "/notifications/"
 #: A task whose title is declared by the tests of names.

@@ -19,7 +19,7 @@ from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from tests.http.test_page_views import make_job
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 BODY = "Line one.\n" + "A long text. " * 60
 ERROR = "SMTPServerDisconnected: mail-7.internal.example"

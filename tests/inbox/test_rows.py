@@ -11,7 +11,7 @@ from notifications.models import Job, Notification, uuid7
 from notifications.streams import positions
 from tests.data.rows import finish_job, job
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 INBOX = "/notifications/"
 

@@ -16,7 +16,7 @@ from tests.inbox.test_groups import read_titles
 from tests.support.duties import run_duty
 from tests.support.statements import preceded
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 INBOX = "/notifications/"
 #: A Wednesday, 22:30 in Vienna.

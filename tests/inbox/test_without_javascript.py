@@ -15,7 +15,7 @@ from notifications.models import Notification, uuid7
 from notifications.streams import positions
 from notifications.streams.marking_seen import mark_seen
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 INBOX = "/notifications/"
 

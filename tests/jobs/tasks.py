@@ -3,16 +3,26 @@
 import asyncio
 import sys
 import threading
+from collections import UserDict
 from datetime import timedelta
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.utils import translation
-from django.utils.translation import gettext_lazy
 
-from notifications import outbound
-from notifications.api import anotify, apause, notify, pause, policy, progress, task, track
-from notifications.exceptions import JobCancelled
+from notifications.api import (
+    abatch,
+    ajoin,
+    anotify,
+    apause,
+    join,
+    notify,
+    pause,
+    policy,
+    progress,
+    task,
+    track,
+)
 from notifications.tracing import trace_context
 from notifications.worker import current_execution
 
@@ -55,17 +65,6 @@ def fail_sync(message="It is broken"):
 
 class ForYou(Exception):
     tell_owner = True
-
-
-@task
-async def fail_in_french():
-    translation.activate("fr")
-    raise ForYou(gettext_lazy("Cancelled"))
-
-
-class TaskHolder:
-    def method(self):
-        pass
 
 
 class NotSerializable(Exception):
@@ -131,12 +130,6 @@ async def slow_at_first(context):
 
 
 @task
-@policy(retry_on=(Busy,))
-async def fails_otherwise():
-    raise ValueError("not worth another attempt")
-
-
-@task
 async def fail_for_owner(message):
     raise ForYou(message)
 
@@ -185,12 +178,6 @@ async def hold_once(name=""):
     return await hold.func(name)
 
 
-@task
-@policy(max_attempts=1)
-def hold_sync_once(name=""):
-    return hold_sync.func(name)
-
-
 @task(takes_context=True)
 def hold_until_cancelled(context):
     """Check for a cancellation before each small step."""
@@ -202,15 +189,6 @@ def hold_until_cancelled(context):
 
 
 @task
-async def finish_nevertheless():
-    held.append("finish")
-    try:
-        await asyncio.sleep(30)
-    except asyncio.CancelledError:
-        return "done"
-
-
-@task
 @policy(retry_on=(Busy,))
 async def fail_when_cancelled(error):
     held.append("fail")
@@ -218,11 +196,6 @@ async def fail_when_cancelled(error):
         await asyncio.sleep(30)
     except asyncio.CancelledError:
         raise Busy if error == "busy" else ValueError  # noqa: B904
-
-
-@task
-async def cancelled_without_being_asked():
-    raise JobCancelled
 
 
 @task
@@ -260,35 +233,10 @@ def slow_sync(name=""):
 
 
 @task
-@policy(timeout=0.3)
-def call_sync(url):
-    """Call a URL, whose server has no free slot, and record how that ended."""
-    held.append(url)
-    try:
-        async_to_sync(outbound.get)(url, deadline=60)
-    finally:
-        seen.append(sys.exc_info()[0])
-
-
-@task
 @policy(timeout=1)
 def short_sync(seconds):
     threading.Event().wait(seconds)
     return "in time"
-
-
-@task
-@policy(timeout=0.2)
-async def stubborn():
-    """Ignore cancellations. The first call ends before the gate is open if "let go" is recorded."""
-    held.append("stubborn")
-    first = held.count("stubborn") == 1
-    while not gate.is_set() and not (first and "let go" in seen):
-        try:
-            await asyncio.sleep(0.01)
-        except asyncio.CancelledError:
-            seen.append("refused")
-    return "late"
 
 
 @task
@@ -387,20 +335,8 @@ async def count(total):
 
 
 @task
-async def report_and_hold():
-    progress(1, 2, "half")
-    await hold.func()
-    progress(2, 2, "all")
-
-
-@task
 def notify_user(user):
     notify(user, "From a job")
-
-
-@task
-def enqueue_itself():
-    enqueue_itself.enqueue()
 
 
 @task
@@ -417,13 +353,6 @@ async def carry(then):
     seen.append((then, trace_context.current_headers()))
     if then:
         await carry.aenqueue(then=False)
-
-
-@task
-def carry_sync(then):
-    seen.append((then, trace_context.current_headers()))
-    if then:
-        carry_sync.enqueue(then=False)
 
 
 @task
@@ -469,3 +398,109 @@ def nap():
 async def nap_and_rest():
     await apause("nap", timedelta(milliseconds=1))
     await apause("rest", timedelta(milliseconds=1))
+
+
+@task
+async def system_exit():
+    sys.exit("enough")
+
+
+@task
+def system_exit_sync():
+    sys.exit("enough")
+
+
+class BadText(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@task
+async def fail_with_bad_text():
+    raise BadText
+
+
+@task
+async def not_json(kind):
+    return {
+        "nan": float("nan"),
+        "infinity": float("inf"),
+        "nul": "a\0b",
+        "nul in key": {"a\0b": 1},
+        "surrogate": "\ud800",
+        "set": {1},
+        "object": object(),
+        "large": "x" * (1024 * 1024),
+        "huge number": 10**5000,
+    }[kind]
+
+
+@task
+async def almost_json(kind):
+    return {"bytes": b"text", "mapping": UserDict(a=(1, 2)), "sequence": range(2)}[kind]
+
+
+@task
+def count_users():
+    return get_user_model().objects.count()
+
+
+@task
+async def count_users_often(times):
+    for _ in range(times):
+        await get_user_model().objects.acount()
+
+
+@task
+async def count_users_async():
+    return await get_user_model().objects.acount()
+
+
+#: One entry for each counted parent that runs now, and the number of these whenever one starts.
+running_parents, running_counts = [], []
+
+
+@task
+async def parent(value):
+    """Enqueue a child, wait for it and return its result."""
+    return await ajoin(await echo.aenqueue(value), timeout=60)
+
+
+@task
+async def counted_parent(queue):
+    """Record how many of these parents run, then wait for a child in `queue`."""
+    running_parents.append(1)
+    running_counts.append(len(running_parents))
+    try:
+        return await ajoin(await noop.using(queue_name=queue).aenqueue(), timeout=60)
+    finally:
+        running_parents.pop()
+
+
+@task
+def parent_sync(value):
+    return join(echo.enqueue(value), timeout=60)
+
+
+@task
+def parent_sync_of_sync(value):
+    return join(add.enqueue(value, 1), timeout=60)
+
+
+@task
+async def generations(left):
+    return 1 + await ajoin(await generations.aenqueue(left - 1), timeout=60) if left else 0
+
+
+def describe(done):
+    """Return a notification whose title has the state of the job, and whose body has its result or error."""
+    return {"title": f"{done.title}: {done.state}", "body": str(done.result or done.error["detail"])}
+
+
+@task
+async def batch_in_a_job(count):
+    """Enqueue a batch of `count` jobs, wait for it and return its counts."""
+    async with abatch(title="Inner") as b:
+        for number in range(count):
+            await echo.aenqueue(number)
+    return await ajoin(b, timeout=60)

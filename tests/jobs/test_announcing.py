@@ -22,7 +22,11 @@ from notifications.signals import notification_recorded
 from tests.jobs import tasks
 from tests.support.threads import run_in_threads
 
-pytestmark = [pytest.mark.usefixtures("over_at_once"), pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.usefixtures("over_at_once"),
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_old_django,
+]
 
 FACTS = {"count": 2, "is_capped": False, "reasons": {"in_turn": 2}, "age": 400, "limit": 300}
 WAITING = "wait", Finding("mail", FACTS)

@@ -17,7 +17,7 @@ from notifications.jobs.backend import JobBackend
 from notifications.models import Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
-from tests.jobs import hostile_tasks, tasks
+from tests.jobs import tasks
 from tests.support.django_tasks import (
     InvalidTask,
     TaskResultDoesNotExist,
@@ -115,8 +115,8 @@ def test_return_value():
     [
         (tasks.fail, ValueError),
         (tasks.fail_sync, ValueError),
-        (hostile_tasks.system_exit, SystemExit),
-        (hostile_tasks.system_exit_sync, SystemExit),
+        (tasks.system_exit, SystemExit),
+        (tasks.system_exit_sync, SystemExit),
         (tasks.slow, TimeoutError),
     ],
 )
@@ -136,7 +136,7 @@ def test_the_result_of_a_failed_job(task, exception):
 
 
 def test_a_return_value_that_is_not_json_fails_the_job():
-    result = hostile_tasks.not_json.enqueue("object")
+    result = tasks.not_json.enqueue("object")
     run_jobs()
     result.refresh()
     assert result.status == TaskResultStatus.FAILED
@@ -148,7 +148,7 @@ def test_a_return_value_that_is_not_json_fails_the_job():
 )
 def test_return_values_are_converted_to_json(kind, value):
     """Arguments are converted in the same way, and so are both by Django's own backends."""
-    result = hostile_tasks.almost_json.enqueue(kind)
+    result = tasks.almost_json.enqueue(kind)
     run_jobs()
     result.refresh()
     assert result.return_value == value

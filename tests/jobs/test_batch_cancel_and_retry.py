@@ -6,18 +6,31 @@ import uuid
 import pytest
 from django.db import OperationalError
 
-from notifications.api import batch, join
+from notifications.api import batch, join, task
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
 from notifications.jobs import cancel, retry
 from notifications.models import Job
 from notifications.testing import run_jobs
-from tests.jobs import batch_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.batch_rows import claim_all, end, jobs_of, row
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.duties import run_duty
 from tests.support.outcomes import release
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly_on_old_django
+
+
+@task
+async def fail_once(path):
+    """Fail at the first attempt and succeed at the second one. The file at `path` counts attempts."""
+    with open(path, "a+") as file:  # noqa: ASYNC230
+        file.write("x")
+        if file.tell() == 1:
+            raise ValueError("the first time")
+    return "now"
+
 
 #: The queries of the jobs of a batch that are to be cancelled, and retried.
 JOBS_TO_CANCEL = r'WHERE \("notifications_job"."batch" IN .*"cancel_requested_at"'
@@ -102,7 +115,7 @@ def test_an_interrupted_cancellation_is_completed(user, transactional_db):
 def test_retrying_a_batch_retries_its_failed_jobs(worker, user, tmp_path):
     """Its succeeded jobs stay as they are. The new notification replaces the old one."""
     with batch(owner=user) as b:
-        good, failing = tasks.echo.enqueue(1), batch_tasks.fail_once.enqueue(str(tmp_path / "tries"))
+        good, failing = tasks.echo.enqueue(1), fail_once.enqueue(str(tmp_path / "tries"))
     with pytest.raises(JobFailed):
         join(b, timeout=20)
     before = row(b)

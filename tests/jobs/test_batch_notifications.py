@@ -10,11 +10,24 @@ from notifications.jobs.transitions import batch_completion
 from notifications.models import Job, Notification
 from notifications.signals import rung
 from notifications.testing import connect, run_jobs
-from tests.jobs import batch_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of
 from tests.support.duties import run_duty
 from tests.support.statements import preceded
+
+pytestmark = pytest.mark.nightly_on_old_django
+
+
+def omit(done):
+    """Return None, so that no notification is created."""
+    return
+
+
+def raise_exit(done):
+    """Raise SystemExit, which the worker must survive."""
+    raise SystemExit
+
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
@@ -33,7 +46,7 @@ def always_report(set_interval):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_notify_function(user, fails):
-    with batch(owner=user, title="Mine", notify=batch_tasks.describe):
+    with batch(owner=user, title="Mine", notify=tasks.describe):
         (tasks.fail if fails else tasks.noop).enqueue()
     run_jobs()
     (note,) = notifications_of(user)
@@ -45,7 +58,7 @@ def test_a_notify_function(user, fails):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("notify", [False, batch_tasks.omit])
+@pytest.mark.parametrize("notify", [False, omit])
 def test_no_notification(user, notify):
     with batch(owner=user, notify=notify) as b:
         tasks.noop.enqueue()
@@ -56,21 +69,21 @@ def test_no_notification(user, notify):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_notify_function_that_no_longer_exists(user, caplog):
-    with batch(owner=user, title="Old", notify=batch_tasks.describe):
+    with batch(owner=user, title="Old", notify=tasks.describe):
         tasks.noop.enqueue()
-    Job.objects.filter(user=user).update(kwargs='{"notify":"tests.jobs.batch_tasks.gone"}')
+    Job.objects.filter(user=user).update(kwargs='{"notify":"tests.jobs.tasks.gone"}')
     run_jobs()
     assert [note.title for note in notifications_of(user)] == ["Old"]
-    assert "Host code failed: notify function tests.jobs.batch_tasks.gone of job" in caplog.text
+    assert "Host code failed: notify function tests.jobs.tasks.gone of job" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("path", ["tests.jobs.batch_tasks.tasks", "module_that_fails.words"])
+@pytest.mark.parametrize("path", ["tests.jobs.tasks.asyncio", "module_that_fails.words"])
 def test_a_notify_function_that_cannot_be_imported(user, path, tmp_path, monkeypatch):
     """The path is not that of a function, or its module raises. Other batches are not affected."""
     (tmp_path / "module_that_fails.py").write_text("raise RuntimeError")
     monkeypatch.syspath_prepend(tmp_path)
-    for title, notify in (("One", path), ("Two", "tests.jobs.batch_tasks.describe")):
+    for title, notify in (("One", path), ("Two", "tests.jobs.tasks.describe")):
         with batch(owner=user, title=title) as b:
             pass
         Job.objects.filter(id=b.id).update(
@@ -84,12 +97,15 @@ def test_a_notify_function_that_cannot_be_imported(user, path, tmp_path, monkeyp
 @pytest.mark.django_db(transaction=True)
 def test_a_notify_function_that_exits(user, caplog):
     """The default notification is created."""
-    with batch(owner=user, title="Any", notify=batch_tasks.raise_exit) as b:
+    with batch(owner=user, title="Any", notify=raise_exit) as b:
         tasks.noop.enqueue()
     run_jobs()
     assert row(b).state == "succeeded"
     assert [note.title for note in notifications_of(user)] == ["Any"]
-    assert "Host code failed: notify function tests.jobs.batch_tasks.raise_exit of job" in caplog.text
+    assert (
+        "Host code failed: notify function tests.jobs.test_batch_notifications.raise_exit of job"
+        in caplog.text
+    )
 
 
 @pytest.mark.django_db(transaction=True)

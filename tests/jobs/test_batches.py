@@ -15,10 +15,12 @@ from notifications.jobs import results, task_backends
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import rung
 from notifications.testing import run_jobs
-from tests.jobs import batch_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.batch_rows import jobs_of, row
 from tests.jobs.conftest import notifications_of, until_state
 from tests.support.django_tasks import task_enqueued
+
+pytestmark = pytest.mark.nightly_on_old_django
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
@@ -212,7 +214,7 @@ async def test_enqueueing_after_the_block_is_refused(event_loop_database):
         ({"url": "javascript:1"}, ValueError, "url is 'javascript:1'"),
         ({"notify": lambda done: None}, TypeError, "or a function at the top level of a module"),
         (
-            {"notify": "tests.jobs.batch_tasks.describe"},
+            {"notify": "tests.jobs.tasks.describe"},
             TypeError,
             "or a function at the top level of a module",
         ),
@@ -260,7 +262,7 @@ def test_jobs_that_jobs_of_a_batch_enqueue_have_its_owner(user, transactional_db
 
 def test_a_batch_inside_a_job(worker, user):
     """It has the owner of the job that enqueues it and waits for it."""
-    result = batch_tasks.batch_in_a_job.using(owner=user).enqueue(3)
+    result = tasks.batch_in_a_job.using(owner=user).enqueue(3)
     assert join(result, timeout=20) == {**ZERO_COUNTS, "succeeded": 3}
     assert sorted(note.title for note in notifications_of(user)) == ["Batch in a job", "Inner"]
 

@@ -15,7 +15,7 @@ from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs
 from tests.jobs.conftest import until_done
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.database_law, pytest.mark.nightly_on_postgres]
 
 #: A file name that is not UTF-8, as ``os.listdir()`` returns it.
 UNDECODABLE = os.fsdecode(b"caf\xe9.csv")

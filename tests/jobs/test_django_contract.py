@@ -18,7 +18,7 @@ from notifications.api import task
 from notifications.jobs import task_backends
 from notifications.models import Job
 from notifications.testing import run_jobs
-from tests.jobs import hostile_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.django_tasks import (
     BaseTaskBackend,
@@ -34,6 +34,12 @@ from tests.support.django_tasks import (
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
+
+
+class TaskHolder:
+    def method(self):
+        pass
+
 
 LOGGER = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
 BOTH = pytest.mark.parametrize("task", [tasks.noop, tasks.noop_sync], ids=["async", "sync"])
@@ -83,7 +89,7 @@ class TestTask:
         async def local():
             pass
 
-        for function in (local, lambda: None, tasks.TaskHolder().method):
+        for function in (local, lambda: None, TaskHolder().method):
             with pytest.raises(InvalidTask, match="must be defined at a module level"):
                 task(function)
 
@@ -255,7 +261,7 @@ class TestResults:
 
     @pytest.mark.parametrize("kind", ["object", "set"])
     def test_a_return_value_that_is_not_json(self, kind):
-        result = hostile_tasks.not_json.enqueue(kind)
+        result = tasks.not_json.enqueue(kind)
         run_jobs()
         result.refresh()
         assert result.status == TaskResultStatus.FAILED

@@ -23,7 +23,7 @@ from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
 
 UNKNOWN_ID = UUID(int=1)
 

@@ -9,7 +9,7 @@ from django.utils import translation
 from notifications import times
 from notifications.jobs.info import describe_elapsed, describe_pace
 
-pytestmark = [pytest.mark.any_database]
+pytestmark = [pytest.mark.any_database, pytest.mark.nightly_on_old_django]
 
 NOW = times.as_utc(times.now())
 

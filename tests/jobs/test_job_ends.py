@@ -18,6 +18,8 @@ from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_old_django
+
 LONG_INTERVAL_SECONDS = 1_000.0
 
 

@@ -8,6 +8,8 @@ from tests.jobs import tasks
 from tests.jobs.batch_rows import row
 from tests.jobs.conftest import notifications_of
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 def test_two_thousand_jobs(start_worker, user):
     """One in five fails: the counts add up, and there is one notification."""

@@ -11,7 +11,7 @@ from tests.data.plans import insert_rows
 from tests.data.test_plans_of_claims import insert_queued_jobs, rows_read
 from tests.jobs import tasks
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.nightly_on_old_django]
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,11 @@ from notifications.streams import marking
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_old_django,
+]
 
 
 def titles(*args, **options):

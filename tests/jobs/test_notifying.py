@@ -9,7 +9,7 @@ from notifications.models import Notification
 from notifications.signals import notification_recorded
 from tests.support.statements import preceded
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 
 @pytest.fixture

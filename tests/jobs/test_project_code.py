@@ -34,6 +34,8 @@ from tests.realtime.conftest import Socket, in_thread, sign_in
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
 from tests.support.waiting import wait_until
 
+pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
+
 #: Threads of the app on which nothing may wait for the project, each with what it calls nevertheless.
 PROTECTED = {
     "notifications-writer": (),

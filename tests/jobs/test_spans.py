@@ -21,7 +21,11 @@ from tests.support.site import ROOT
 from tests.support.span_file import read_spans
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+    pytest.mark.nightly_on_old_django,
+]
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -301,6 +305,7 @@ def start_celery(site, request):
     site.start_celery(concurrency=1)
 
 
+@pytest.mark.nightly_names("*[start_celery]")
 @pytest.mark.parametrize("start", [start_builtin, pytest.param(start_celery, marks=pytest.mark.slow)])
 def test_worker_process(site, start, request):
     """A process of the built-in worker, and one of Celery, links its executions to what another process enqueued."""

@@ -1,5 +1,7 @@
 """Pauses: jobs that wait without a worker, and go on from where they were."""
 
+import asyncio
+import contextlib
 import io
 import re
 import uuid
@@ -7,9 +9,10 @@ from datetime import UTC, timedelta
 
 import pytest
 from django.core.management import call_command
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, transaction
 
-from notifications.api import WaitInfo, apause, batch, get_job, join, pause
+from notifications.api import WaitInfo, apause, batch, get_job, join, pause, policy, task
+from notifications.contrib.steps import astep
 from notifications.exceptions import JobCancelled, TooManyJobs
 from notifications.jobs import cancel, durable_calls, end_stored, retry
 from notifications.models import Attempt, Job, Notification, Wait
@@ -21,7 +24,78 @@ from tests.support.django_tasks import TaskResultStatus
 from tests.support.duties import run_duty
 from tests.support.statements import preceded
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_old_django,
+]
+
+
+@task
+@policy(max_attempts=1)
+async def pause_twice(duration_ms=86_400_000):
+    wait_tasks.calls.append("begin")
+    await astep("first", wait_tasks.call, "first")
+    await apause("nap", timedelta(milliseconds=duration_ms))
+    await astep("second", wait_tasks.call, "second")
+    await apause("rest", timedelta(milliseconds=duration_ms))
+    return wait_tasks.calls.count("begin")
+
+
+@task
+@policy(max_attempts=1)
+async def swallow():
+    with contextlib.suppress(BaseException):
+        await apause("nap", wait_tasks.DAY)
+    return "ready"
+
+
+@task
+@policy(max_attempts=1)
+async def handle_exceptions():
+    try:
+        await apause("nap", wait_tasks.DAY)
+    except Exception:
+        return "caught"
+    return "ready"
+
+
+@task
+@policy(max_attempts=1)
+async def pause_in_group(kind):
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            wait_tasks.calls.append("cancelled")
+            raise
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    if kind == "gather":
+        await asyncio.gather(apause("nap", wait_tasks.DAY), work())
+    else:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(apause("nap", wait_tasks.DAY))
+            group.create_task(work())
+    working.cancel()
+
+
+@task
+@policy(max_attempts=2, retry_on=(OSError,))
+async def change_kind():
+    if not wait_tasks.calls:
+        await astep("nap", wait_tasks.call, "nap")
+        raise OSError
+    await apause("nap", wait_tasks.DAY)
+
+
+@task
+@policy(max_attempts=1)
+def pause_in_transaction():
+    with transaction.atomic():
+        pause("nap", wait_tasks.DAY)
+
 
 DAY = timedelta(days=1)
 
@@ -32,7 +106,7 @@ def calls(jobs_clock):
     return wait_tasks.calls
 
 
-def suspended(task=wait_tasks.pause_twice, *args, **options):
+def suspended(task=pause_twice, *args, **options):
     """Enqueue a job and run it until it waits. Returns its row."""
     result = task.using(**options).enqueue(*args)
     run_jobs()
@@ -59,7 +133,7 @@ def traceback_of(job):
 
 class TestPause:
     def test_a_job_goes_on_where_it_was(self, worker, calls):
-        (job,) = until_done(wait_tasks.pause_twice.enqueue(200))
+        (job,) = until_done(pause_twice.enqueue(200))
         assert (job.state, job.result, job.attempt) == ("succeeded", "3", 1)
         assert calls == ["begin", "first", "begin", "second", "begin"]
         waits = list(Wait.objects.filter(job=job.id).order_by("id"))
@@ -103,7 +177,7 @@ class TestPause:
         assert rings == [True]
 
     def test_it_is_running_for_django(self):
-        result = wait_tasks.pause_twice.enqueue()
+        result = pause_twice.enqueue()
         run_jobs()
         result.refresh()
         assert result.status == TaskResultStatus.RUNNING
@@ -155,9 +229,12 @@ class TestPause:
         assert get_job(job.id).state == "queued"
 
 
-@pytest.mark.parametrize("task", [wait_tasks.pause_twice, wait_tasks.pause_sync])
-def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task):
-    """The database is away when the job is executed again: it fails no job, and the attempt goes on after it."""
+@pytest.mark.parametrize("task", [pause_twice, wait_tasks.pause_sync])
+def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task, caplog, forgotten_log):
+    """The database is away when the job is executed again: it fails no job, and the attempt goes on after it.
+
+    The log says so once a minute, however many jobs try again.
+    """
     errors = iter([OperationalError("away"), InterfaceError("closed")])
 
     def fail():
@@ -167,16 +244,17 @@ def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, tas
     with preceded('SELECT "notifications_wait"."name"', fail, times=2) as statements:
         (job,) = until_done(task.enqueue(100))
     assert (job.state, job.attempt, len(statements)) == ("succeeded", 1, 2)
+    assert caplog.text.count("Could not read what") == 1
 
 
 class TestWrongUses:
     def test_a_swallowed_suspension_fails_and_says_so(self):
-        job = suspended(wait_tasks.swallow)
+        job = suspended(swallow)
         assert (job.state, Wait.objects.count()) == ("failed", 0)
         assert "The task caught JobSuspended, which 'nap' raised" in traceback_of(job)
 
     def test_except_exception_lets_it_pass(self):
-        job = suspended(wait_tasks.handle_exceptions)
+        job = suspended(handle_exceptions)
         assert job.state == "waiting"
 
     @pytest.mark.parametrize(
@@ -193,14 +271,14 @@ class TestWrongUses:
         assert error in traceback_of(job)
 
     def test_the_name_of_a_step(self):
-        result = wait_tasks.change_kind.enqueue()
+        result = change_kind.enqueue()
         run_until_idle()
         assert row(result.id).state == "failed"
         text = Attempt.objects.filter(job=result.id).order_by("-number").first().traceback
         assert "The name 'nap' is that of a step of this job, and cannot be that of a pause" in text
 
     def test_in_a_transaction(self, worker):
-        (job,) = until_done(wait_tasks.pause_in_transaction.enqueue())
+        (job,) = until_done(pause_in_transaction.enqueue())
         assert "pause() was called inside a transaction" in traceback_of(job)
 
     async def test_outside_of_a_job(self):
@@ -214,7 +292,7 @@ class TestWrongUses:
 
 @pytest.mark.parametrize("kind", ["gather", "task group"])
 def test_tasks_that_the_job_has_started_are_cancelled(worker, calls, kind):
-    job = until_state(wait_tasks.pause_in_group.enqueue(kind), "waiting")
+    job = until_state(pause_in_group.enqueue(kind), "waiting")
     assert calls == ["cancelled", "cancelled"]
     assert Wait.objects.get(job=job.id).name == "nap"
 
@@ -280,7 +358,7 @@ class TestCancel:
 class TestWhatTakesItForActive:
     def test_a_batch(self):
         with batch() as jobs:
-            wait_tasks.pause_twice.enqueue()
+            pause_twice.enqueue()
             tasks.noop.enqueue()
         run_jobs()
         assert row(jobs.id).state == "running"
@@ -289,7 +367,7 @@ class TestWhatTakesItForActive:
 
     def test_a_batch_is_cancelled(self):
         with batch() as jobs:
-            wait_tasks.pause_twice.enqueue()
+            pause_twice.enqueue()
         run_jobs()
         cancel([jobs.id])
         assert {job.state for job in Job.objects.all()} == {"cancelled"}

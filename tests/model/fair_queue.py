@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 
 
@@ -110,27 +109,3 @@ class FairQueue:
     def _move_clocks(self, jobs):
         for job in jobs:
             self.clocks[job.queue, job.level] = max(self.clocks[job.queue, job.level], job.turn)
-
-
-def simulate(script, *, slots, until, **options):
-    """Run ``(seconds, function of the queue)`` with so many slots. Return the waits and starts of each share."""
-    queue = FairQueue(**options)
-    events = [(moment, 0, number, act) for number, (moment, act) in enumerate(script)]
-    heapq.heapify(events)
-    running: dict[int, QueuedJob] = {}
-    waits, starts = defaultdict(list), []
-    while events and events[0][0] <= until:
-        now, kind, number, act = heapq.heappop(events)
-        if kind == 0:
-            before = len(queue.jobs)
-            act(queue)
-            for job in queue.jobs[before:]:
-                job.since = now
-        else:
-            del running[number]
-        for job in queue.claim(slots - len(running), running.values()):
-            waits[job.share].append(now - job.since)
-            starts.append((now, job.share))
-            running[job.number] = job
-            heapq.heappush(events, (now + job.seconds, 1, job.number, None))
-    return waits, starts

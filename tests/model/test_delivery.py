@@ -3,11 +3,22 @@
 MODEL_EXAMPLES=500 python -m pytest tests/model    a long run
 """
 
+import asyncio
 import json
 import os
+import uuid
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from io import StringIO
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.db.models import F
+from django.test import Client
+from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,17 +30,321 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from notifications import serializers
+from notifications import serializers, streams
+from notifications.api import notify
 from notifications.http import encode_json
 from notifications.inbox import read_numbered_position
-from notifications.models import Job, Notification, Stream
+from notifications.jobs.transitions import running
+from notifications.models import Attempt, Epoch, Job, Notification, Stream
 from notifications.realtime import hub
+from notifications.routing import websocket_urlpatterns
 from notifications.signals import rung
-from tests.model import rows
-from tests.model.device import Device
-from tests.model.loop import DelayedThreadPool, FakeLoop
+from notifications.streams import build_notification
+from tests.jobs import tasks
+from tests.support.claims import claim_rows
+from tests.support.follower import FINAL_CODES, Follower
+from tests.support.outcomes import failed, record, release, succeeded
 
 pytestmark = pytest.mark.database_law
+
+
+class FakeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock moves only by `advance()`."""
+
+    now = 1_000_000.0
+
+    def time(self):
+        return self.now
+
+    def settle(self):
+        """Run all callbacks that are due, also those that they schedule."""
+        while True:
+            self.call_soon(self.stop)
+            self.run_forever()
+            due = self._scheduled and self._scheduled[0]._when <= self.now
+            if not self._ready and not due:
+                return
+
+    def advance(self, seconds):
+        """Advance the clock and run each callback at the time at which it is due."""
+        end = self.now + seconds
+        self.settle()
+        while self._scheduled and self._scheduled[0]._when <= end:
+            self.now = max(self.now, self._scheduled[0]._when)
+            self.settle()
+        self.now = end
+        self.settle()
+
+
+class DelayedThreadPool:
+    """Replace ThreadPool: a call is executed immediately, and its result arrives `delay_seconds` later.
+
+    Changes in between are not in the result, as with a slow query in production.
+    """
+
+    delay_seconds = 0.0
+    loop: FakeLoop
+    executor: ThreadPoolExecutor
+
+    def __init__(self, name, size):
+        pass
+
+    @classmethod
+    def open(cls):
+        cls.executor = ThreadPoolExecutor(1)
+
+    @classmethod
+    def end(cls):
+        cls.executor.submit(connections.close_all).result()
+        cls.executor.shutdown()
+
+    def submit(self, function):
+        """Execute a call as soon as the loop runs: a ring may come from the executor's only thread."""
+        future = Future()
+
+        def complete(call):
+            if error := call.exception():
+                future.set_exception(error)
+            else:
+                future.set_result(call.result())
+
+        self.loop.call_soon_threadsafe(lambda: self.run(function).add_done_callback(complete))
+        return future
+
+    def run(self, work, *args):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        try:
+            result, error = self.executor.submit(work, *args).result(), None
+        except Exception as exc:
+            result, error = None, exc
+
+        def complete():
+            if future.cancelled():
+                return
+            if error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        loop.call_later(self.delay_seconds, complete)
+        return future
+
+    def close(self):
+        return []
+
+
+WORKER = uuid.uuid4()
+
+
+def notify_users(users, count, key, end):
+    """Notify "one by one", or in a transaction that is "committed", "rolled back", or "killed" before the numbering."""
+    if end == "killed":
+        rows = [build_notification(user.pk, f"left {nth}", key=key) for nth in range(count) for user in users]
+        Notification.objects.bulk_create(rows)
+        return
+    with transaction.atomic() if end != "one by one" else nullcontext():
+        for nth in range(count):
+            notify(users, f"note {nth}", key=key)
+        if end == "rolled back":
+            transaction.set_rollback(True)
+
+
+def enqueue_job(user):
+    """Enqueue a job in a queue of its own."""
+    tasks.noop.using(owner=user, queue_name=uuid.uuid4().hex[:20]).enqueue()
+
+
+def advance_job(row, action):
+    """Claim a queued job; apply the action to a running or failed one if its state allows it."""
+    if row.state == "queued":
+        claim_rows(WORKER, 1, queues=[row.queue_name])
+    elif row.state == "running" and action == "progress":
+        row.progress_current = (row.progress_current or 0) + 1
+        running.store_progress([row])
+    elif row.state == "running" and action == "release":
+        release(row)
+    elif row.state == "running" and action == "fail":
+        record(failed(row, ValueError("broken")))
+    elif row.state == "running":
+        record(succeeded(row))
+    elif row.state == "failed" and action == "retry":
+        retry_job(row)
+
+
+def retry_job(row):
+    """Change the row as a manual retry does."""
+    with transaction.atomic():
+        Job.objects.filter(pk=row.pk, state="failed").update(
+            state="queued",
+            seq=0,
+            version=F("version") + 1,
+            fence=F("fence") + 1,
+            max_attempts=F("max_attempts") + 3,
+            queued_at=timezone.now(),
+            finished_at=None,
+            result=None,
+            error=None,
+        )
+        streams.ring([row.user_id], queue=True)
+
+
+def prune_all():
+    """Delete all archived notifications and finished jobs."""
+    call_command("notifications", "prune", days=0, stdout=StringIO())
+
+
+def back_up(users):
+    """Return the streams, notifications and jobs of users."""
+    return [list(model.objects.filter(user__in=users)) for model in (Stream, Notification, Job)]
+
+
+def restore(users, backup):
+    """Replace the rows of users by those of a backup, and begin a new epoch."""
+    with transaction.atomic():
+        Attempt.objects.filter(job__in=Job.objects.filter(user__in=users).values("id")).delete()
+        for model, rows in zip((Stream, Notification, Job), backup, strict=True):
+            model.objects.filter(user__in=users).delete()
+            model.objects.bulk_create(rows)
+    Epoch.objects.all().delete()
+
+
+class Device:
+    """One browser of a user. Its `follower` outlives its connections."""
+
+    def __init__(self, loop, user):
+        self.loop = loop
+        self.user = user
+        self.client = Client()
+        self.client.force_login(user)
+        self.follower = Follower()
+        self.connection = None
+        self.recent_frames = deque(maxlen=8)  # may be received a second time
+        self.pending_response = (
+            None  # a sync frame of HTTP, and the number of resets at the time of the request
+        )
+
+    def connect(self):
+        if self.connection is None:
+            self.connection = DeviceConnection(self.loop, self.user)
+            self.connection.to_server.append(self.follower.hello())
+
+    def disconnect(self):
+        if self.connection:
+            self.connection.close()
+            self.connection = None
+
+    def exchange(self, count):
+        """Deliver at most `count` messages in each direction."""
+        connection = self.connection
+        if connection is None:
+            return
+        for _ in range(min(count, len(connection.to_server))):
+            connection.deliver_to_server(connection.to_server.popleft())
+        self.loop.settle()
+        for _ in range(min(count, len(connection.to_client))):
+            message = connection.to_client.popleft()
+            if message["type"] == "websocket.close":
+                assert message["code"] not in FINAL_CODES, f"Closed with the final code {message['code']}."
+                self.connection = None
+                return
+            if message["type"] == "websocket.send":
+                self.receive(json.loads(message["text"]))
+
+    def receive(self, frame):
+        connection = self.connection
+        connection.check(frame)
+        if frame.get("reset"):
+            self.recent_frames.clear()
+        else:
+            self.recent_frames.append({key: value for key, value in frame.items() if key != "ack"})
+        connection.to_server.extend(self.follower.receive(frame))
+        self.fetch_missing_jobs()
+
+    def receive_again(self, nth):
+        """Receive a recent frame a second time. Without a connection, the frames in response are dropped."""
+        if self.recent_frames:
+            responses = self.follower.receive(self.recent_frames[nth % len(self.recent_frames)])
+            if self.connection:
+                self.connection.to_server.extend(responses)
+            self.fetch_missing_jobs()
+
+    def request_sync(self):
+        """Send GET sync/. The response is in transit until receive_response()."""
+        position = {"epoch": self.follower.epoch or "", "cursor": self.follower.cursor or 0}
+        response = self.client.get("/notifications/api/sync/", position)
+        self.pending_response = (response.json(), self.follower.resets)
+
+    def receive_response(self):
+        if self.pending_response and self.pending_response[1] == self.follower.resets:
+            frame = self.pending_response[0]
+            if frame["reset"]:
+                self.recent_frames.clear()
+            self.follower.receive(frame)
+            self.fetch_missing_jobs()
+        self.pending_response = None
+
+    def fetch_missing_jobs(self):
+        """GET the active jobs that the last sync did not list, and forget those that do not exist."""
+        paths, self.follower.paths_to_fetch = self.follower.paths_to_fetch, []
+        for path in paths:
+            id = path.rstrip("/").rpartition("/")[2]
+            row = Job.objects.filter(pk=id, user=self.user).first()
+            if row:
+                self.follower.apply_item(json.loads(encode_json(serializers.serialize(row))))
+            else:
+                del self.follower.jobs[id]
+
+
+class DeviceConnection:
+    """One WebSocket. `to_server` and `to_client` are the messages in transit."""
+
+    def __init__(self, loop, user):
+        self.loop = loop
+        self.to_server, self.to_client = deque(), deque()
+        self.incoming = asyncio.Queue()
+        self.incoming.put_nowait({"type": "websocket.connect"})
+        self.last_n, self.last_seq = 0, None
+        self.requested_syncs = 0
+        scope = {
+            "type": "websocket",
+            "path": "/ws/notifications/",
+            "headers": [(b"host", b"testserver"), (b"origin", b"http://testserver")],
+            "user": user,
+        }
+        self.task = loop.create_task(websocket_urlpatterns[0].callback(scope, self.incoming.get, self.send))
+
+    async def send(self, message):
+        if message["type"] == "websocket.close":
+            self.incoming.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
+        self.to_client.append(message)
+
+    def deliver_to_server(self, frame):
+        self.requested_syncs += frame["op"] == "sync"
+        self.incoming.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
+
+    def close(self):
+        self.to_server.clear()
+        self.to_client.clear()
+        self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        self.loop.settle()
+
+    def check(self, frame):
+        """Check that `n` counts frames, `prev` is the last seq unless a sync was requested, and items are ordered."""
+        if "n" in frame:
+            assert frame["n"] == self.last_n + 1, frame
+            self.last_n = frame["n"]
+        if frame["op"] not in ("sync", "change"):
+            return
+        follows = self.last_seq is None or frame["prev"] == self.last_seq
+        if not follows and not frame.get("reset"):
+            assert frame["op"] == "sync" and self.requested_syncs > 0, (
+                f"{frame['prev']} does not follow {self.last_seq}."
+            )
+        self.last_seq = frame["seq"]
+        seqs = [item["raised" if frame.get("reset") else "seq"] for item in frame["items"]]
+        assert seqs == sorted(seqs), seqs
+
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 STEPS = 40
@@ -60,8 +375,8 @@ class Delivery(RuleBasedStateMachine):
         create = get_user_model().objects.create_user
         self.users = [create(f"model{Delivery.run_count}-{nth}") for nth in range(2)]
         self.devices = [Device(self.loop, self.users[nth // 3]) for nth in range(4)]
-        rows.notify_users(self.users, 3, "", "committed")
-        self.backup = rows.back_up(self.users)
+        notify_users(self.users, 3, "", "committed")
+        self.backup = back_up(self.users)
         self.wait_until_converged()
 
     def ring(self, sender, users, changes, **kwargs):
@@ -86,15 +401,15 @@ class Delivery(RuleBasedStateMachine):
         ring_fate=ring_fates,
     )
     def notify(self, bits, count, key, end, ring_fate):
-        self.change(ring_fate, rows.notify_users, self.select_users(bits), count, key, end)
+        self.change(ring_fate, notify_users, self.select_users(bits), count, key, end)
 
     @rule(bits=user_bits, count=st.integers(1, 4), key=st.sampled_from(["", "k"]))
     def kill_between_commit_and_numbering(self, bits, count, key):
-        self.change("lost", rows.notify_users, self.select_users(bits), count, key, "killed")
+        self.change("lost", notify_users, self.select_users(bits), count, key, "killed")
 
     @rule(bits=user_bits)
     def roll_back(self, bits):
-        self.change("received", rows.notify_users, self.select_users(bits), 1, "", "rolled back")
+        self.change("received", notify_users, self.select_users(bits), 1, "", "rolled back")
 
     @rule(
         bits=user_bits,
@@ -115,7 +430,7 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(ring_fate=ring_fates)
     def enqueue_job(self, ring_fate):
-        self.change(ring_fate, rows.enqueue_job, self.users[0])
+        self.change(ring_fate, enqueue_job, self.users[0])
 
     @rule(
         nth=st.integers(0, 5),
@@ -125,22 +440,22 @@ class Delivery(RuleBasedStateMachine):
     def advance_job(self, nth, action, ring_fate):
         jobs = list(Job.objects.filter(user=self.users[0]).order_by("id"))
         if jobs:
-            self.change(ring_fate, rows.advance_job, jobs[nth % len(jobs)], action)
+            self.change(ring_fate, advance_job, jobs[nth % len(jobs)], action)
 
     @rule(archives_first=st.booleans())
     def prune(self, archives_first):
         """Delete archived notifications and finished jobs, perhaps after archiving all notifications."""
         for user in self.users if archives_first else ():
             self.mark_notifications(user, "archive", 0, "received")
-        self.change("received", rows.prune_all)
+        self.change("received", prune_all)
 
     @rule()
     def back_up(self):
-        self.backup = rows.back_up(self.users)
+        self.backup = back_up(self.users)
 
     @rule(ring_fate=ring_fates)
     def restore(self, ring_fate):
-        self.change(ring_fate, rows.restore, self.users, self.backup)
+        self.change(ring_fate, restore, self.users, self.backup)
 
     # Network, time and server
 

@@ -4,8 +4,9 @@ MODEL_EXAMPLES=500 python -m pytest tests/model    a long run
 """
 
 import copy
+import heapq
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -23,11 +24,36 @@ from notifications.extension import Where
 from notifications.jobs import turns
 from notifications.models import Job, Queue, QueueClock, uuid7
 from tests.jobs import tasks
-from tests.model.fair_queue import FairQueue, simulate
+from tests.model.fair_queue import FairQueue, QueuedJob
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.outcomes import release, schedule_retries
 from tests.support.threads import run_in_threads
+
+
+def simulate(script, *, slots, until, **options):
+    """Run ``(seconds, function of the queue)`` with so many slots. Return the waits and starts of each share."""
+    queue = FairQueue(**options)
+    events = [(moment, 0, number, act) for number, (moment, act) in enumerate(script)]
+    heapq.heapify(events)
+    running: dict[int, QueuedJob] = {}
+    waits, starts = defaultdict(list), []
+    while events and events[0][0] <= until:
+        now, kind, number, act = heapq.heappop(events)
+        if kind == 0:
+            before = len(queue.jobs)
+            act(queue)
+            for job in queue.jobs[before:]:
+                job.since = now
+        else:
+            del running[number]
+        for job in queue.claim(slots - len(running), running.values()):
+            waits[job.share].append(now - job.since)
+            starts.append((now, job.share))
+            running[job.number] = job
+            heapq.heappush(events, (now + job.seconds, 1, job.number, None))
+    return waits, starts
+
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 

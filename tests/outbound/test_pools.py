@@ -71,6 +71,7 @@ def test_300_event_loops(upstream, names):
     assert not [loop for loop in loops if loop() is not None]
 
 
+@pytest.mark.nightly
 def test_2_000_event_loops():
     """2,000 event loops with one call each leave no memory, loop or socket behind."""
     with (

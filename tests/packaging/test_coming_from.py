@@ -12,7 +12,7 @@ from tests.packaging.test_wheel import run
 from tests.support.processes import Process
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600), pytest.mark.nightly]
 
 #: What the pages call `mysite/tasks.py`: a function that notes each of its calls.
 FUNCTION = """

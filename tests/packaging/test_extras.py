@@ -8,7 +8,7 @@ import pytest
 from tests.packaging.test_wheel import pip_install, run
 from tests.support.site import ROOT
 
-pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600), pytest.mark.nightly]
 
 #: Tests of what each extra is for.
 TESTS = [

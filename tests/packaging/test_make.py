@@ -14,7 +14,7 @@ from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 from tests.support.site import ROOT
 
-pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300), pytest.mark.nightly]
 
 READY = "Press Ctrl-C to stop."
 

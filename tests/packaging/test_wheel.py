@@ -19,7 +19,11 @@ from tests.support.processes import Process
 from tests.support.site import ROOT
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.packaging,
+    pytest.mark.timeout(300),
+    pytest.mark.nightly_names("*[Django 5.2]", "*[Django 6.0]"),
+]
 
 LINES = {"5.2": ((3, 11), "daphne,django52"), "6.0": ((3, 12), "daphne"), "6.1": ((3, 12), "daphne")}
 

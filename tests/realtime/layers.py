@@ -10,16 +10,6 @@ class Dropping(RedisPubSubChannelLayer):
         pass
 
 
-class Counting(RedisPubSubChannelLayer):
-    """Counts messages in `sent`."""
-
-    sent = 0
-
-    async def group_send(self, group, message):
-        Counting.sent += 1
-        await self._get_layer().group_send(group, message)
-
-
 class Doubling(RedisPubSubChannelLayer):
     """Delivers every message twice."""
 

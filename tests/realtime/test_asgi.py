@@ -13,6 +13,8 @@ from notifications.realtime.hub import current_hub
 from notifications.routing import websocket_urlpatterns
 from tests.support.site import ROOT
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 @pytest.fixture
 def application():

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.realtime.servers.test_servers import (
     EVENTS,
     SYNC,
@@ -12,6 +14,8 @@ from tests.realtime.servers.test_servers import (
     session_key,  # noqa: F401 (a fixture)
     start,
 )
+
+pytestmark = pytest.mark.nightly_names("*[uvicorn]")
 
 
 class Unfinished:

@@ -13,8 +13,8 @@ from notifications.realtime.connections import WatchedUsers
 from notifications.realtime.pool import ThreadPool
 from notifications.realtime.reader import ReadResult
 from notifications.realtime.subscriber import Subscriber
-from tests.faults.support.scarcity import fail_thread_starts
 from tests.realtime.conftest import until
+from tests.support.faults.scarcity import fail_thread_starts
 
 USERS = range(8)
 

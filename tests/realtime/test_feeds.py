@@ -1,6 +1,7 @@
 """What an app lets users follow beside their stream, by public names only."""
 
 import json
+import logging
 from dataclasses import dataclass
 
 import pytest
@@ -103,13 +104,16 @@ async def test_events(send_request, user):
     assert await events.receive() is None
 
 
-async def test_a_read_that_fails_is_repeated(send_request, user):
+async def test_a_read_that_fails_is_repeated(send_request, user, caplog, forgotten_log):
+    """Each second, and the log says so once a minute."""
     events = await (await send_request("deploy/follow/", user)).wait_for_response()
     assert [await events.receive() for _ in range(2)][1]["id"] == "4"
-    ERRORS.append(OSError("The disk is away."))
+    logging.getLogger().addHandler(caplog.handler)  # the request has set Django up, and with it the log
+    ERRORS.extend([OSError("The disk is away.")] * 2)
     await in_thread(write, user, b"two.")
     assert (await events.receive())["data"] == "two."
     assert not ERRORS
+    assert caplog.messages == ["Could not read a feed, which is tried again: The disk is away."]
 
 
 async def test_an_event_that_cannot_be_made_is_not_lost(send_request, user):

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from notifications.realtime import frames
+
+pytestmark = pytest.mark.nightly_on_postgres
 
 
 def test_size_is_in_bytes():

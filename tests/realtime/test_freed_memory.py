@@ -3,7 +3,11 @@
 import gc
 import weakref
 
+import pytest
+
 from notifications.realtime.freed_memory import MIN_CLOSED, FreedMemory, give_back
+
+pytestmark = pytest.mark.nightly_on_postgres
 
 
 def find_due(counts):

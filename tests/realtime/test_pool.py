@@ -8,7 +8,7 @@ from django.db import connection, connections
 
 from notifications.realtime.pool import TICK_SECONDS, ThreadPool
 from notifications.worker import NoThread
-from tests.faults.support.scarcity import fail_thread_starts
+from tests.support.faults.scarcity import fail_thread_starts
 from tests.support.waiting import wait_until
 
 

@@ -13,7 +13,7 @@ from notifications.realtime import hub, probe
 from notifications.routing import websocket_urlpatterns
 from tests.support.checks import doctor, system_checks
 
-pytestmark = pytest.mark.usefixtures("db")
+pytestmark = [pytest.mark.usefixtures("db"), pytest.mark.nightly_on_postgres]
 
 ours = get_asgi_application()
 with_route = ProtocolTypeRouter({"websocket": URLRouter(websocket_urlpatterns)})

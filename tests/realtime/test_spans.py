@@ -9,6 +9,8 @@ from notifications.api import notify
 from notifications.tracing import spans
 from tests.realtime.conftest import in_thread
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 @pytest.fixture
 def exporter(settings):

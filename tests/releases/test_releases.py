@@ -2,12 +2,101 @@
 
 import json
 import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
 
+import psycopg
 import pytest
 
 import notifications
 from tests.releases import databases
+from tests.releases.databases import POSTGRES, SQLITE, STATEMENTS
 from tests.support.site import Site, make_sqlite_template
+
+
+def load_sqlite(saved, folder):
+    """Return a site with a copy of the file of a saved database."""
+    copy = folder / "copy.sqlite3"
+    shutil.copy(saved / SQLITE, copy)
+    return Site(folder, f"sqlite:///{copy}")
+
+
+def load_postgres(saved, folder, postgres):
+    """Return a site with a new database that has the dump of a saved one."""
+    name = f"release_{folder.name}"
+    postgres.drop(name)  # of another test
+    postgres.create(name)
+    command = [postgres.psql, "-Xq", "-v", "ON_ERROR_STOP=1", "-d", postgres.url(name)]
+    with (saved / POSTGRES).open() as dump:
+        subprocess.run(command, check=True, stdin=dump, capture_output=True)
+    return Site(folder, postgres.url(name))
+
+
+def read_saved(saved, vendor):
+    """Return what the release has read of its rows."""
+    return json.loads((saved / f"{vendor}.json").read_text())
+
+
+def find_refused_statements(site, saved):
+    """Return the errors of the database for what processes of a release execute, by statement. All is rolled back."""
+    vendor, refused = databases.vendor_of(site), {}
+    if vendor == "sqlite":
+        connection = sqlite3.connect(site.database_url.removeprefix("sqlite:///"), isolation_level=None)
+        is_there_already = lambda exc: "UNIQUE constraint failed" in str(exc)  # noqa: E731
+    else:
+        connection = psycopg.connect(site.database_url, autocommit=True)
+        is_there_already = lambda exc: isinstance(exc, psycopg.errors.UniqueViolation)  # noqa: E731
+    with closing(connection):
+        for statement in json.loads((saved / STATEMENTS[vendor]).read_text()):
+            connection.execute("BEGIN")
+            try:
+                connection.execute(statement)
+            except (sqlite3.Error, psycopg.Error) as exc:
+                if not is_there_already(exc):
+                    refused[statement] = str(exc)
+            finally:
+                connection.execute("ROLLBACK")
+    return refused
+
+
+def read_schema(site):
+    """Return the columns, indexes and constraints of the tables of this project's apps, whatever their order is."""
+    queries = SQLITE_SCHEMA if site.database_url.startswith("sqlite") else POSTGRES_SCHEMA
+    rows = (row for query in queries for row in site.rows(query))
+    return {row for row in rows if row[0].startswith(("notifications_", "asyncsite_"))}
+
+
+SQLITE_SCHEMA = (
+    """
+    SELECT tables.name, columns.name, columns.type, columns."notnull", columns.dflt_value, columns.pk
+    FROM sqlite_schema AS tables JOIN pragma_table_xinfo(tables.name) AS columns WHERE tables.type = 'table'
+    """,
+    "SELECT tbl_name, name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL",
+    # Constraints have indexes without SQL.
+    """
+    SELECT tables.name, indexes.origin, group_concat(columns.name)
+    FROM sqlite_schema AS tables JOIN pragma_index_list(tables.name) AS indexes
+    JOIN pragma_index_info(indexes.name) AS columns
+    WHERE tables.type = 'table' AND indexes.origin <> 'c' GROUP BY tables.name, indexes.name
+    """,
+    """
+    SELECT tables.name, keys."from", keys."table", keys."to"
+    FROM sqlite_schema AS tables JOIN pragma_foreign_key_list(tables.name) AS keys WHERE tables.type = 'table'
+    """,
+)
+POSTGRES_SCHEMA = (
+    """
+    SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default, is_identity
+    FROM information_schema.columns WHERE table_schema = 'public'
+    """,
+    "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+    """,
+)
+
 
 #: The present version, of which there is no stored database until its release: its own is saved and read.
 UNRELEASED = "unreleased"
@@ -27,9 +116,9 @@ def make_site(vendor, request, tmp_path):
         folder = tmp_path / f"site{len(sites)}"
         folder.mkdir()
         if saved and vendor == "postgresql":
-            site = databases.load_postgres(saved, folder, request.getfixturevalue("postgres"))
+            site = load_postgres(saved, folder, request.getfixturevalue("postgres"))
         elif saved:
-            site = databases.load_sqlite(saved, folder)
+            site = load_sqlite(saved, folder)
         elif vendor == "postgresql":
             site = request.getfixturevalue("postgres_sites").make()
         else:
@@ -63,12 +152,12 @@ def test_the_database_of_a_release(saved, make_site, vendor):
     """
     site = make_site(saved)
     site.manage("migrate", "--verbosity", "0")
-    assert databases.read_schema(site) == databases.read_schema(make_site())
+    assert read_schema(site) == read_schema(make_site())
     found, before = (
         json.loads(site.python(databases.CALL.format("read"))),
-        databases.read_saved(saved, vendor),
+        read_saved(saved, vendor),
     )
     for table in found["rows"].keys() - before["rows"].keys():  # that a later version has created
         assert not found["rows"].pop(table)
     assert found == before
-    assert not databases.find_refused_statements(site, saved)
+    assert not find_refused_statements(site, saved)

@@ -22,7 +22,7 @@ from notifications.models import Notification, Stream
 from notifications.streams import marking
 from tests.data.shapes import assert_consistent, position, titles
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 def test_all_fields(user):

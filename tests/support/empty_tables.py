@@ -14,8 +14,7 @@ from functools import cache
 from django.db import connection, connections, transaction
 from django.test import TransactionTestCase
 
-#: Tables whose rows ``migrate`` makes.
-KEPT_TABLES = {"django_content_type", "auth_permission"}
+KEPT_TABLES = {"django_content_type", "auth_permission"}  # whose rows ``migrate`` makes
 #: The size, deleted rows included, up to which PostgreSQL plans for a table without statistics as for an empty one.
 MAX_DELETED_BYTES = 10 * 8192
 
@@ -49,6 +48,9 @@ def install():
 
 
 def _empty_databases(test_case):
+    from notifications.realtime import flush  # it has models
+
+    flush()  # the publishing thread has no database after the test
     for alias in test_case._databases_names(include_mirrors=False):
         with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
             _empty_tables(connections[alias], cursor, _table_names(alias))

@@ -93,26 +93,6 @@ class Postgres:
         )
 
 
-class Standby(Postgres):
-    """A streaming standby of a cluster, which answers queries and refuses writes until it is promoted."""
-
-    def __init__(self, primary):
-        self.primary = primary
-        super().__init__()
-
-    def _initialize(self):
-        source = ["-h", "127.0.0.1", "-p", str(self.primary.port)]
-        return [self._program("pg_basebackup"), *source, "-R", "-c", "fast"]
-
-    def has_all(self):
-        """Return whether it has replayed all that its primary has written."""
-        written = self.primary.run("SELECT pg_current_wal_insert_lsn()")
-        return self.run(f"SELECT pg_last_wal_replay_lsn() >= '{written}'") == "t"
-
-    def promote(self):
-        self.run("SELECT pg_promote()")
-
-
 def unprivileged():
     """Return arguments for subprocess that drop root's privileges: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:

@@ -8,12 +8,7 @@ Django's Hebrew ones.
 import gettext
 import re
 import struct
-from ast import literal_eval
-from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
-
-import django
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CODE = "he"
@@ -22,19 +17,6 @@ HEADER = "Content-Type: text/plain; charset=UTF-8\nPlural-Forms: nplurals=2; plu
 ACCENTS = str.maketrans("aceginorsuyzACEGINORSUYZ", "àçéĝîñöřšûýžÀÇÉĜÎÑÖŘŠÛÝŽ")
 #: What a translation must keep: placeholders, percent signs and tags.
 KEPT = re.compile(r"(%\(\w+\)\w|%%|\{\w*\}|<[^>]*>)")
-WORD = re.compile(r"[A-Za-z]{2,}")
-SHOWN_ATTRIBUTES = {
-    "title",
-    "alt",
-    "placeholder",
-    "aria-label",
-    "data-label",
-    "data-notifications-send",
-    "data-done",
-}
-#: Elements whose content is data, code or nothing that people read.
-SKIPPED_ELEMENTS = {"script", "style", "code", "pre", "textarea", "time", "kbd"}
-VOID_ELEMENTS = {"meta", "link", "input", "br", "img", "hr", "path", "line", "rect", "circle", "option"}
 
 
 def make_pseudo(text):
@@ -83,87 +65,3 @@ def encode_catalog(texts):
             strings += pair[column] + b"\0"
     header = struct.pack("<7I", 0x950412DE, 0, count, header_size, header_size + 8 * count, 0, 0)
     return header + b"".join(tables) + strings
-
-
-@cache
-def read_django_texts():
-    """Return a pattern of the English texts of Django, which not all of its languages translate."""
-    folder = Path(django.__file__).parent
-    catalogs = [
-        *folder.glob("contrib/*/locale/en/LC_MESSAGES/django.po"),
-        folder / "conf/locale/en/LC_MESSAGES/django.po",
-    ]
-    blocks = re.findall(
-        r'^msgid(?:_plural)? ((?:".*"\n)+)', "".join(map(Path.read_text, catalogs)), re.MULTILINE
-    )
-    texts = {normalize("".join(map(literal_eval, block.splitlines()))) for block in blocks}
-    placeholder = re.compile(r"%\(\w+\)\w|%\w|\{\w*\}")
-    with_words = (placeholder.split(text) for text in texts if WORD.search(placeholder.sub("", text)))
-    return re.compile("|".join(".*".join(map(re.escape, parts)) for parts in with_words))
-
-
-def normalize(text):
-    return " ".join(text.split())
-
-
-def find_untranslated(html, allowed=()):
-    """Return the texts and attributes of a page that have words outside of the brackets.
-
-    ``allowed``
-        Regular expressions of words that are data or the same in all languages.
-    """
-    collector = _Collector()
-    collector.feed(html)
-    known = read_django_texts()
-    names = re.compile("|".join([r"https?://\S+", *allowed]))
-    return [
-        text
-        for text in collector.texts
-        if not known.fullmatch(text) and WORD.search(names.sub("", remove_brackets(text)))
-    ]
-
-
-def remove_brackets(text):
-    """Return a text without what is in brackets, also in nested ones."""
-    inner = re.compile(f"{OPENING}[^{OPENING}{CLOSING}]*{CLOSING}")
-    while inner.search(text):
-        text = inner.sub("", text)
-    # A text that was shortened has lost its end.
-    return re.sub(f"{OPENING}[^{CLOSING}]*…", "", text)
-
-
-class _Collector(HTMLParser):
-    """Collects the texts of a page, and its attributes that people see or hear."""
-
-    def __init__(self):
-        super().__init__()
-        self.texts = []
-        self.open = []
-        self.depth = 0
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        if tag not in VOID_ELEMENTS:
-            self.open.append(tag)
-        shown = [values[name] for name in SHOWN_ATTRIBUTES & values.keys()]
-        if tag == "input" and values.get("type") in ("submit", "button"):
-            shown.append(values.get("value", ""))
-        self.texts += [text for value in shown if (text := normalize(value or ""))]
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID_ELEMENTS:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        if tag in self.open:
-            while self.open.pop() != tag:
-                pass
-
-    def handle_data(self, data):
-        if SKIPPED_ELEMENTS & set(self.open) or not (text := normalize(data)):
-            return
-        # A translation with elements in it begins in one text and ends in another.
-        text = OPENING * self.depth + text
-        self.depth = max(0, text.count(OPENING) - text.count(CLOSING)) if not text.endswith("…") else 0
-        self.texts.append(text + CLOSING * self.depth)

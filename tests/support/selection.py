@@ -9,7 +9,24 @@
 | CI on PostgreSQL | quick ones that the database can change, slow ones about rows and locks | `on_postgres` |
 | CI on Django 5.2 | quick ones that its version can change | `on_old_django` |
 
-`.ci/run --nightly` leaves none out that NIGHTLY names.
+A nightly test has a subject that another test covers before each merge: `.ci/run` leaves it out, `.ci/run --nightly`
+does not. Such tests are marked where they are written, with `@pytest.mark.nightly`, or with
+`@pytest.mark.nightly_names("*[firefox]")` when only those of these names are. Before a merge each behavior is tested
+once, with one real part of each kind. What repeats it runs at night:
+
+- with the second server, browser, broker, pool, transport or library of the same kind
+- at another width, theme or language of a page, or on a second page with the same element
+- in a browser without JavaScript, when the pages and forms are tested by requests, beside one page that is left
+- in a browser, one more way to what a test of the same element shows, or what the tests of its requests show too
+- by kills of a process that does one more kind of work, beside those of jobs and deliveries
+- in projects of other people, with the newest versions of their packages
+- as one long way, such as a tutorial, an import or an outage of all processes, when its parts are tested one by one
+- with another way to end a session or a process, beside those that are left
+- on SQLite, when faults, plans and locks of rows are tested on PostgreSQL before a merge, where they can differ
+- `nightly_on_postgres`, when no query is more than Django's ORM writes, or it is about processes, pages or requests
+- `nightly_on_old_django`, when it is about rows, locks, threads, calls or files, not about an interface of Django
+
+Smoke tests are never left out.
 
 A test is slow if its path is listed as such, or if a fixture of it starts servers, browsers or workers.
 A smoke test is marked where it is written, with `@pytest.mark.smoke`: one for each transport and kind of process, and
@@ -31,11 +48,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import processes
-from tests.support.nightly import NIGHTLY
 
 TESTS = Path(__file__).resolve().parent.parent
-#: Of pytest's configuration: the ids of all tests that were collected, also of those that `-m` leaves out.
-COLLECTED_IDS = pytest.StashKey[list[str]]()
 
 #: Patterns of the folders and files (below tests/) of each marker.
 PATHS_BY_MARKER = {
@@ -155,7 +169,47 @@ PATHS_BY_MARKER = {
         "test_stylesheets.py",
         "test_venv.py",
     ],
+    # Folders, and files that have a smoke test, which no mark of a module spares.
+    "nightly_on_postgres": [
+        *(
+            "commands",
+            "contrib/broadcasts",
+            "contrib/celery",
+            "contrib/chat",
+            "contrib/operations/templatetags",
+        ),
+        *(
+            "contrib/themes",
+            "contrib/engines/test_builtin.py",
+            "faults/test_worker_kills.py",
+            "jobs/declaring",
+        ),
+        *("realtime/auth", "worker/test_embedded.py"),
+    ],
+    "nightly_on_old_django": [
+        *("commands/test_run_jobs.py", "commands/test_watch.py", "contrib/broadcasts", "contrib/celery"),
+        *("contrib/chat", "contrib/deliveries", "contrib/engines", "contrib/operations/alerts"),
+        *("contrib/operations/statistics", "contrib/output", "contrib/questions", "contrib/schedules"),
+        *(
+            "contrib/steps",
+            "contrib/themes",
+            "contrib/webhooks/endpoints",
+            "contrib/webhooks/handlers",
+            "data",
+        ),
+        *(
+            "hosts/test_wsgi.py",
+            "jobs/claiming",
+            "jobs/transitions",
+            "outbound",
+            "realtime",
+            "streams",
+            "worker",
+        ),
+    ],
 }
+#: What a module says of all its tests.
+PYTESTMARK = re.compile(r"^pytestmark = (\[.*?^\]|.*?$)", re.MULTILINE | re.DOTALL)
 
 
 @cache
@@ -183,22 +237,19 @@ def is_left_out(path: Path, expression: str) -> bool:
 
 
 def are_all_nightly(path: Path, marker: str) -> bool:
-    """Return whether the table has the file as a whole, or its folder, and no smoke test is in it."""
-    return (
-        path.name.startswith("test_")
-        and path.suffix == ".py"
-        and NIGHTLY_IDS[marker].fullmatch(f"{path.relative_to(TESTS).as_posix()}::") is not None
-        and "smoke" not in path.read_text()
-    )
+    """Return whether the module says so of all its tests, or the table of its folder, and none is a smoke test."""
+    if not path.name.startswith("test_") or path.suffix != ".py" or "smoke" in (source := path.read_text()):
+        return False
+    marks = PYTESTMARK.search(source)
+    is_marked = marks and re.search(rf"mark\.{marker}\b", marks[1])
+    return bool(is_marked) or (marker in PATHS_BY_MARKER and is_listed(path, marker))
 
 
-def compile_ids(patterns: list[str]) -> re.Pattern[str]:
-    """Return what matches the ids, below tests/, that one of the patterns matches. Only ``*`` is special in them."""
-    return re.compile("|".join(re.escape(pattern).replace(r"\*", ".*") for pattern in patterns))
+def matches(name: str, pattern: str) -> bool:
+    """Return whether a pattern of `nightly_names` has the name of a test. Only ``*`` is special in it."""
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name) is not None
 
 
-#: What matches the ids of the tests in NIGHTLY.
-NIGHTLY_IDS = {marker: compile_ids(patterns) for marker, patterns in NIGHTLY.items()}
 #: Fixtures that start other processes.
 PROCESS_FIXTURES = {
     "broker",
@@ -217,7 +268,7 @@ def mark(items: list[pytest.Item]) -> None:
     """Add the markers of each test's path and fixtures."""
     for item in items:
         for marker in PATHS_BY_MARKER:
-            if is_listed(item.path, marker):
+            if is_listed(item.path, marker) and not (marker.startswith("nightly") and has(item, "smoke")):
                 item.add_marker(marker)
         fixtures = set(getattr(item, "fixturenames", ()))
         if "browser" in fixtures:
@@ -227,9 +278,9 @@ def mark(items: list[pytest.Item]) -> None:
         if not has(item, "smoke") and any(map(starts_program, functions_of(item))):
             item.add_marker("long")
         mark_runs(item)
-        for marker, pattern in NIGHTLY_IDS.items():
-            if not has(item, "smoke") and pattern.fullmatch(item.nodeid.removeprefix("tests/")):
-                item.add_marker(marker)
+        for mark in item.iter_markers("nightly_names"):
+            if not has(item, "smoke") and any(matches(item.name, pattern) for pattern in mark.args):
+                item.add_marker("_on_".join(["nightly", *mark.kwargs.values()]))
         if os.environ.get("RERUNS"):
             rerun_once(item)
 

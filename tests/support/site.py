@@ -33,6 +33,11 @@ START_TIMEOUT_SECONDS = 180.0
 COMMAND_TIMEOUT_SECONDS = 120
 #: Environments of a site whose server is kept. The faults of a test are variables.
 MAX_SERVERS = 3
+#: The commands of ASGI servers: a port and an application follow.
+SERVERS = {
+    "daphne": ("-m", "daphne", "-b", "127.0.0.1", "-p"),
+    "uvicorn": ("-m", "uvicorn", "--host", "127.0.0.1", "--port"),
+}
 
 CREATE_USERS = """
 from django.contrib.auth import get_user_model
@@ -75,17 +80,16 @@ class Site:
         self._lock = threading.Lock()
         self._servers = []
 
-    def start_web(self):
-        """Start Daphne at `url` and wait until it responds. After a kill it is started on the same port again."""
-        self.launch_web()
+    def start_web(self, server="daphne"):
+        """Start a server at `url` and wait until it responds. After a kill it is started on the same port again."""
+        self.launch_web(server)
         self.web.wait_until(self._responds, what=f"{self.url} to respond", timeout=START_TIMEOUT_SECONDS)
         return self.web
 
-    def launch_web(self):
-        """Start Daphne without waiting for it."""
-        self.web = self.start(
-            "web", "-m", "daphne", "-b", "127.0.0.1", "-p", self.port, "asyncsite.asgi:application"
-        )
+    def launch_web(self, server="daphne", application="asyncsite.asgi:application"):
+        """Start one of SERVERS without waiting for it."""
+        self.web = self.start("web", *SERVERS[server], self.port, application)
+        return self.web
 
     def start_worker(self, *arguments):
         """Start `manage.py run_jobs` and wait until its row is in the table of workers."""

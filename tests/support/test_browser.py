@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Error
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.nightly]
 
 
 def test_the_next_window_after_a_crash_is_one_of_a_new_chromium(new_page):

@@ -1,19 +1,14 @@
 """Each entry of the tables that select tests names tests that exist, also after tests were renamed."""
 
+import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 
 from tests.hosts.host import create_host
-from tests.support.nightly import NIGHTLY
-from tests.support.selection import (
-    COLLECTED_IDS,
-    PATHS_BY_MARKER,
-    TESTS,
-    compile_ids,
-    is_left_out,
-    starts_program,
-)
+from tests.support.selection import PATHS_BY_MARKER, TESTS, is_left_out, matches, starts_program
+from tests.support.sources import list_nodes
 
 
 def test_paths_exist():
@@ -50,25 +45,46 @@ def test_what_starts_a_program():
     assert not starts_program(test_files_that_a_run_does_not_collect)
 
 
-def test_nightly_ids_match_tests(request):
-    patterns = sorted({pattern for patterns in NIGHTLY.values() for pattern in patterns})
-    whole = {one: file[1] for one in patterns if (file := re.fullmatch(r"([\w/]+?(\.py)?)(::|/)\*", one))}
-    assert [one for one, file in whole.items() if not (TESTS / file).exists()] == []
-    parts = [one for one in patterns if one not in whole]
-    # A run of all tests has collected these, but for files of which no test was selected.
-    if request.config.args == ["tests"]:
-        left_out = [one for one in parts if one.partition("::")[0] in whole.values()]
-        ids = [*request.config.stash[COLLECTED_IDS], *collect_ids(left_out)]
-    else:
-        ids = collect_ids(parts)
-    names = [id.removeprefix("tests/") for id in ids]
-    assert [one for one in parts if not any(map(compile_ids([one]).fullmatch, names))] == []
+def test_nightly_names_are_those_of_tests(request):
+    patterns = {path: names for path in TESTS.rglob("test_*.py") if (names := list_nightly_names(path))}
+    ids = collect_ids(patterns)
+    assert patterns
+    assert [
+        f"{path}: {pattern}"
+        for path, names in patterns.items()
+        for pattern in names
+        if not any(matches(name, pattern) for name in ids[path])
+    ] == []
 
 
-def collect_ids(patterns):
-    files = sorted({pattern.partition("::")[0] for pattern in patterns})
-    # A pattern such as "browser/*[firefox]" names no file: its folder is collected.
-    collected = [str(TESTS / file.partition("*")[0]) for file in files]
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *collected]
+def list_nightly_names(path):
+    """Return the patterns of the marks ``nightly_names`` in a file."""
+    calls = [node for node in list_nodes(path) if isinstance(node, ast.Call)]
+    return [
+        inner.value
+        for call in calls
+        if ast.unparse(call.func) == "pytest.mark.nightly_names"
+        for argument in call.args
+        for inner in ast.walk(argument)
+        if isinstance(inner, ast.Constant)
+    ]
+
+
+def collect_ids(paths):
+    """Return the names of the tests in files, by path."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *map(str, paths),
+    ]
     output = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, check=True).stdout
-    return [line for line in output.splitlines() if "::" in line]
+    names = defaultdict(list)
+    for id in output.splitlines():
+        if found := re.match(r"(tests/[\w/]+\.py)::(?:Test\w+::)?(.*)", id):
+            names[TESTS.parent / found[1]].append(found[2])
+    return names

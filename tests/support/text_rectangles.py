@@ -103,21 +103,6 @@ FIND_PROBLEMS = """() => {
     return found;
 }"""
 
-#: Makes each word of a page a third longer, also those that its style sheet writes: a language longer than any that the
-#: page is translated to. Times, numbers and addresses are as long in each language, and a chart has
-#: room for its longest label.
-LENGTHEN = """() => {
-    const skipped = "script, style, textarea, time, code, pre, kbd, svg, .url, bdi, .username, [dir=ltr]:not(html)";
-    const lengthenWord = (word) => word + word.slice(0, Math.ceil(word.length / 3)).toLowerCase();
-    const lengthen = (text) => text.replace(/\\p{L}{4,}/gu, lengthenWord);
-    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    const texts = [];
-    while (walker.nextNode()) texts.push(walker.currentNode);
-    for (const text of texts)
-        if (text.data.trim() && !text.parentElement.closest(skipped)) text.data = lengthen(text.data);
-    for (const node of document.querySelectorAll("[data-label]")) node.dataset.label = lengthen(node.dataset.label);
-}"""
-
 
 def find_text_problems(page, widths):
     """Return what is printed over other texts or cut in a page, at each of these widths. It keeps the last width."""
@@ -127,8 +112,3 @@ def find_text_problems(page, widths):
         page.set_viewport_size({"width": width, "height": height})
         found += [f"{width} px: {problem}" for problem in page.evaluate(FIND_PROBLEMS)]
     return found
-
-
-def lengthen_texts(page):
-    """Make the texts of a page a third longer."""
-    page.evaluate(LENGTHEN)

@@ -9,6 +9,8 @@ import pytest
 from notifications.models import Job
 from notifications.tracing.error_trackers import error_scope
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 RUN = """
 import json
 import sentry_sdk

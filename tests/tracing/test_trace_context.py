@@ -8,12 +8,21 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from notifications import outbound
+from notifications.api import task
 from notifications.models import Job
 from notifications.testing import run_jobs
 from notifications.tracing import trace_context
 from tests.jobs import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@task
+def carry_sync(then):
+    tasks.seen.append((then, trace_context.current_headers()))
+    if then:
+        carry_sync.enqueue(then=False)
+
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -25,7 +34,7 @@ def telemetry(request, monkeypatch):
 
 
 @pytest.mark.parametrize("state", ["a=1,b=2", ""])
-@pytest.mark.parametrize("task", [tasks.carry, tasks.carry_sync])
+@pytest.mark.parametrize("task", [tasks.carry, carry_sync])
 def test_a_job_and_the_jobs_it_enqueues_have_the_trace_of_the_request(telemetry, task, state):
     tasks.seen.clear()
     with outbound.tracing({"traceparent": PARENT, "tracestate": state}):

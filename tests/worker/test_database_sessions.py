@@ -13,7 +13,7 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone, translation
 
 from notifications.api import anotify, task
-from tests.jobs import leaking_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.jobs.tasks import gate as slow_gate
 from tests.jobs.tasks import held
@@ -237,7 +237,7 @@ class TestState:
         }[connection.vendor]
         results = [set_then_read.enqueue(change.format(n), read) for n in range(1, MANY + 1)]
         wait_until(lambda: len(tasks.held) == MANY, what="all jobs to have set it")
-        neighbors = [leaking_tasks.count_users_async.enqueue() for _ in range(3 * MANY)]
+        neighbors = [tasks.count_users_async.enqueue() for _ in range(3 * MANY)]
         results_of(neighbors)
         gate.set()
         unit = "min" if connection.vendor == "postgresql" else ""
@@ -250,7 +250,7 @@ class TestState:
             get_user_model().objects.create(username=f"user{number}")
         results = [iterate_over_users.enqueue() for _ in range(MANY)]
         wait_until(lambda: len(tasks.held) == MANY, what="all jobs to iterate")
-        results_of([leaking_tasks.count_users_async.enqueue() for _ in range(3 * MANY)])
+        results_of([tasks.count_users_async.enqueue() for _ in range(3 * MANY)])
         gate.set()
         assert all(len(names) >= 3 for names in results_of(results))
 
@@ -301,7 +301,7 @@ class TestSlowCalls:
         start_worker(concurrency=100)
         slow = [call_slow_function.enqueue() for _ in range(2 * MANY)]
         wait_until(lambda: len(tasks.held) == 2 * MANY, what="all slow calls to run")
-        neighbors = [leaking_tasks.count_users_often.enqueue(3) for _ in range(2 * MANY)]
+        neighbors = [tasks.count_users_often.enqueue(3) for _ in range(2 * MANY)]
         results_of(neighbors)
         assert len(live_threads()) <= 2 * MANY + 8
         gate.set()

@@ -23,6 +23,10 @@ def done(result):
     until(lambda: Job.objects.get(id=result.id).state == "succeeded")
     return Job.objects.get(id=result.id)
 
+def names():
+    return [thread.name for thread in threading.enumerate()]
+
+embedded.RESTART_DELAY_SECONDS = 0.01
 embedded.start(listen)
 embedded.start(listen)
 """
@@ -106,6 +110,26 @@ done(running)
 assert embedded._worker.state.loop is loop and len(tasks.held) == 2 and tasks.seen == ["cancelled "]
 """
     )
+
+
+def test_nothing_is_left_of_a_start_that_fails(run):
+    """Neither the thread that renews its lease nor its row. Another one follows, until the process ends."""
+    output = run(
+        """
+from notifications.jobs.transitions import reaping
+reap, tries = reaping.reap_jobs, []
+def fail(*args, **kwargs):
+    tries.append(names().count("notifications-lease"))
+    if len(tries) == 3:
+        embedded.RESTART_DELAY_SECONDS = 3600
+    raise RuntimeError("No.")
+reaping.reap_jobs = fail
+until(lambda: len(tries) == 3 and "notifications-lease" not in names())
+assert tries == [1, 1, 1], tries
+assert not Worker.objects.exists()
+"""
+    )
+    assert "A loop of the worker failed and is started again" in output
 
 
 def test_it_goes_on_after_an_error_that_leaves_the_event_loop(run):

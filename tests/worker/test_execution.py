@@ -1,35 +1,194 @@
 """Each job gets an outcome, whatever its task raises or returns, and the worker runs other jobs."""
 
 import asyncio
+import contextvars
 import json
+import sys
 import threading
+from concurrent import futures
 from datetime import timedelta
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection
 from django.db.backends.signals import connection_created
+from django.utils import translation
+from django.utils.translation import gettext_lazy
 
+from notifications import outbound
+from notifications.api import policy, task
 from notifications.models import Attempt, Job
 from notifications.outbound.slots import slots
-from tests.jobs import hostile_tasks, leaking_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done, until_state
+from tests.jobs.tasks import BrokenDict, ForYou, seen
 from tests.outbound.upstream import Upstream
 from tests.support.checks import doctor
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
+
+@task
+async def fail_in_french():
+    translation.activate("fr")
+    raise ForYou(gettext_lazy("Cancelled"))
+
+
+@task
+@policy(timeout=0.3)
+def call_sync(url):
+    """Call a URL, whose server has no free slot, and record how that ended."""
+    tasks.held.append(url)
+    try:
+        async_to_sync(outbound.get)(url, deadline=60)
+    finally:
+        seen.append(sys.exc_info()[0])
+
+
+left_behind = contextvars.ContextVar("left_behind", default="clean")
+
+
+@task
+async def leave_context():
+    before = left_behind.get()
+    left_behind.set("dirty")
+    return before
+
+
+@task
+def leave_context_sync():
+    before = left_behind.get()
+    left_behind.set("dirty")
+    return before
+
+
+@task
+def break_connection():
+    """Close the connection as a restart of the database does."""
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+@task
+async def keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+@task
+def keyboard_interrupt_sync():
+    raise KeyboardInterrupt
+
+
+@task
+def stop_iteration_sync():
+    return next(iter(()))
+
+
+@task
+async def stop_iteration_in_thread():
+    await sync_to_async(next)(iter(()))
+
+
+@task
+def cancelled_future_sync():
+    raise futures.CancelledError
+
+
+@task
+async def cancel_itself():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+
+@task
+async def cancelled_error():
+    raise asyncio.CancelledError
+
+
+@task
+async def base_exception():
+    raise BaseException("the last resort")
+
+
+async def leave(how):
+    raise how
+
+
+@task
+async def subtask_exits():
+    """A subtask calls sys.exit(), which would end the event loop."""
+    await asyncio.gather(asyncio.create_task(leave(SystemExit(3))))
+
+
+@task
+async def subtask_exits_alone():
+    seen.append(asyncio.create_task(leave(KeyboardInterrupt())))
+    await asyncio.sleep(0.05)
+    return "done"
+
+
+class Hostile(Exception):
+    """Each attribute that the worker reads raises another exception."""
+
+    @property
+    def retry_after(self):
+        raise KeyboardInterrupt
+
+    @property
+    def tell_owner(self):
+        raise asyncio.CancelledError
+
+    def __str__(self):
+        raise GeneratorExit
+
+
+class HostileWords(Exception):
+    tell_owner = True
+
+    def __str__(self):
+        raise BaseException("no text")
+
+
+@task(takes_context=True)
+@policy(retry_on=(Hostile,), max_attempts=2)
+async def hostile_error(context, attempts=1):
+    if context.attempt <= attempts:
+        raise Hostile
+    return "at last"
+
+
+@task
+async def fail_with_hostile_text():
+    raise HostileWords
+
+
+@task
+async def return_broken_dict():
+    return BrokenDict(a=1)
+
+
+@task
+async def return_recursive_list():
+    value = []
+    value.append(value)
+    return value
+
+
 RAISED = {
     tasks.fail: "builtins.ValueError",
     tasks.fail_sync: "builtins.ValueError",
-    hostile_tasks.system_exit: "builtins.SystemExit",
-    hostile_tasks.system_exit_sync: "builtins.SystemExit",
-    hostile_tasks.keyboard_interrupt: "builtins.KeyboardInterrupt",
-    hostile_tasks.keyboard_interrupt_sync: "builtins.KeyboardInterrupt",
-    hostile_tasks.stop_iteration_sync: "builtins.RuntimeError",  # Python raises it for a StopIteration in a coroutine
-    hostile_tasks.stop_iteration_in_thread: "builtins.RuntimeError",
-    hostile_tasks.cancelled_future_sync: "concurrent.futures._base.CancelledError",  # no cancellation of the job
-    hostile_tasks.cancel_itself: "asyncio.exceptions.CancelledError",
-    hostile_tasks.cancelled_error: "asyncio.exceptions.CancelledError",
-    hostile_tasks.base_exception: "builtins.BaseException",
-    hostile_tasks.subtask_exits: "builtins.RuntimeError",
+    tasks.system_exit: "builtins.SystemExit",
+    tasks.system_exit_sync: "builtins.SystemExit",
+    keyboard_interrupt: "builtins.KeyboardInterrupt",
+    keyboard_interrupt_sync: "builtins.KeyboardInterrupt",
+    stop_iteration_sync: "builtins.RuntimeError",  # Python raises it for a StopIteration in a coroutine
+    stop_iteration_in_thread: "builtins.RuntimeError",
+    cancelled_future_sync: "concurrent.futures._base.CancelledError",  # no cancellation of the job
+    cancel_itself: "asyncio.exceptions.CancelledError",
+    cancelled_error: "asyncio.exceptions.CancelledError",
+    base_exception: "builtins.BaseException",
+    subtask_exits: "builtins.RuntimeError",
 }
 
 
@@ -51,7 +210,7 @@ def test_exceptions(worker, user):
 
 def test_a_subtask_that_exits(worker):
     """The task that started it, and does not await it, succeeds."""
-    (job,) = until_done(hostile_tasks.subtask_exits_alone.enqueue())
+    (job,) = until_done(subtask_exits_alone.enqueue())
     assert (job.state, json.loads(job.result)) == ("succeeded", "done")
     assert isinstance(tasks.seen.pop().exception(), RuntimeError)
 
@@ -63,7 +222,7 @@ def test_a_subtask_that_exits(worker):
 def test_a_result_that_cannot_be_stored(worker, user, kind):
     """The job fails, its notification says why, and other outcomes are recorded."""
     other_result = tasks.noop.enqueue()
-    job, other = until_done(hostile_tasks.not_json.using(owner=user).enqueue(kind), other_result)
+    job, other = until_done(tasks.not_json.using(owner=user).enqueue(kind), other_result)
     error = json.loads(job.error)
     assert (job.state, error["type"], job.result) == ("failed", "result-not-storable", None)
     assert other.state == "succeeded"
@@ -72,7 +231,7 @@ def test_a_result_that_cannot_be_stored(worker, user, kind):
 
 
 def test_a_recursive_result(worker):
-    (job,) = until_done(hostile_tasks.return_recursive_list.enqueue())
+    (job,) = until_done(return_recursive_list.enqueue())
     assert json.loads(job.error)["type"] == "result-not-storable"
 
 
@@ -83,17 +242,15 @@ def test_results_are_stored_as_json(worker):
 
 
 def test_an_error_whose_text_raises(worker, user):
-    (job,) = until_done(hostile_tasks.fail_with_bad_text.using(owner=user).enqueue())
+    (job,) = until_done(tasks.fail_with_bad_text.using(owner=user).enqueue())
     assert job.state == "failed"
     assert len(notifications_of(user)) == 1
 
 
-@pytest.mark.parametrize("task", [hostile_tasks.hostile_error, hostile_tasks.fail_with_hostile_text])
+@pytest.mark.parametrize("task", [hostile_error, fail_with_hostile_text])
 def test_an_error_whose_attributes_raise(worker, user, task, caplog):
     """The notification has the default text, and the log has what was raised."""
-    (job,) = until_done(
-        *[task.using(owner=user).enqueue(*[9] if task is hostile_tasks.hostile_error else [])]
-    )
+    (job,) = until_done(*[task.using(owner=user).enqueue(*[9] if task is hostile_error else [])])
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "task-failed")
     text = "The job stopped because of an error."
     assert notifications_of(user)[0].body == text
@@ -102,13 +259,13 @@ def test_an_error_whose_attributes_raise(worker, user, task, caplog):
 
 def test_an_error_whose_retry_after_raises(worker, caplog):
     """The job is retried after the default backoff."""
-    (job,) = until_done(hostile_tasks.hostile_error.enqueue())
+    (job,) = until_done(hostile_error.enqueue())
     assert (job.state, job.attempt) == ("succeeded", 2)
     assert "Host code failed: retry_after" in caplog.text
 
 
 def test_a_result_whose_methods_raise(worker, user):
-    (job,) = until_done(hostile_tasks.return_broken_dict.using(owner=user).enqueue())
+    (job,) = until_done(return_broken_dict.using(owner=user).enqueue())
     assert (job.state, json.loads(job.error)["type"]) == ("failed", "result-not-storable")
     assert len(notifications_of(user)) == 1
 
@@ -215,7 +372,7 @@ def test_a_sync_task_whose_call_waits_for_a_slot(worker, settings):
     origin = f"http://{upstream.address}"
     assert slots.try_acquire(origin, 1)
     try:
-        result = tasks.call_sync.enqueue(upstream.url("/ok"))
+        result = call_sync.enqueue(upstream.url("/ok"))
         wait_until(lambda: slots.state()[2][origin] == (1, 1), what="the call to wait")
         (job,) = until_done(result)
         assert json.loads(job.error)["type"] == "timed-out"
@@ -257,7 +414,7 @@ def test_queries_of_async_tasks_share_connections(worker):
 
     connection_created.connect(count)
     try:
-        (job,) = until_done(leaking_tasks.count_users_often.enqueue(50))
+        (job,) = until_done(tasks.count_users_often.enqueue(50))
     finally:
         connection_created.disconnect(count)
     assert job.state == "succeeded"
@@ -266,13 +423,9 @@ def test_queries_of_async_tasks_share_connections(worker):
 
 def test_each_job_has_its_own_context(worker):
     """A job, sync or async, does not get the contextvars that another one has set."""
-    results = [
-        task.enqueue()
-        for _ in range(10)
-        for task in (leaking_tasks.leave_context, leaking_tasks.leave_context_sync)
-    ]
+    results = [task.enqueue() for _ in range(10) for task in (leave_context, leave_context_sync)]
     assert {json.loads(job.result) for job in until_done(*results)} == {"clean"}
-    assert leaking_tasks.left_behind.get() == "clean"
+    assert left_behind.get() == "clean"
 
 
 def test_the_language_of_the_owner(worker, user):
@@ -290,15 +443,15 @@ def test_the_text_of_an_exception_for_the_owner(worker, user):
     from django.utils import translation
 
     with translation.override("de"):
-        german = tasks.fail_in_french.using(owner=user).enqueue()
+        german = fail_in_french.using(owner=user).enqueue()
     [job] = until_done(german)
     assert json.loads(job.error)["detail"] == "Abgebrochen"
 
 
 def test_a_broken_connection(worker, user):
     """As after a restart of the database, the next job on the thread gets a new connection."""
-    until_done(leaking_tasks.break_connection.enqueue())
-    after = until_done(*(leaking_tasks.count_users.enqueue() for _ in range(3)))
+    until_done(break_connection.enqueue())
+    after = until_done(*(tasks.count_users.enqueue() for _ in range(3)))
     assert [json.loads(job.result) for job in after] == [1, 1, 1]
 
 

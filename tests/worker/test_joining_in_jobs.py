@@ -1,20 +1,106 @@
 """Jobs that wait for jobs give up their slots and threads meanwhile, so that parents cannot starve their children."""
 
+import asyncio
 import threading
 import uuid
+from operator import attrgetter
 from statistics import median
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
-from notifications.api import join
+from notifications.api import abatch, ajoin, join, policy, task
 from notifications.exceptions import JobCancelled, JobFailed
 from notifications.jobs import cancel
 from notifications.models import Job
 from notifications.streams import ring
-from tests.jobs import batch_tasks, joining_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly_on_postgres
+
+
+@task
+async def nested_batch_in_a_job():
+    """Enqueue a batch whose only job is in a batch inside it, and wait for the outer one."""
+    async with abatch() as b, abatch():
+        await tasks.noop.aenqueue()
+    return await ajoin(b, timeout=60)
+
+
+#: Where parents wait until each has a thread. Tests set the number of parents.
+start_barrier = threading.Barrier(1)
+
+
+@task(takes_context=True)
+def parent_until_cancelled(context):
+    """Wait until cancelled: join() raises JobCancelled, and the context reports the cancellation."""
+    try:
+        join(tasks.hold.enqueue("child"))
+    except JobCancelled:
+        tasks.seen.append("parent")
+        context.raise_if_cancelled()
+
+
+@task
+def parent_after_barrier(value):
+    """Wait until all parents have a thread, then enqueue a child and wait for it."""
+    start_barrier.wait(30)
+    return join(tasks.add.enqueue(value, 1), timeout=60)
+
+
+@task
+def parent_async_to_sync(value):
+    return async_to_sync(ajoin)(tasks.add.enqueue(value, 1), timeout=60)
+
+
+@task
+async def parent_of_many(count):
+    children = [await tasks.echo.aenqueue(number) for number in range(count)]
+    return sum(await asyncio.gather(*(ajoin(child, timeout=60) for child in children)))
+
+
+@task
+async def parent_on_database_thread():
+    child = await tasks.noop.aenqueue()
+    return await sync_to_async(join)(child, timeout=60)
+
+
+@task(takes_context=True)
+async def join_itself(context):
+    await ajoin(context.task_result, timeout=60)
+
+
+@task
+@policy(timeout=0.3)
+def parent_out_of_time():
+    """Time out during join(), and record what join() then raises on the thread."""
+    tasks.held.append("parent")
+    try:
+        join(tasks.hold.enqueue("child"))
+    except BaseException as exc:
+        tasks.seen.append(type(exc).__name__)
+        raise
+
+
+@task
+@policy(timeout=0.2)
+def parent_too_late():
+    """Call join() after the timeout, for a job in a queue that no worker serves."""
+    tasks.gate.wait(30)
+    try:
+        join(tasks.noop.using(queue_name="nowhere").enqueue())
+    except BaseException as exc:
+        tasks.seen.append(type(exc).__name__)
+        raise
+
+
+@task
+async def await_failing():
+    return await ajoin(await tasks.fail.aenqueue(), timeout=60)
+
 
 LONG_INTERVAL_SECONDS = 1_000.0
 
@@ -23,21 +109,28 @@ def test_one_hundred_parents_and_their_children_on_one_hundred_slots(start_worke
     """A waiting job gives up its slot. Its child has the same owner."""
     start_worker(concurrency=100)
     with transaction.atomic():
-        parents = [joining_tasks.parent.using(owner=user).enqueue(number) for number in range(100)]
+        parents = [tasks.parent.using(owner=user).enqueue(number) for number in range(100)]
     assert [join(parent, timeout=60) for parent in parents] == list(range(100))
     assert Job.objects.filter(user=user, state="succeeded").count() == 200
 
 
 @pytest.mark.parametrize(
-    "task", ["parent_sync", "parent_sync_of_sync", "parent_after_barrier", "parent_async_to_sync"]
+    "task",
+    [
+        tasks.parent_sync,
+        tasks.parent_sync_of_sync,
+        parent_after_barrier,
+        parent_async_to_sync,
+    ],
+    ids=attrgetter("name"),
 )
 def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
     """All slots and threads are taken by parents, whose children need slots and threads too."""
-    monkeypatch.setattr(joining_tasks, "start_barrier", threading.Barrier(4))
+    monkeypatch.setattr(f"{__name__}.start_barrier", threading.Barrier(4))
     worker = start_worker(concurrency=4)
     with transaction.atomic():
-        parents = [getattr(joining_tasks, task).enqueue(number) for number in range(8)]
-    increment = 0 if task == "parent_sync" else 1
+        parents = [task.enqueue(number) for number in range(8)]
+    increment = 0 if task is tasks.parent_sync else 1
     assert [join(parent, timeout=60) for parent in parents] == [number + increment for number in range(8)]
     # The surplus threads end. Later calls find at most as many threads as there are slots.
     names = {join(tasks.thread_name_sync.enqueue(), timeout=20) for _ in range(20)}
@@ -53,23 +146,23 @@ def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
 
 def test_generations_on_one_slot(start_worker):
     start_worker(concurrency=1)
-    assert join(joining_tasks.generations.enqueue(5), timeout=60) == 5
+    assert join(tasks.generations.enqueue(5), timeout=60) == 5
 
 
 def test_one_parent_of_many(start_worker):
     start_worker(concurrency=2)
-    assert join(joining_tasks.parent_of_many.enqueue(50), timeout=60) == sum(range(50))
+    assert join(parent_of_many.enqueue(50), timeout=60) == sum(range(50))
 
 
 def test_children_run_before_parents_that_have_not_started(start_worker):
     """By age alone all parents would start first, and each would keep its memory, a sync one also a thread."""
-    joining_tasks.running_counts.clear()
+    tasks.running_counts.clear()
     with transaction.atomic():
-        parents = [joining_tasks.counted_parent.enqueue("default") for _ in range(20)]
+        parents = [tasks.counted_parent.enqueue("default") for _ in range(20)]
     start_worker(concurrency=2)
     until_done(*parents, timeout=60)
     # The median: on a busy machine a parent may learn late that its child is done, and another parent starts meanwhile.
-    assert median(joining_tasks.running_counts) <= 4
+    assert median(tasks.running_counts) <= 4
 
 
 @pytest.fixture
@@ -82,9 +175,9 @@ def set_interval(monkeypatch):
 def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, set_interval, monkeypatch):
     """While no worker serves the queue of the children, only a few parents per slot start."""
     set_interval(LONG_INTERVAL_SECONDS)
-    joining_tasks.running_counts.clear()
+    tasks.running_counts.clear()
     with transaction.atomic():
-        parents = [joining_tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
+        parents = [tasks.counted_parent.enqueue("elsewhere") for _ in range(15)]
     claim_loop, limits = start_worker(concurrency=2, queues=["default"]).worker._claim_loop, []
     limit_of = claim_loop._limit_of_other_jobs
     monkeypatch.setattr(
@@ -100,7 +193,7 @@ def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, set_interv
     wait_until(ring_for_claims, what="more claims")
     start_worker(queues=["elsewhere"])
     until_done(*parents, timeout=60)
-    assert 8 <= max(joining_tasks.running_counts) <= 10
+    assert 8 <= max(tasks.running_counts) <= 10
 
 
 def test_workers_of_two_queues_do_not_deadlock(start_worker, set_interval, monkeypatch):
@@ -109,7 +202,7 @@ def test_workers_of_two_queues_do_not_deadlock(start_worker, set_interval, monke
     set_interval(0.05)
     with transaction.atomic():
         parents = [
-            joining_tasks.counted_parent.using(queue_name=mine).enqueue(other)
+            tasks.counted_parent.using(queue_name=mine).enqueue(other)
             for _ in range(3)
             for mine, other in (("one", "two"), ("two", "one"))
         ]
@@ -122,14 +215,14 @@ def test_jobs_of_nested_batches_run_before_parents(start_worker, set_interval):
     """The maximum of parents runs, and each waits for a batch whose job is in a batch inside it."""
     set_interval(LONG_INTERVAL_SECONDS)
     with transaction.atomic():
-        parents = [batch_tasks.nested_batch_in_a_job.enqueue() for _ in range(6)]
+        parents = [nested_batch_in_a_job.enqueue() for _ in range(6)]
     start_worker(concurrency=1)
     assert [join(parent, timeout=60)["succeeded"] for parent in parents] == [1] * 6
 
 
 def test_cancelling_a_sync_parent_ends_its_wait(worker, gate):
     """join() is a point where a sync task can be cancelled. The child continues."""
-    parent = joining_tasks.parent_until_cancelled.enqueue()
+    parent = parent_until_cancelled.enqueue()
     wait_until(lambda: tasks.held == ["child"], what="the child to run")
     cancel([uuid.UUID(parent.id)])
     with pytest.raises(JobCancelled):
@@ -142,7 +235,7 @@ def test_only_waiting_jobs_give_up_their_slots(start_worker, gate):
     """Of five jobs that do not call join(), two run on two slots."""
     start_worker(concurrency=2)
     holding = [tasks.hold.enqueue(number) for number in range(5)]
-    parent = joining_tasks.parent.enqueue("x")
+    parent = tasks.parent.enqueue("x")
     wait_until(lambda: len(tasks.held) == 2, what="two to run")
     # Beside them may run the parent, another share, which has given up its slot.
     assert Job.objects.filter(state="running", task_path__endswith=".hold").count() == 2
@@ -152,7 +245,7 @@ def test_only_waiting_jobs_give_up_their_slots(start_worker, gate):
 
 
 def test_join_is_refused_on_the_shared_database_thread(worker):
-    result = joining_tasks.parent_on_database_thread.enqueue()
+    result = parent_on_database_thread.enqueue()
     with pytest.raises(JobFailed):
         join(result, timeout=20)
     result.refresh()
@@ -160,7 +253,7 @@ def test_join_is_refused_on_the_shared_database_thread(worker):
 
 
 def test_a_job_cannot_wait_for_itself(worker):
-    result = joining_tasks.join_itself.enqueue()
+    result = join_itself.enqueue()
     with pytest.raises(JobFailed):
         join(result, timeout=20)
     result.refresh()
@@ -169,7 +262,7 @@ def test_a_job_cannot_wait_for_itself(worker):
 
 def test_the_failure_of_a_child_fails_the_parent(worker):
     """join() raises JobFailed in the parent, which does not catch it here."""
-    result = joining_tasks.await_failing.enqueue()
+    result = await_failing.enqueue()
     with pytest.raises(JobFailed):
         join(result, timeout=20)
     result.refresh()
@@ -178,7 +271,7 @@ def test_the_failure_of_a_child_fails_the_parent(worker):
 
 def test_a_timeout_of_a_sync_parent_ends_its_wait(worker, gate):
     """The thread becomes free for other jobs, although the child still runs."""
-    result = joining_tasks.parent_out_of_time.enqueue()
+    result = parent_out_of_time.enqueue()
     with pytest.raises(JobFailed):
         join(result, timeout=20)
     wait_until(lambda: tasks.seen, what="the wait to end")
@@ -191,6 +284,6 @@ def test_a_sync_parent_that_begins_to_wait_after_its_timeout(start_worker, gate)
     """join() then raises immediately."""
     start_worker(queues=["default"])
     with pytest.raises(JobFailed):
-        join(joining_tasks.parent_too_late.enqueue(), timeout=20)
+        join(parent_too_late.enqueue(), timeout=20)
     gate.set()
     wait_until(lambda: tasks.seen == ["JobCancelled"], what="the wait to end")

@@ -102,7 +102,7 @@ def test_pruning_after_a_database_outage(prune_often, user, start_worker, caplog
 
 async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypatch, caplog):
     """Each worker would otherwise connect ten times a second. The log repeats the error after an interval."""
-    monkeypatch.setattr("notifications.db.unavailable.LOG_INTERVAL_SECONDS", 0.6)
+    monkeypatch.setattr("notifications.extension.log_throttle.LOG_INTERVAL_SECONDS", 0.6)
     worker = maintenance.Maintenance(lease_of(None), None, None)
     [run_schedules] = worker.own_loops
     with suppress(TimeoutError), refused("notifications_schedule") as rounds:

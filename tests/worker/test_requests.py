@@ -4,7 +4,7 @@ import pytest
 
 from notifications.management import pause_queue
 from notifications.models import Job, Worker
-from tests.jobs import joining_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
@@ -46,7 +46,7 @@ def test_a_quiet_worker_starts_no_more_jobs(worker, gate):
 def test_a_quiet_worker_starts_jobs_for_which_its_jobs_wait(worker):
     """Or they would wait for ever."""
     pause_queue("other")
-    parent = joining_tasks.counted_parent.enqueue("other")
+    parent = tasks.counted_parent.enqueue("other")
     wait_until(lambda: Job.objects.filter(queue_name="other").exists(), what="the child to be queued")
     request(worker, Worker.Request.QUIET)
     wait_until(lambda: worker.worker.state.is_quiet, what="the worker to be quiet")

@@ -1,11 +1,13 @@
 """Loops beside the jobs that run: progress is stored, and jobs that another worker has claimed end."""
 
+import asyncio
 import json
 import uuid
 from datetime import timedelta
 
 from django.utils import timezone
 
+from notifications.api import policy, progress, task
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished
 from notifications.worker.running_jobs import PROGRESS_INTERVAL_SECONDS
@@ -14,6 +16,27 @@ from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.claims import claim_rows
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
+
+
+@task
+@policy(timeout=0.2)
+async def stubborn():
+    """Ignore cancellations. The first call ends before the gate is open if "let go" is recorded."""
+    tasks.held.append("stubborn")
+    first = tasks.held.count("stubborn") == 1
+    while not tasks.gate.is_set() and not (first and "let go" in tasks.seen):
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            tasks.seen.append("refused")
+    return "late"
+
+
+@task
+async def report_and_hold():
+    progress(1, 2, "half")
+    await tasks.hold.func()
+    progress(2, 2, "all")
 
 
 class TestClaimedByAnotherWorker:
@@ -41,7 +64,7 @@ class TestClaimedByAnotherWorker:
     def test_the_same_worker_claims_it_again(self, short_intervals, worker, gate, settings, caplog):
         """The job passed its deadline while its task ignored its timeout. Each of both claims frees its own slot."""
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 0.4}
-        result = tasks.stubborn.enqueue()
+        result = stubborn.enqueue()
         wait_until(lambda: "refused" in tasks.seen, what="the task to refuse its timeout")
         Job.objects.filter(id=result.id).update(deadline=timezone.now() - timedelta(seconds=1))
         wait_until(lambda: tasks.held.count("stubborn") == 2, what="the second attempt")
@@ -75,7 +98,7 @@ class TestClaimedByAnotherWorker:
 
 def test_progress_and_the_end_of_a_job(worker, user, gate):
     """Progress is stored while the job runs, each time with a new version, and at last with the outcome."""
-    result = tasks.report_and_hold.using(owner=user).enqueue()
+    result = report_and_hold.using(owner=user).enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert (job.state, job.progress_total, job.progress_message, job.version) == ("running", 2, "half", 3)
     gate.set()
@@ -86,7 +109,7 @@ def test_progress_and_the_end_of_a_job(worker, user, gate):
 def test_progress_during_a_database_outage(worker, gate):
     """It is stored after the outage, even if the task reports nothing more."""
     with refused("UPDATE notifications_job SET progress_current", times=2) as tries:
-        tasks.report_and_hold.enqueue()
+        report_and_hold.enqueue()
         job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert (job.state, len(tries)) == ("running", 2)
     gate.set()

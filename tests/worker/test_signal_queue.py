@@ -37,6 +37,7 @@ def connect_receiver():
         signal.disconnect(function)
 
 
+@pytest.mark.nightly_names("*[job_finished]", "*[recorded]", "*[started]")
 @pytest.mark.parametrize("signal", SIGNALS, ids=["started", "finished", "job_finished", "recorded"])
 def test_a_receiver_that_hangs_delays_no_job(worker, user, connect_receiver, signal, caplog, monkeypatch):
     """Jobs are claimed and recorded meanwhile, and the log names the receiver."""

@@ -78,11 +78,13 @@ logging.root.handlers[:] = [Blocking()]
     assert run(before=before).returncode == -14  # SIGALRM
 
 
+@pytest.mark.nightly
 def test_a_server_in_development_ends_too():
     """A process that has run out of threads would stand for ever."""
     assert run(debug=True).returncode == 70
 
 
+@pytest.mark.nightly
 def test_a_server_with_autoreload_is_started_again_by_it():
     """It starts its process again after this exit code only."""
     assert run(debug=True, before='os.environ["RUN_MAIN"] = "true"').returncode == 3
@@ -125,6 +127,7 @@ def stand_for_ever():
 """
 
 
+@pytest.mark.nightly_names("*[before1]", "*[before2]")
 @pytest.mark.parametrize("before", [STAND_IN_PDB, *map(STAND_IN_MODULE.format, ("debugpy.server", "pydevd"))])
 def test_in_a_debugger_the_loop_may_stand(before):
     """At a breakpoint, for as long as its programmer looks."""

@@ -6,6 +6,7 @@ import threading
 import pytest
 from django.db import transaction
 
+from notifications.api import policy, task
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import cancel
 from notifications.models import Attempt, Job, Stream, Worker
@@ -14,6 +15,12 @@ from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.duties import run_duty
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
+
+
+@task
+@policy(max_attempts=1)
+def hold_sync_once(name=""):
+    return tasks.hold_sync.func(name)
 
 
 def test_a_job_from_its_claim_to_its_notification(worker, user):
@@ -117,10 +124,10 @@ class TestGracefulShutdown:
         """As if their worker was lost. One in line for a thread has not begun, and is released."""
         first = start_worker(concurrency=4)
         first.worker._job_runner.sync_threads._size = 1
-        once = [tasks.hold_once.using(owner=user).enqueue("a"), tasks.hold_sync_once.enqueue("b")]
+        once = [tasks.hold_once.using(owner=user).enqueue("a"), hold_sync_once.enqueue("b")]
         again = [tasks.hold.enqueue("c")]
         wait_until(lambda: len(tasks.held) == 3, what="three to run")
-        again.append(tasks.hold_sync_once.enqueue("d"))
+        again.append(hold_sync_once.enqueue("d"))
         until_state(again[1], "running")
         first.stop(grace=0.1)
         for result in once:
@@ -138,7 +145,7 @@ class TestGracefulShutdown:
 
     def test_a_cancelled_job_that_must_not_begin_twice_is_cancelled(self, start_worker, gate):
         worker = start_worker()
-        result = tasks.hold_sync_once.enqueue()
+        result = hold_sync_once.enqueue()
         wait_until(lambda: tasks.held, what="the job to run")
         cancel([result.id])
         worker.stop(grace=0.1)

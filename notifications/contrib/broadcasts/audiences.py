@@ -12,6 +12,8 @@ Another app may name users by its module ``broadcasts``, whatever their number:
     Returns whether it may be sent: not if they are being notified already.
 ``record_withdrawal(value, broadcast)``
     Called with the same in the transaction that begins to withdraw it.
+``release_recipients(value)``
+    Called when it is withdrawn, until it returns False: it has some of its users count as not notified.
 ``read_signed_audience(text, user)``
     Returns what ``find_audience`` takes of a text in the address of the composer, "" if it is not for this user.
 """

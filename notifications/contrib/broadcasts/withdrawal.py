@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.broadcasts.sending import POLICY, finish, read_broadcast
 from notifications.db import connection, database, fair_atomic, lock_query
 from notifications.exceptions import JobError
-from notifications.extension import RecordedTransaction
+from notifications.extension import RecordedTransaction, hooks
 from notifications.inbox import require_permission
 from notifications.jobs import own_task
 from notifications.models import Notification
@@ -42,6 +43,8 @@ def withdraw_broadcast(context: Any, *, title: str, broadcast: str, url: str) ->
     assert execution is not None
     if row.state == State.WITHDRAWING:
         _archive_all(context, row, execution.job.user_id)
+        if row.audience_kind == Broadcast.AudienceKind.AFFECTED:
+            _release_recipients(context, row)
         finish(row, State.WITHDRAWN, withdrawn_at=times.now())
     text = ngettext(
         "%(count)d unread notification was withdrawn.",
@@ -80,6 +83,14 @@ def _archive_all(context: Any, row: Broadcast, user: Any) -> None:
             return
         time.sleep(PAUSE_SECONDS)
     raise JobError(_("Some notifications are locked by another program. Try again."))
+
+
+def _release_recipients(context: Any, row: Broadcast) -> None:
+    """Have the app that has named the recipients count them as not notified, in chunks."""
+    [value] = json.loads(row.audience_values)
+    for release in hooks.functions_of("broadcasts", "release_recipients"):
+        while release(value):
+            context.raise_if_cancelled()
 
 
 class WithdrawnChunk(NamedTuple):

@@ -44,12 +44,15 @@ class MainProcess(SupervisedThread):
         try:
             yield
         finally:
-            if self.is_stopped and self._upkeep:
-                self._upkeep.project_threads.end(PROJECT_TIMEOUT_SECONDS)
             signals.wait(PROJECT_TIMEOUT_SECONDS)
             signals.end()
-            if self.is_stopped:
-                self.lease.end()
+
+    def run(self) -> None:
+        """Run rounds until ``stop()``, which may come in a pause after an error, and end the lease."""
+        super().run()
+        if self._upkeep:
+            self._upkeep.project_threads.end(PROJECT_TIMEOUT_SECONDS)
+        self.lease.end()
 
     def _run_round(self) -> float:
         """Run a round, and return the seconds until the next one."""

@@ -110,11 +110,14 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
     (shown,) = read_message_rows([row])
     outcome = shown.read_outcome()
     context = {"notification": row, "category": category.name, **_context_of(shown)}
+    actions = _list_actions(shown)
     context |= {
         "url": context.pop("link"),
         "body": row.body,
         "preview": row.body,
-        "actions": _list_actions(shown),
+        "actions": actions,
+        "is_url_main": not any(action["is_main"] for action in actions)
+        and not (actions and row.open_question),
         "has_failed": outcome is not None and outcome[1],
     }
     with translation.override(message.language or django_settings.LANGUAGE_CODE):
@@ -125,13 +128,17 @@ def build_email(message: ChannelMessage) -> EmailMultiAlternatives:
 def _list_actions(shown: Any) -> list[dict[str, Any]]:
     """Return links to the pages of what a notification offers, of a question its choices.
 
+    The first one is the main one, as on pages, unless the notification leads to a page of its own.
     Opening one changes nothing: programs follow the links of e-mails to examine them.
     """
+    row = shown.notification
+    has_main = bool(row.open_question) or not (row.url or row.job)
     return [
         {
             "label": action.label,
             "link": absolute(action.href),
-            "is_main": bool(shown.notification.open_question) and number == 0 and not action.danger,
+            "is_main": has_main and number == 0 and not action.danger,
+            "is_danger": bool(action.danger),
         }
         for number, action in enumerate(shown.actions())
     ]

@@ -66,7 +66,8 @@ def mark_muted(rows: Sequence[Notification]) -> None:
         Preference, "user_id", sorted({user_to_db(row.user_id) for row in categorized})
     )
     now_sql, now = database_now_sql()
-    of_categories, keys = where_in(Preference, "category", sorted({row.category for row in categorized}))
+    categories = {row.category for row in categorized}
+    of_categories, keys = where_in(Preference, "category", sorted(categories))
     with connection().cursor() as cursor:
         cursor.execute(
             f"SELECT user_id, category, CASE WHEN off_until <= {now_sql} THEN before_mute ELSE choice END "
@@ -79,11 +80,18 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             if choice not in ("", DEFAULT)
         }
     declared = load_categories().declared
+
+    def is_off(category: str, choice: str | None) -> bool:
+        if category in declared:
+            choice = find_category(category).choice(BELL, choice)
+        return choice == Choice.OFF
+
+    off_by_default = {category for category in categories if is_off(category, None)}
     for row in categorized:
-        choice = chosen.get((row.user_id, row.category))
-        if row.category in declared:
-            choice = find_category(row.category).choice(BELL, choice)
-        row.read_at = row.created_at if choice == Choice.OFF else None
+        # Most users have chosen nothing.
+        choice = chosen.get((row.user_id, row.category)) if chosen else None
+        is_muted = is_off(row.category, choice) if choice else row.category in off_by_default
+        row.read_at = row.created_at if is_muted else None
 
 
 def read_choices(users: Iterable[Any], categories: Iterable[str] | None = None) -> Choices:

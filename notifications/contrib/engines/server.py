@@ -38,9 +38,13 @@ class ServerUpkeep(SupervisedThread):
         try:
             yield
         finally:
-            if self.is_stopped and self._upkeep:
-                self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
             signals.end()
+
+    def run(self) -> None:
+        """Run rounds until ``stop()``."""
+        super().run()
+        if self._upkeep:
+            self._upkeep.project_threads.end(END_TIMEOUT_SECONDS)
 
     def _run_round(self) -> float:
         """Run a round, and return the seconds until the next one."""

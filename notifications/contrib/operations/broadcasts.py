@@ -13,18 +13,21 @@ from typing import Any
 from uuid import UUID
 
 from django.core import signing
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.functions import Greatest
 from django.utils.translation import gettext as _
 
 from notifications import times
 from notifications.contrib.operations.incidents.reading import find_incident
 from notifications.contrib.operations.models import AffectedUser, Incident
-from notifications.db import database
+from notifications.db import database, retrying_atomic
 
 #: What a user needs besides the permission to send: the one to view the overview.
 VIEW_PERMISSION = "notifications_operations.view_overview"
 #: How long a link to the composer can be used.
 MAX_LINK_AGE = timedelta(days=1)
+#: Users whom one transaction records anew.
+MAX_USERS_RELEASED = 100
 
 
 class Message(StrEnum):
@@ -52,7 +55,7 @@ class AffectedUsers:
     def may_be_sent(self) -> Q:
         """Return the condition of its incident: not if another broadcast has told its users, or some of them."""
         if self.message == Message.END:
-            return Q(over_at__isnull=False, end_broadcast=None, last_notified__gt=0)
+            return Q(over_at__isnull=False, end_broadcast=None, notified_users__gt=0)
         return Q(last_notified=self.after) if self.message == Message.BEGIN else Q()
 
     @property
@@ -138,27 +141,51 @@ def record_broadcast(value: str, broadcast: UUID, by: str) -> bool:
         broadcast=broadcast,
         notified_at=times.now(),
         notified_by=by[:150],
-        **_notified(audience, audience.until),
+        notified_users=_count_notified(audience),
+        last_notified=audience.until,
     )
     return bool(changed)
 
 
 def record_withdrawal(value: str, broadcast: UUID) -> None:
-    """Store with an incident that the last message to its users is withdrawn, in the transaction of that.
-
-    Those of earlier ones stay notified, as do all if they were written to again.
-    """
+    """Store with an incident that a message to its users is withdrawn, in the transaction of that."""
     if (audience := find_audience(value)) is None:
         return
     rows = Incident.objects.using(database()).filter(pk=audience.incident.pk)
     if audience.message == Message.END:
         rows.filter(end_broadcast=broadcast).update(end_broadcast=None)
         return
-    last = audience.after if audience.message == Message.BEGIN else audience.until
-    rows.filter(broadcast=broadcast).update(broadcast=None, notified_at=None, **_notified(audience, last))
+    rows.filter(broadcast=broadcast).update(broadcast=None, notified_at=None)
 
 
-def _notified(audience: AffectedUsers, last: int) -> dict[str, int]:
-    """Return the columns of how many users are notified, and which is the last."""
-    rows = AffectedUser.objects.using(database()).filter(incident=audience.incident.pk, id__lte=last)
-    return {"notified_users": rows.count(), "last_notified": last}
+def release_recipients(value: str) -> bool:
+    """Have some of the users of a withdrawn message count as not notified, and return whether any did.
+
+    They are recorded anew, after those of all messages. Users who were only written to again stay notified.
+    """
+    audience = find_audience(value)
+    if audience is None or audience.message != Message.BEGIN:
+        return False
+    incident = Incident.objects.using(database()).filter(pk=audience.incident.pk)
+    rows = AffectedUser.objects.using(database()).filter(incident=audience.incident.pk)
+
+    def release() -> bool:
+        incident.update(last_user=F("last_user"))  # takes the lock: who is counted later has them too
+        found = list(rows.filter(id__gt=audience.after, id__lte=audience.until)[:MAX_USERS_RELEASED])
+        rows.filter(id__in=[row.pk for row in found]).delete()
+        added = rows.bulk_create(
+            AffectedUser(incident_id=row.incident_id, user_id=row.user_id) for row in found
+        )
+        if added:
+            last = max(row.pk for row in added)
+            count = F("notified_users") - len(found)
+            incident.update(last_user=Greatest(F("last_user"), last), notified_users=count)
+        return bool(found)
+
+    return retrying_atomic(release)
+
+
+def _count_notified(audience: AffectedUsers) -> int:
+    """Return how many users are notified with those of an audience."""
+    rows = AffectedUser.objects.using(database()).filter(incident=audience.incident.pk)
+    return rows.filter(id__lte=audience.until).count()

@@ -10,7 +10,6 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.db import database
 from notifications.extension import require
-from notifications.management import Examination
 from notifications.models import user_key
 from notifications.times import MomentField
 
@@ -93,6 +92,8 @@ _add_bucket_columns()
 
 def alert_kinds() -> list[tuple[str, Any]]:
     """Return the kinds of alerts and their labels: those of the checks that have one."""
+    from notifications.management import Examination  # most processes never show an alert
+
     return [(id, check.label) for id, check in Examination.alert_checks().items()]
 
 
@@ -158,7 +159,7 @@ class Incident(models.Model):
     users = models.BigIntegerField(default=0)
     last_user = models.BigIntegerField(default=0)
     #: The last broadcast to them, when it was sent, and by whom (a user name), unless it was withdrawn; how many users
-    #: were notified by then, and the last of these.
+    #: were notified by all, and up to which ``AffectedUser``.
     broadcast = models.UUIDField(null=True, editable=False)
     notified_at = MomentField(null=True)
     notified_by = models.CharField(max_length=150, blank=True, default="")

@@ -219,10 +219,11 @@ def read_last_output(outcomes: Iterable[Outcome], tx: RecordedTransaction) -> li
     See ``Extension.on_attempts()``. ``drop_stored()`` gets the chunks after the commit.
     """
     written = []
+    kept = tx.kept.pop(LABEL, "")
     for outcome in outcomes:
-        if kept := tx.kept.pop(LABEL, ""):  # this is called later
+        if kept:  # this is called later, for one outcome
             buffer_of(outcome.job).load(kept)
-        if (buffer := find_buffer(outcome.job)) is not None:
+        if (buffer := outcome.job.__dict__.get(_BUFFER)) is not None:
             buffer.finish()
             if buffer:
                 written.append(outcome.job)

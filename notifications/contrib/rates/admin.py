@@ -17,7 +17,7 @@ from notifications.contrib.rates.uses import (
     unused_limits,
 )
 from notifications.db import database_now
-from notifications.times import format_exact, format_short
+from notifications.times import format_short
 
 #: What was used, by the seconds of a rate.
 USED_TEXTS = {
@@ -96,7 +96,7 @@ class LimitAdmin(ReadOnlyMixin, admin.ModelAdmin):
         """Return what the partner has said last, and when."""
         if limit.corrected_at is None:
             return "-"
-        return f"{limit.corrected_by} ({format_exact(limit.corrected_at)})"
+        return f"{limit.corrected_by} ({format_short(limit.corrected_at)})"
 
 
 def _use_of(limit: Limit) -> LimitUse:

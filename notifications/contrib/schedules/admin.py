@@ -22,7 +22,7 @@ from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS
 from notifications.db import database
 from notifications.jobs import can_view
 from notifications.models import Job
-from notifications.times import format_exact
+from notifications.times import format_short
 
 if TYPE_CHECKING:
     from notifications.contrib.schedules import admin_pages, declarations, operating, runs, stored, users
@@ -158,7 +158,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             links_jobs = list_url(self, request, Job)
             context["ticks"] = [
                 {
-                    "due_at": format_exact(tick.due_at),
+                    "due_at": format_short(tick.due_at),
                     "outcome": describe_tick(tick),
                     "detail": tick.detail,
                     "job": job_link(tick, tick.job, self.admin_site.name) if links_jobs else "",
@@ -180,14 +180,14 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         if not row.is_stored and row.name not in declarations.declared_schedules():
             return _("Not declared")
         if row.paused_at:
-            text = _("Paused since %(when)s") % {"when": format_exact(row.paused_at)}
+            text = _("Paused since %(when)s") % {"when": format_short(row.paused_at)}
             return f"{text} ({row.get_paused_by_display()})" if row.paused_by else text
         if row.problem in (Schedule.Problem.FAILED, Schedule.Problem.GIVEN_UP):
-            return _("Failing since %(when)s") % {"when": format_exact(row.problem_since)}
+            return _("Failing since %(when)s") % {"when": format_short(row.problem_since)}
         if row.problem == Schedule.Problem.MISSED:
-            return _("Missed since %(when)s") % {"when": format_exact(row.problem_since)}
+            return _("Missed since %(when)s") % {"when": format_short(row.problem_since)}
         if row.problem == Schedule.Problem.SKIPPED:
-            return _("Skipped since %(when)s") % {"when": format_exact(row.problem_since)}
+            return _("Skipped since %(when)s") % {"when": format_short(row.problem_since)}
         return _("Active")
 
     @admin.display(description=_("next run"), ordering="next_tick")
@@ -196,7 +196,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         is_known = row.is_stored or row.name in declarations.declared_schedules()
         if row.paused_at or not is_known or row.next_tick is None:
             return "-"
-        return format_exact(row.next_tick)
+        return format_short(row.next_tick)
 
     @admin.display(description=_("last run"))
     def last_run(self, row: Schedule) -> str:
@@ -204,7 +204,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         tick: Tick | None = row.newest_tick  # type: ignore[attr-defined]
         if tick is None:
             return "-"
-        text = f"{format_exact(tick.due_at)}: {describe_tick(tick)}"
+        text = f"{format_short(tick.due_at)}: {describe_tick(tick)}"
         links_jobs = row.links_jobs  # type: ignore[attr-defined]
         return (job_link(tick, text, self.admin_site.name) if links_jobs else "") or text
 

@@ -26,7 +26,7 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.contrib.webhooks.signing import new_secret
 from notifications.db import database
 from notifications.models import Job
-from notifications.times import format_exact
+from notifications.times import format_exact, format_short
 
 #: Attempts that the page of a webhook shows.
 MAX_ATTEMPTS_SHOWN = 25
@@ -218,10 +218,10 @@ class WebhookEndpointAdmin(OwnedMixin, admin.ModelAdmin):
     def state_now(self, row: WebhookEndpoint) -> str:
         """Return whether it is on, since when it fails, or since when and why it is off."""
         if row.off_at:
-            values = {"when": format_exact(row.off_at), "reason": row.get_off_reason_display()}
+            values = {"when": format_short(row.off_at), "reason": row.get_off_reason_display()}
             return _("Off since %(when)s. %(reason)s") % values
         if row.failing_since:
-            return _("Failing since %(when)s") % {"when": format_exact(row.failing_since)}
+            return _("Failing since %(when)s") % {"when": format_short(row.failing_since)}
         return _("On")
 
     @admin.display(description=_("secret"))

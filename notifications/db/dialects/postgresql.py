@@ -167,8 +167,3 @@ class PostgreSQL(Dialect):
             WHERE relname IN ({", ".join(["%s"] * number)}) AND pg_table_is_visible(pg_class.oid)
                 AND attnum > 0 AND NOT attisdropped
         """
-
-    def can_listen(self) -> bool:
-        from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-        return bool(is_psycopg3)

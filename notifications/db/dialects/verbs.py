@@ -231,10 +231,6 @@ class Dialect(ABC):
 
     # Rings
 
-    def can_listen(self) -> bool:
-        """Return whether a connection can be notified by others."""
-        return False
-
     def watched_file(self, db: Any) -> str:
         """Return the path of the file whose changes can be watched, "" if there is none."""
         return ""

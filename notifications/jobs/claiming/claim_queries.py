@@ -55,7 +55,7 @@ from notifications.db.bulk import lock_sql
 from notifications.db.clock import database_now_sql
 from notifications.db.transactions import dialect
 from notifications.jobs.claiming.executors import SENDER_EXECUTORS, Capacities
-from notifications.jobs.claiming.sources import Query, Source, names_of, queued_jobs
+from notifications.jobs.claiming.sources import Query, Source, names_of, placeholders, queued_jobs
 
 #: How many more ids than needed are read on PostgreSQL, because other workers may hold the first rows locked.
 EXTRA_ROWS_READ = 300
@@ -214,7 +214,7 @@ def limited_running_jobs(limited_queues: Collection[str]) -> Query:
     """Return the query for key, queue and task path of the running jobs with a limit."""
     # SQLite would read the table for any queue. Batches run without a worker, and do not count.
     index = dialect().by_index("notifications_job_running")
-    of_queues = f" OR queue_name IN ({_placeholders(limited_queues)})" if limited_queues else ""
+    of_queues = f" OR queue_name IN ({placeholders(limited_queues)})" if limited_queues else ""
     sql = f"""
         SELECT concurrency_key, queue_name, task_path FROM notifications_job{index}
         WHERE state = 'running' AND worker IS NOT NULL AND (concurrency_key <> ''{of_queues})
@@ -285,7 +285,7 @@ def _open_keys(executor: str, closed_keys: Collection[str]) -> list[str]:
         )""",
         f"""free_{executor} AS (
             SELECT alias, name, key FROM keys_{executor}
-            WHERE key <> '' AND key NOT IN ({_placeholders(closed_keys)})
+            WHERE key <> '' AND key NOT IN ({placeholders(closed_keys)})
         )""",
     ]
 
@@ -293,7 +293,3 @@ def _open_keys(executor: str, closed_keys: Collection[str]) -> list[str]:
 def values_of_executors(executors: Collection[str]) -> str:
     values = ", ".join(f"('{executor}')" for executor in executors)
     return f"executors (open_executor) AS (VALUES {values})"
-
-
-def _placeholders(values: Collection[str]) -> str:
-    return ", ".join(["%s"] * len(values))

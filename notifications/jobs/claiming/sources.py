@@ -60,7 +60,7 @@ def names_of(source: Source) -> Query:
     order = "ORDER BY backend, queue_name LIMIT 1"
     step = dialect().following_queue(queued_jobs())
     conditions = [
-        f"{column} {operator} ({_placeholders(values)})"
+        f"{column} {operator} ({placeholders(values)})"
         for column, operator, values in (
             ("alias", "IN", source.backends),
             ("alias", "NOT IN", source.excluded),
@@ -96,7 +96,8 @@ def limited_jobs() -> str:
     return f"FROM notifications_job{by_index} WHERE state = 'queued' AND limit_turn IS NOT NULL"
 
 
-def _placeholders(values: Collection[str]) -> str:
+def placeholders(values: Collection[str]) -> str:
+    """Return what stands in SQL for values that are parameters."""
     return ", ".join(["%s"] * len(values))
 
 

@@ -108,8 +108,8 @@ def first_queue_name(alias: str = "default") -> str:
     return "default" if not queues or "default" in queues else min(queues)
 
 
-def sender_queue_name(alias: str = "default") -> str:
-    """Return ``deliveries``, or another queue where the backend in ``TASKS`` or its engine does not serve this one."""
-    queues = task_backends[alias].queues
-    is_served = SENDER_QUEUE in queues if queues else not has_engine(alias)
-    return SENDER_QUEUE if is_served else first_queue_name(alias)
+def sender_queue_name() -> str:
+    """Return ``deliveries``, or another queue where the default backend or its engine does not serve this one."""
+    queues = task_backends["default"].queues
+    is_served = SENDER_QUEUE in queues if queues else not has_engine("default")
+    return SENDER_QUEUE if is_served else first_queue_name()

@@ -32,8 +32,10 @@ class TaskCall(NamedTuple):
 
 def format_key(option: str, template: str, call: TaskCall) -> str:
     """Return a key or share, whose template may also name the ``owner``, as it is stored; "" without a template."""
+    if not template:
+        return ""
     owner = "" if call.owner is None else str(call.owner)
-    return storable_key(format_template(option, template, call, owner=owner)) if template else ""
+    return storable_key(format_template(option, template, call, owner=owner))
 
 
 def format_template(option: str, template: str, call: TaskCall, **extra_values: Any) -> str:

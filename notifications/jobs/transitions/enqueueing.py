@@ -79,7 +79,8 @@ def enqueue(job: Job) -> Job:
     def insert() -> Job:
         rings.expect_own_jobs([job])
         limits.insert_within_limit(job)
-        tags.insert_tags([job])
+        if job.tags:
+            tags.insert_tags([job])
         rings.ring_new_jobs([job], queue=wakes_builtin_worker([job.backend]))
         return job
 

@@ -55,10 +55,13 @@ def open_limits() -> float | None:
 
     Returns the seconds until the next limit opens, 0 if more lines may have opened.
     """
-    opens_at = LimitedQueue.objects.using(database()).order_by("opens_at").values_list("opens_at", flat=True)
-    if (first := opens_at.first()) is None:
+    # Without a queryset, to build which takes five times as long: each worker reads it four times a second or more.
+    with connection().cursor() as cursor:
+        cursor.execute("SELECT min(opens_at) FROM notifications_limitedqueue")
+        opens_at = read_moment(cursor.fetchone()[0])
+    if opens_at is None:
         return None
-    seconds = (times.as_utc(first) - database_now()).total_seconds()
+    seconds = (opens_at - database_now()).total_seconds()
     if seconds > 0:
         return seconds
     return 0.0 if fair_atomic(_open_limits) else LOCKED_PAUSE_SECONDS

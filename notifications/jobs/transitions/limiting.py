@@ -215,8 +215,7 @@ def _have_wait(jobs: Sequence[Job], opens_at: Mapping[Any, datetime], now: datet
         return
     first: dict[LimitLine, datetime] = {}
     for job in jobs:
-        at, other = opens_at[job.id], first.get(line_of(job), opens_at[job.id])
-        first[line_of(job)] = max(at, other) if now in (at, other) else min(at, other)
+        first[line_of(job)] = max(opens_at[job.id], first.get(line_of(job), now))
     db = connection()
     rows = ", ".join(["(%s, %s, %s, %s)"] * len(first))
     with db.cursor() as cursor:

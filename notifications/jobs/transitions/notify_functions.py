@@ -23,7 +23,8 @@ from notifications.db import project_code, signal_queue
 from notifications.db.thread_calls import ThreadCall
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import in_callers_transaction
-from notifications.db.unavailable import is_log_due, log_retried
+from notifications.db.unavailable import log_retried
+from notifications.extension.log_throttle import is_log_due
 from notifications.jobs.outcome_texts import succeeded_text
 from notifications.jobs.transitions.running import Claim, claim_of
 from notifications.streams.building import build_notification

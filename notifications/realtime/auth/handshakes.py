@@ -15,7 +15,7 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
 from notifications.conf import settings
-from notifications.db.unavailable import count_for_log
+from notifications.extension.log_throttle import count_for_log
 from notifications.realtime.auth.sessions import read_users
 from notifications.realtime.pool import ThreadPool
 

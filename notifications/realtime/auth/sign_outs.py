@@ -174,7 +174,7 @@ class CredentialChecker:
         try:
             call = self._executor.submit(_ask, streams)
         except NoThread as exc:  # they are ended when the next question is due
-            logger.warning("Could not ask authenticators again: %s", exc)
+            log_retried(logger, "Could not ask authenticators again", exc)
             return
         self._calls[user] = call
         # One that has not begun is made again.
@@ -220,5 +220,5 @@ def _ask_about(stream: EventStream) -> bool | None:
     try:
         return stream.is_accepted and stream.is_accepted()
     except BaseException as exc:  # also SystemExit
-        logger.warning("Could not ask an authenticator again: %r", exc)
+        log_retried(logger, "Could not ask an authenticator again", exc)
         return None

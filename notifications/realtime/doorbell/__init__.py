@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from django.core.signals import setting_changed
 
@@ -46,15 +46,7 @@ RESTART_INTERVAL_SECONDS = 1.0
 
 
 Publisher = channel_layer.LayerPublisher | postgres.PostgresPublisher
-
-
-class Listener(Protocol):
-    """Receives rings of other processes from soon after it is made (``is_listening``) until ``stop()``."""
-
-    @property
-    def is_listening(self) -> bool: ...
-
-    def stop(self) -> None: ...
+Listener = channel_layer.LayerListener | postgres.PostgresListener | sqlite.SqliteListener
 
 
 class Transport(NamedTuple):
@@ -154,6 +146,15 @@ class Doorbell:
         if self._transport and self._transport.publisher:
             self._transport.publisher.stop()
 
+    def choose_again(self) -> None:
+        """End the threads of the transport, which is chosen anew when it is needed next."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener:
+            listener.stop()
+        self.close()
+        self._transport = None
+
     def log_transport(self) -> None:
         """Log the transport to other processes, once."""
         name = self.transport.name
@@ -225,7 +226,7 @@ def _handle_rung(
 
 def _choose_again(*, setting: str, **kwargs: Any) -> None:
     if setting == "CHANNEL_LAYERS":
-        doorbell._transport = None
+        doorbell.choose_again()
 
 
 rung.connect(_handle_rung, dispatch_uid="notifications.doorbell")

@@ -24,6 +24,7 @@ from django.utils.encoding import force_bytes
 from notifications.conf import cached_until_changed
 from notifications.db.supervised import SupervisedThread
 from notifications.db.threads import NoThread
+from notifications.db.unavailable import log_retried
 from notifications.models import Stream
 from notifications.streams.carrying import Changes, parse_change
 from notifications.streams.rings import NO_CHANGES, merge
@@ -101,7 +102,7 @@ class Publisher:
         try:
             self._thread.wake()
         except NoThread as exc:  # the next call tries again
-            logger.warning("Could not ring other processes: %s", exc)
+            log_retried(logger, "Could not ring other processes", exc)
 
     def flush(self) -> bool:
         """Wait until pending rings are published, for at most a second. Returns whether they are."""

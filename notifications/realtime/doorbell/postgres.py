@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from notifications.db.deadlines import set_options
-from notifications.db.dialects import find_dialect
-from notifications.db.transactions import call_after_write, connection, in_callers_transaction
+from notifications.db.transactions import call_after_write, connection, dialect, in_callers_transaction
 from notifications.db.unavailable import QUERY_ERRORS, log_retried
 from notifications.realtime.doorbell.other_processes import (
     COALESCE_SECONDS,
@@ -46,8 +45,8 @@ class ProbeFailed(Exception):
 
 
 def can_listen() -> bool:
-    """Return whether the app's database is PostgreSQL, through psycopg 3."""
-    return (dialect := find_dialect(connection())) is not None and dialect.can_listen()
+    """Return whether the app's database notifies connections: it is PostgreSQL."""
+    return not dialect().stores_rings
 
 
 def measure_round_trip() -> float:

@@ -15,6 +15,7 @@ from typing import Any
 from django.core.handlers.asgi import ASGIRequest
 
 from notifications import paths
+from notifications.db.unavailable import log_retried
 from notifications.realtime import close_reasons
 from notifications.realtime.auth.handshakes import is_origin_allowed, log_refused_origin
 from notifications.realtime.auth.sessions import cookie_session_key, is_session_of
@@ -103,7 +104,7 @@ async def _authenticate(hub: Hub, scope: Scope, request: ASGIRequest) -> tuple[A
         session_key = cookie_session_key(request)
         user = await hub.session_lookup.resolve(session_key)
     except Exception as exc:  # session stores and authentication backends raise errors of their own
-        logger.warning("Could not authenticate a WebSocket: %s", exc)
+        log_retried(logger, "Could not authenticate a WebSocket", exc)
         return None, None, close_reasons.DATABASE_UNAVAILABLE
     return user, session_key, None if user is not None else close_reasons.SIGNED_OUT
 

@@ -20,8 +20,6 @@ class FeedPoll(WaitingRequest):
         The next part as soon as there is one, or an empty one at the end. None when nothing is there any more.
     """
 
-    __slots__ = ("feed",)
-
     hub: Any
 
     def __init__(self, hub: Any, feed: FeedSource) -> None:
@@ -48,8 +46,6 @@ class FeedPoll(WaitingRequest):
 
 class FeedEvents(EventStream):
     """``stream_from()`` is the body of one response."""
-
-    __slots__ = ("feed",)
 
     hub: Any
     #: The Durable Streams protocol recommends this.

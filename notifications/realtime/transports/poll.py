@@ -20,8 +20,6 @@ class WaitingRequest(Subscriber):
         The reason of the hub, which may refuse it too.
     """
 
-    __slots__ = ("bye", "finished", "result")
-
     def __init__(self, hub: HubProtocol, follower: Follower) -> None:
         super().__init__(hub, follower.user, follower.session_key)
         self.result: Any = None
@@ -69,14 +67,6 @@ class Poll(WaitingRequest):
     ``result``
         What is new as soon as there is something, or the current state at the end. None if nothing could be read.
     """
-
-    __slots__ = (
-        "client_etags",
-        "client_position",
-        "first_etag",
-        "frame",
-        "is_snapshot",
-    )
 
     def __init__(
         self,

@@ -32,16 +32,6 @@ class EventStream(Subscriber):
     max_response_bytes = 256 * 1024
     max_response_seconds = 300.0
 
-    __slots__ = (
-        "end_at",
-        "has_chunks",
-        "is_accepted",
-        "is_unconfirmed",
-        "next_comment_at",
-        "pending_chunks",
-        "total_bytes",
-    )
-
     def __init__(self, hub: HubProtocol, follower: Follower) -> None:
         """The response to one without a session and an authenticator ends after 30 s: the project checks the next."""
         super().__init__(hub, follower.user, follower.session_key)

@@ -49,7 +49,7 @@ export function connectElement(inbox, page, signal, modules) {
       getShown,
       focusRow,
       showMessage,
-      getLastSave: () => lastSave,
+      getLastSave,
       getCurrent: () => pane?.getShown(),
     },
     inbox_rows,
@@ -61,7 +61,7 @@ export function connectElement(inbox, page, signal, modules) {
   const paneList = { getShown, findRemaining, markRead, follow, loadPage, handleSubmit, showMessage };
   addEventListener("resize", loadPane, { signal });
   loadPane();
-  page.inbox = { getSelectedRows, change, getLastSave: () => lastSave };
+  page.inbox = { getSelectedRows, change, getLastSave };
   // In the heading of the page, which stays when another list takes the place of the inbox.
   const keys = /** @type {HTMLElement|null|undefined} */ (
     inbox.parentElement?.querySelector("[data-shortcuts]")
@@ -84,6 +84,10 @@ export function connectElement(inbox, page, signal, modules) {
         isPaneLoading = false;
       },
     );
+  }
+
+  function getLastSave() {
+    return lastSave;
   }
 
   /** Return the rows that are shown, and those of groups, without links to older ones. */
@@ -174,11 +178,12 @@ export function connectElement(inbox, page, signal, modules) {
   }
 
   /**
-   * Mark a row as read whose link, not an action, was followed. The page leaves: there is no place for an error.
+   * Mark a row as read whose link, not an action, was followed. The page leaves: there is no place for an error. The browser
+   * returns to the row when it comes back: see `returnToRow()`.
    * @param {HTMLElement} row
    */
   function follow(row) {
-    list.rememberRow(row);
+    history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
     if (row.hasAttribute("data-unread")) page.mark("read", [toItem(row)]).catch(() => undefined);
   }
 
@@ -263,8 +268,7 @@ export function connectElement(inbox, page, signal, modules) {
 
   /** Mark what the list shows as seen, once the page is visible: it may have been opened in another tab. */
   function markShownSeen() {
-    if (!client.unseen) return;
-    if (document.visibilityState !== "visible") return;
+    if (!client.unseen || document.visibilityState !== "visible") return;
     // The first row of each section is its newest.
     const places = inbox_rows.findSections(inbox).map((section) => {
       const row = /** @type {HTMLElement|null} */ (section.querySelector("li[data-raised]:not([hidden])"));

@@ -58,20 +58,12 @@ export function connectList(
       focusRow(row);
     },
 
-    /**
-     * Have the browser return to this row when it comes back to the page.
-     * @param {HTMLElement} row
-     */
-    rememberRow(row) {
-      history.replaceState({ ...history.state, notificationsRow: Number(row.dataset.raised) }, "");
-    },
-
     loadPage,
     sendForm,
     updateViews,
 
     /** Return what is changed with all: the rows that are not newer than the list, and its end, below which are others. */
-    getParts(newest = 0) {
+    getParts(/** @type {number} */ newest) {
       /** @type {NodeListOf<HTMLElement>} */
       const parts = inbox.querySelectorAll("li:not([hidden]), [data-end]");
       return [...parts].filter(({ dataset }) => !(Number(dataset.raised) > newest));
@@ -241,10 +233,7 @@ export function connectList(
         end.append(older);
         rows.push(end);
       }
-      for (const member of rows) {
-        member.dataset.member = row.dataset.group ?? row.dataset.member;
-        member.prepend(dom.createElement("span", "notifications-select")); // An indent.
-      }
+      for (const member of rows) member.dataset.member = row.dataset.group ?? row.dataset.member;
       row.after(...rows);
       if (!link.rel) return;
       row.remove();

@@ -11,37 +11,29 @@ export function connectState(inbox, signal, { rows: { findBeside } }, inbox_rows
   /** The checkbox that was clicked last, where a range begins. */
   let lastBox = /** @type {HTMLInputElement|null} */ (null);
   // Not searched for again: the list between them may be long.
-  const [toolbars, tools, empty, floating, limited, counts] = [
+  const [toolbars, tools, empty, limited, counts] = [
     ".notifications-toolbar",
     ".notifications-toolbar, .notifications-unfilter",
     ".notifications-empty",
-    ".notifications-floating",
     "[data-total], .notifications-toolbar :is([data-snooze], [value=unread])",
     "[data-selected]",
   ].map((selector) => /** @type {HTMLElement[]} */ ([...inbox.querySelectorAll(selector)]));
-  /** Whether toasts are above the lower edge of the window. */
-  let isLifted = false;
   /** Whether all that the list has on all of its pages is selected. */
   let isAll = Boolean(inbox.querySelector("[data-all]"));
   /** The rows whose boxes are checked. To ask each box again costs more than what a verb changes. */
   const selected = new Set(/** @type {HTMLElement[]} */ ([]));
-  for (const box of inbox_rows.findBoxes(inbox))
-    if (box.checked) selected.add(/** @type {HTMLElement} */ (box.closest("li")));
   const observer = new MutationObserver(update);
   observer.observe(inbox, { subtree: true, childList: true, attributeFilter: ["hidden", "data-unread"] });
   inbox.addEventListener("click", handleClick, { signal });
-  signal.addEventListener("abort", () => {
-    observer.disconnect();
-    lift(false);
-  });
-  update();
+  signal.addEventListener("abort", () => observer.disconnect());
+  document.querySelector("notifications-toasts")?.toggleAttribute("data-lifted", true);
+  const checked = inbox_rows.findBoxes(inbox).filter((box) => box.checked);
+  select(checked, true);
   return { getSelectedRows, select };
 
   /** Return the rows that are shown and whose boxes are checked. */
   function getSelectedRows() {
-    const rows = [...selected].filter((row) => row.isConnected && !row.hidden);
-    const { DOCUMENT_POSITION_FOLLOWING: below } = Node;
-    return rows.sort((a, b) => (a.compareDocumentPosition(b) & below ? -1 : 1));
+    return selected.size ? inbox_rows.findRows(inbox).filter((row) => selected.has(row)) : [];
   }
 
   /**
@@ -108,17 +100,6 @@ export function connectState(inbox, signal, { rows: { findBeside } }, inbox_rows
       const text = rows.length ? `${part.dataset.selected?.replace("{count}", count)}` : "";
       if (part.textContent !== text) part.textContent = text;
     }
-    lift(rows.length > 0 || floating.some((part) => part.hasChildNodes()));
     observer.takeRecords(); // Of these changes.
-  }
-
-  /**
-   * Show toasts above the bar of a selection, and what has changed.
-   * @param {boolean} value
-   */
-  function lift(value) {
-    if (value === isLifted) return;
-    isLifted = value;
-    document.querySelector("notifications-toasts")?.toggleAttribute("data-lifted", value);
   }
 }

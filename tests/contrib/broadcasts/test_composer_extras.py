@@ -82,7 +82,7 @@ def test_the_count_of_each_audience(client, staff, user, make_user):
 def few_counted(monkeypatch):
     """Users are counted up to two, while one types and before a confirmation."""
     for name in ("MAX_USERS_COUNTED_LIVE", "MAX_USERS_COUNTED"):
-        monkeypatch.setattr(f"notifications.contrib.broadcasts.admin.composing.{name}", 2)
+        monkeypatch.setattr(f"notifications.contrib.broadcasts.audiences.{name}", 2)
 
 
 def test_counts_are_bounded(client, staff, user):

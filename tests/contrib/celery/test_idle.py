@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
-pytestmark = pytest.mark.with_all_apps("the processes are those of the site")
+pytestmark = [pytest.mark.with_all_apps("the processes are those of the site"), pytest.mark.nightly]
 
 SECONDS = 60
 #: Queries in these seconds by duties of which one process does each from time to time.

@@ -4,6 +4,8 @@ from contextlib import closing
 
 import pytest
 
+from tests.contrib.celery import conftest
+
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.api import get_job  # noqa: E402
@@ -12,6 +14,19 @@ from notifications.testing import run_jobs  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
 from tests.support.celery_worker import APP, CeleryWorker  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
+
+
+@pytest.fixture
+def publisher(app, redis):
+    """An app of another service, which has the broker of the workers. An app reads its URL once."""
+    from celery import Celery
+
+    publisher = Celery("publisher", broker=redis.url, set_as_current=False)
+    publisher.conf.task_default_queue = conftest.app.conf.task_default_queue
+    yield publisher
+    with closing(publisher.connection_for_write()) as connection:
+        connection.default_channel.client.delete("jobs", "unacked", "unacked_index")
+
 
 NAME = "tests.contrib.celery.job_tasks"
 

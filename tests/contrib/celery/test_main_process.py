@@ -53,6 +53,22 @@ def test_a_database_that_is_away_when_the_worker_starts(process, monkeypatch, ca
     assert "A thread failed, and goes on: notifications-celery-main: away" in caplog.text
 
 
+def test_a_worker_that_stops_while_it_pauses_after_an_error(process, monkeypatch):
+    """It deletes its row, too."""
+    start, tries = process.lease.start, []
+
+    def start_and_fail():
+        start()
+        tries.append(1)
+        raise RuntimeError("No.")
+
+    monkeypatch.setattr(process.lease, "start", start_and_fail)
+    process.wake()
+    wait_until(lambda: len(tries) == 4, what="a pause of almost a second")
+    process.stop(20)
+    assert not Worker.objects.exists()
+
+
 def test_prefork_is_refused_on_sqlite(monkeypatch):
     """A child that is forked while a thread is inside SQLite waits for its locks for ever."""
     monkeypatch.setattr(main_process, "_main", None)

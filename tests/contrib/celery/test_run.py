@@ -31,6 +31,7 @@ class CeleryContract(EngineContract):
             self.start_worker(site)
 
 
+@pytest.mark.nightly_names("test_broker_that_is_away_for_a_minute")
 class TestPrefork(CeleryContract):
     """Two child processes."""
 
@@ -60,12 +61,14 @@ class TestPrefork(CeleryContract):
         ended(project, [*ids, async_id])
 
 
+@pytest.mark.nightly
 class TestThreads(CeleryContract):
     """Four threads of one process."""
 
     options, concurrency = ("--pool", "threads"), 4
 
 
+@pytest.mark.nightly
 class TestSolo(CeleryContract):
     """One sync job at a time, on the main thread of the main process."""
 

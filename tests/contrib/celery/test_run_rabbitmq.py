@@ -8,7 +8,7 @@ from tests.support.rabbitmq import START_SECONDS, RabbitMQ
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 #: One test starts RabbitMQ twice.
-pytestmark = pytest.mark.timeout(2 * START_SECONDS + 480)
+pytestmark = [pytest.mark.timeout(2 * START_SECONDS + 480), pytest.mark.nightly]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,9 @@
 """Projects without the app, or without that of deliveries."""
 
+import pytest
+
+pytestmark = pytest.mark.nightly
+
 LINE = 'Add "notifications.contrib.{}" to INSTALLED_APPS, and run manage.py migrate.'
 USE = """
 from django.contrib.auth.models import User

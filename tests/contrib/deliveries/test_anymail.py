@@ -12,7 +12,7 @@ from tests.contrib.deliveries.conftest import send_due
 from tests.outbound.upstream import Upstream
 
 pytest.importorskip("anymail", reason="django-anymail is not installed")
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 class Postmark(Upstream):

@@ -9,7 +9,11 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import hooks
 from tests.contrib.deliveries.conftest import send_due
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 
 def test_pauses_between_attempts():

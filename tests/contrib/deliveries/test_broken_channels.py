@@ -28,7 +28,7 @@ from tests.support.duties import run_duty
 from tests.support.extensions import load
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 class Odd(Channel):
@@ -123,7 +123,7 @@ def test_find_addresses(odd, user, found):
 @pytest.mark.parametrize("judge", [raising(LookupError), returning(True), returning((False,))])
 def test_judge(odd, user, judge, caplog, monkeypatch):
     """The usual is done."""
-    monkeypatch.setattr("notifications.extension.calls.LOG_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr("notifications.extension.log_throttle.LOG_INTERVAL_SECONDS", 0)
     odd(send=raising(ValueError("too long")), judge=judge)
     notify(user, "note")
     send_due()

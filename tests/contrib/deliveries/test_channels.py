@@ -11,6 +11,8 @@ from notifications.testing import run_jobs
 from tests.contrib.deliveries.channel_contract import ChannelContract
 from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 class TestEmail(ChannelContract):
     name = "email"

@@ -10,7 +10,7 @@ from notifications.contrib.deliveries.models import PushSubscription
 from tests.support.push_service import base64url, browser_keys
 from tests.support.threads import run_in_threads
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 ENDPOINT = "https://push.example/send/1"
 

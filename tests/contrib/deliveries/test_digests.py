@@ -82,6 +82,7 @@ def test_window_that_ends_while_deliveries_are_added(user, configure, monkeypatc
     assert [re.findall(r"Export \d", email.body) for email in mail.outbox] == mails
 
 
+@pytest.mark.nightly_on_postgres
 @pytest.mark.parametrize("name", YEARS)
 def test_a_year_of_digests_against_the_clock_on_the_wall(name):
     """What comes in one night goes in one message at its end; no message goes in a night, however long the night is."""

@@ -25,7 +25,7 @@ from tests.jobs import tasks
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 def parts(envelope):
@@ -291,6 +291,25 @@ def test_link_of_another_site_and_of_none(notified, mailbox):
     texts = {parts(envelope)[0]["Subject"]: parts(envelope)[1] for envelope in mailbox.messages}
     assert "https://elsewhere.example/x" in texts["A"]
     assert "https://site.example/notifications/\n" in texts["B"]
+
+
+def test_the_main_button_is_the_first_action_of_what_has_no_page(user, mailbox, by_email):
+    """And what is dangerous is red, and never the main one."""
+    actions = [
+        {"label": "Approve", "post": "/a/"},
+        {"label": "Delete", "post": "/d/", "danger": "All is lost."},
+    ]
+    for url in ("", "/check/"):
+        notify(user, f"Request{url}", actions=actions, url=url)
+    send_due()
+    pattern = r'<td class="(button|choice)".*?>(\w+)</a>'
+    found = [re.findall(pattern, parts(mail)[2]) for mail in mailbox.messages]
+    choices = ("choice", "Delete")
+    assert found == [
+        [("button", "Approve"), choices],
+        [("button", "Open"), ("choice", "Approve"), choices],
+    ]
+    assert re.search(r'class="failed" style="color: #b3261e;[^"]*">Delete</a>', parts(mailbox.messages[0])[2])
 
 
 def test_language(notified, mailbox):

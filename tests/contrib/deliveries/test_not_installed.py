@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 from tests.support.processes import run
 
 LINE = 'Add "notifications.contrib.deliveries" to INSTALLED_APPS, and run manage.py migrate.'
@@ -80,6 +82,7 @@ def test_nothing_shows_it(project):
     assert "no issues" in checks
 
 
+@pytest.mark.nightly
 def test_it_is_installed_by_one_line(project):
     project.add_settings(
         'INSTALLED_APPS += ["notifications.contrib.deliveries"]\n'

@@ -19,7 +19,11 @@ from tests.support.network import SilentProxy
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.contrib.deliveries.conftest import (  # noqa: F401 (fixtures)
 )
 from tests.contrib.deliveries.test_rules import mute
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 PAGE, API = "/notifications/preferences/", "/notifications/api/preferences/"
 CATEGORIES = {

@@ -29,7 +29,11 @@ from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_du
 from tests.support.duties import run_duty
 from tests.support.statements import refused
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 CATEGORIES = {
     "export": {"name": "Exports", "default": {"email": "daily"}},

@@ -12,7 +12,7 @@ from notifications.models import Notification
 from tests.data.rows import unnumbered
 from tests.support.push_service import browser_keys, public_key_of, vapid_key
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 ENDPOINT = "https://push.example/send/secret"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"

@@ -25,7 +25,11 @@ from tests.support.push_service import public_key_of
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 
 def push(user, title="The export is ready", **fields):

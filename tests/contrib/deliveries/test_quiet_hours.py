@@ -21,6 +21,8 @@ from notifications.models import Notification, Wait
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 NIGHTS = ["22:00", "07:00"]
 #: Later on Fridays, all of Saturday, which the night from Sunday follows without a break.
 WEEK = [NIGHTS, NIGHTS, NIGHTS, NIGHTS, ["23:30", "10:00"], ["12:00", "12:00"], ["12:00", "06:30"]]

@@ -26,7 +26,11 @@ from tests.contrib.deliveries.test_sending import DUMMY, REASONS
 from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 
 @pytest.fixture

@@ -7,7 +7,11 @@ from django.utils import timezone
 from notifications.contrib.deliveries import storing
 from notifications.contrib.deliveries.models import Reader
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 
 def test_pause_that_ends_while_a_delivery_is_postponed(notified, user):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.contrib.deliveries.conftest import send_due
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 LETTERS = ["abcXYZ019", "äöüßéñ", "жщЯ", "漢字かな한", "عربي", "हिन्दी", "😀👩‍👩‍👧", '()<>@,;:\\".[]_-=?!%']
 ENCODED = ["=?utf-8?q?ascii?=", "=?", "?="]
 WORDS = st.one_of(*(st.text(letters, min_size=1, max_size=90) for letters in LETTERS)) | st.sampled_from(

@@ -17,7 +17,11 @@ from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import send_due
 from tests.support.threads import run_in_threads
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 JOB = "notifications.contrib.deliveries.sending.deliver_digest"
 

@@ -28,7 +28,7 @@ from tests.support.statements import preceded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 def texts(id):

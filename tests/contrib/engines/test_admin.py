@@ -11,7 +11,7 @@ from tests.contrib.engines.conftest import engine_process, idle_engine  # noqa: 
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (fixture)
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 LIST = "/admin/notifications/job/"
 

@@ -21,6 +21,10 @@ def start_rq_worker(site):
     return site.start("rqworker", "manage.py", "rqworker", "default", "slow", "paused", *options)
 
 
+@pytest.mark.nightly_names(
+    *("test_batch_ends_with_its_jobs", "test_concurrency_limit_holds", "test_job_*", "test_output_is_stored"),
+    *("test_parents_wait_for_children", "test_process_that_*"),
+)
 class TestDatabaseBackend(EngineContract):
     """One process of django-tasks-db, which runs one job after another."""
 
@@ -48,6 +52,7 @@ class TestDatabaseBackend(EngineContract):
         assert "has ended" in worker.output
 
 
+@pytest.mark.nightly
 class TestRQ(EngineContract):
     """Two workers of RQ, which fork a process for each job."""
 

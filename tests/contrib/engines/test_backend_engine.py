@@ -6,6 +6,8 @@ from notifications.contrib.engines import engine_of, process
 from notifications.jobs import task_backends
 from tests.support.django_tasks import BaseTaskBackend, TaskResultDoesNotExist
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 JOBS = {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}
 
 

@@ -7,6 +7,7 @@ from tests.contrib.engines.contract import EngineContract
 pytestmark = pytest.mark.with_all_apps("the processes are those of the site")
 
 
+@pytest.mark.nightly_names("test_job_that_ends_its_process_spares_its_neighbors", "test_process_that_*")
 class TestBuiltinWorker(EngineContract):
     @classmethod
     def start(cls, site, request):

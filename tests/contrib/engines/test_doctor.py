@@ -172,6 +172,7 @@ def test_celery(site, redis):
     assert engine["remedy"] == "Start one: celery -A asyncsite worker -Q reports"
 
 
+@pytest.mark.nightly
 def test_celery_with_a_broker_that_never_answers(site, redis):
     """It accepts connections. The command ends all the same."""
     pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")

@@ -5,7 +5,7 @@ import pytest
 from tests.contrib.engines.contract import EngineContract
 from tests.docs.test_engines import block_of
 
-pytestmark = pytest.mark.with_all_apps("the processes are those of the site")
+pytestmark = [pytest.mark.with_all_apps("the processes are those of the site"), pytest.mark.nightly]
 
 
 class TestProcessEngine(EngineContract):

@@ -16,10 +16,6 @@ from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 MAX_MEMORY = 50 * MIB
-SERVERS = {
-    "uvicorn": ("-m", "uvicorn", "--log-level", "warning", "--port", "{port}"),
-    "daphne": ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}"),
-}
 
 
 @task
@@ -68,6 +64,7 @@ class Memory:
         assert used < MAX_MEMORY
 
 
+@pytest.mark.nightly_names("*[2048-*")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("mib", "server"), [(128, "daphne"), (2048, "daphne"), (2048, "uvicorn")])
 def test_large_file(site, server, mib):
@@ -82,9 +79,7 @@ def test_large_file(site, server, mib):
     [(id,)] = wait_until(lambda: site.rows(files), timeout=600, what="the file")
     memory.assert_small("making it", mib)
     worker.stop()
-    command = [part.format(port=site.port) for part in SERVERS[server]]
-    site.web = site.start("web", *command, "asyncsite.asgi:application")
-    site.web.wait_until(lambda: is_listening(site.port), what="the server to listen")
+    site.launch_web(server).wait_until(lambda: is_listening(site.port), what="the server to listen")
     for path, read in (
         ("/", None),
         (f"/notifications/files/{UUID(str(id))}/", read_fast),

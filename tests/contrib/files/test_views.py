@@ -148,6 +148,19 @@ def test_one_that_has_expired(make, user_client):
     assert "Expired" in page and path not in page
 
 
+def test_one_that_has_expired_links_to_the_page_of_its_job_for_its_owner_only(
+    make, user_client, admin_client
+):
+    path = make(permission="auth.view_group")
+    ResultFile.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert [
+        "Show the job" in client.get(path).content.decode() for client in (user_client, admin_client)
+    ] == [
+        True,
+        False,
+    ]
+
+
 def test_one_that_the_storage_has_lost(make, user_client, storage_path):
     path = make()
     (storage_path / ResultFile.objects.get().path).unlink()

@@ -1,11 +1,14 @@
 """The list of alerts in the admin."""
 
+import pytest
 from django.contrib.auth.models import Permission
 from django.utils import timezone, translation
 
 from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.models import Alert
 from notifications.extension import Finding
+
+pytestmark = pytest.mark.nightly_on_postgres
 
 
 def test_details_are_in_the_language_of_the_page(db, admin_client):

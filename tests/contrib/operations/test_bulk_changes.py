@@ -20,7 +20,7 @@ from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.lost_rights import RIGHTS, lose_right
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 LIST = "/admin/notifications/job/"
 TASK = "notifications.contrib.operations.admin.bulk_changes.change_matching_jobs"

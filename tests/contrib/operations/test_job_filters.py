@@ -17,7 +17,11 @@ from notifications.models import Job
 from tests.admin.test_job_list import LIST, START, link, make_job, titles, walk
 from tests.support.offenders import collect_offenders
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+    pytest.mark.nightly_on_old_django,
+]
 
 #: Queries of filters, and the titles that each shows of the jobs of ``filtered_jobs``.
 SHOWN = {

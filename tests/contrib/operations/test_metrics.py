@@ -27,7 +27,7 @@ from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.nightly_on_old_django]
 
 URL = "/notifications/metrics/"
 TOKEN = "a-token-of-24-characters"

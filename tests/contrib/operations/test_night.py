@@ -5,12 +5,14 @@ night.run(minutes=20, failing=1 / 3)     # so many minutes later; the duties of 
 night.doctor(), night.overview(client)   # what operators read then
 """
 
+import os
 import re
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from django.db.models import F
 
@@ -18,10 +20,11 @@ from notifications.contrib.operations.models import Alert, Incident, JobStatisti
 from notifications.db import database_now
 from notifications.jobs.announcing import Announcer
 from notifications.models import Attempt, Job, Notification, uuid7
+from tests.support.browser import start_browser
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 TASK = "shop.tasks.fetch_orders"
 TIMEOUT = "httpx.ConnectTimeout"
@@ -57,7 +60,7 @@ class Night:
             run_duty("evaluate alerts")
         Announcer().run_round()
 
-    def end_jobs(self, succeeded, failed):
+    def end_jobs(self, succeeded, failed, task=TASK):
         now = self.now
         jobs = []
         for number in range(succeeded + failed):
@@ -65,7 +68,7 @@ class Night:
             jobs.append(
                 Job(
                     id=uuid7(),
-                    task_path=TASK,
+                    task_path=task,
                     title="Fetch orders",
                     user_id=user,
                     state="failed" if number < failed else "succeeded",
@@ -96,7 +99,7 @@ class Night:
         sums = {"enqueued": 0, "wait_microseconds": 0, "run_microseconds": 0}
         for period, seconds in enumerate((60, 3600, 86_400), 1):
             start = int(now.timestamp()) // seconds * seconds
-            key = {"period": period, "shard": 0, "start": start, "queue_name": "default", "task_path": TASK}
+            key = {"period": period, "shard": 0, "start": start, "queue_name": "default", "task_path": task}
             for outcome, count in (("succeeded", succeeded), ("failed", failed)):
                 if count:
                     JobStatistics.objects.update_or_create(
@@ -168,6 +171,40 @@ def test_several_errors_of_a_task_are_one_alert(jobs_clock, operator, user, othe
     assert body.endswith(f": 24 of 24, ConnectTimeout at {LOCATION} and 1 other error, 2 people")
 
 
+def test_tasks_that_fail_at_one_host_are_one_alert(jobs_clock, operator, user, other_user):
+    """One message for one cause, and one of its end, when the last of them is over. What fails otherwise is another."""
+    night = Night(jobs_clock, [user.pk, other_user.pk])
+    prices, stock = "shop.tasks.fetch_prices", "shop.tasks.fetch_stock"
+    night.end_jobs(0, 12, task="shop.tasks.unrelated_fetch_orders")
+    Attempt.objects.update(traceback="ValueError: no host", exception_class_path="builtins.ValueError")
+
+    def pass_minutes(minutes, **failed):
+        for _ in range(minutes):
+            jobs_clock.advance(timedelta(minutes=1))
+            for task, count in {TASK: 0, prices: 0, stock: 0, **failed}.items():
+                night.end_jobs(1, count, task=task)
+            run_duty("record failures"), run_duty("evaluate alerts")
+        Announcer().run_round()
+
+    pass_minutes(2, **{TASK: 12})
+    begun = Incident.objects.get(task_path=TASK).begun_at
+    pass_minutes(2, **{TASK: 12, prices: 12, stock: 12})
+    [said] = [text for text in night.doctor() if text.startswith(TASK)]
+    assert f"Failing since {begun:%H:%M}: 96 of 108, ConnectTimeout at {LOCATION}, 2 people" in said
+    assert said.endswith(". Also: fetch_prices, fetch_stock")
+    assert [title for title, _ in mails(operator)] == [
+        "Many jobs fail: unrelated_fetch_orders",
+        "Many jobs fail: fetch_orders",
+    ]
+    pass_minutes(8, **{stock: 12})  # the first task is over
+    assert Incident.objects.get(task_path=TASK).over_at
+    [said] = [text for text in night.doctor() if text.startswith(TASK)]
+    assert f"Failing since {begun:%H:%M}: " in said
+    pass_minutes(8)
+    assert [title for title, _ in mails(operator)][2:] == ["Over: Many jobs fail: fetch_orders"]
+    assert Alert.objects.filter(kind="failures").count() == 2
+
+
 def test_one_task_with_many_errors_hides_no_other_task(jobs_clock, user):
     night = Night(jobs_clock, [user.pk])
     night.end_jobs(succeeded=0, failed=12)
@@ -191,6 +228,7 @@ def stats():
     return line.split()[2:5:2]
 
 
+@pytest.mark.nightly
 @pytest.mark.nightly
 def test_each_quarter_of_the_night(jobs_clock, admin_client, admin_user, make_user):
     """500 jobs in 40 minutes, of which a third fails, then all: what is said is the same everywhere, and true."""
@@ -230,3 +268,63 @@ def test_each_quarter_of_the_night(jobs_clock, admin_client, admin_user, make_us
     assert f"o{ended}" in text_of(page)
     [_, end] = mails(admin_user)
     assert end == ("Over: Many jobs fail: fetch_orders", f"O{ended}")
+
+
+PHONE = {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True}
+#: The texts of elements that are on the screen, and by how much the page is wider than it.
+READ_SCREEN = """() => {
+    const isShown = (node) => {
+        const { top, bottom, left, right } = node.getBoundingClientRect();
+        return node.checkVisibility() && top >= 0 && bottom <= innerHeight && left >= 0 && right <= innerWidth;
+    };
+    const nodes = [...document.querySelectorAll("strong, div, a, button, h2, dd, .notifications-body")];
+    const texts = nodes.filter(isShown).map((node) => node.innerText.replace(/\\s+/g, " "));
+    return [texts.join(" | "), document.documentElement.scrollWidth - document.documentElement.clientWidth];
+}"""
+
+
+def read_on_phone(pages, folder):
+    """Return what is on the screen of a phone without scrolling, by the names of pages, which are given as HTML."""
+
+    def respond(route):
+        path = route.request.url.partition("//")[2].partition("/")[2]
+        if path.startswith("static/") and (file := finders.find(path.removeprefix("static/"))):
+            return route.fulfill(path=file)
+        return route.fulfill(body=pages.get(path, ""), content_type="text/html")
+
+    found = {}
+    with start_browser("chromium", folder) as browser:
+        page = browser.new_context(**PHONE, java_script_enabled=False).new_page()
+        page.route("**/*", respond)
+        for name in pages:
+            page.goto(f"http://night.example/{name}")
+            text, excess = page.evaluate(READ_SCREEN)
+            assert excess <= 0, name
+            found[name] = text
+            if shots := os.environ.get("SCREENSHOTS"):
+                page.screenshot(path=f"{shots}/night-{name}.png")
+    return found
+
+
+@pytest.mark.nightly
+def test_what_a_phone_says_at_each_quarter(jobs_clock, admin_client, admin_user, make_user, tmp_path):
+    """The first screens of the overview and of the inbox of an operator have what fails, since when, and for whom."""
+    night = Night(jobs_clock, [make_user(f"person-{n}").pk for n in range(61)])
+    pages, expected = {}, {}
+    for quarter, (minutes, failing) in enumerate(((10, 1 / 3), (15, 1 / 3), (15, 1), (15, 0))):
+        if not failing:
+            Job.objects.filter(state="failed").update(state="succeeded")
+        night.run(minutes, failing)
+        pages[f"overview-{quarter}"] = night.overview(admin_client).text
+        pages[f"inbox-{quarter}"] = admin_client.get("/notifications/").text
+        begun = Incident.objects.get().begun_at
+        said = f"Failing since {begun:%H:%M}: {night.failed} of {night.ended}, ConnectTimeout"
+        facts = [f"Many jobs fail: {TASK}", said, f"{min(night.failed, 61)} people", "Acknowledge"]
+        expected[f"overview-{quarter}"] = facts if failing else []
+        expected[f"inbox-{quarter}"] = ["Many jobs fail: fetch_orders", f"Failing since {begun:%H:%M}"]
+    over = Incident.objects.get().over_at
+    expected["inbox-3"] = ["Over: Many jobs fail: fetch_orders", f"Over since {over:%H:%M}, lasted"]
+    found = read_on_phone(pages, tmp_path)
+    missing = {name: [text for text in texts if text not in found[name]] for name, texts in expected.items()}
+    assert not any(missing.values()), missing
+    assert "Many jobs fail" not in found["overview-3"]

@@ -1,5 +1,9 @@
 """A project without the app: nothing shows that there is one, and the core's lists of the admin work."""
 
+import pytest
+
+pytestmark = pytest.mark.nightly
+
 USE = """
 import re
 from html import unescape

@@ -18,7 +18,7 @@ from notifications.models import Job, Queue, Worker
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 ADMIN = "/admin/notifications/"
 OPERATIONS = "/admin/notifications_operations/"

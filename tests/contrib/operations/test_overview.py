@@ -29,7 +29,11 @@ from tests.support.checks import doctor
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+    pytest.mark.nightly_on_old_django,
+]
 
 PAGE = "/admin/notifications_operations/overview/"
 FIGURES = f"{PAGE}figures/"

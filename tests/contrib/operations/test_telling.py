@@ -63,6 +63,8 @@ def list_notified(people):
     return sorted(rows.values_list("user", flat=True))
 
 
+@pytest.mark.nightly
+@pytest.mark.nightly_on_postgres
 def test_two_thousand_people_are_told_once(jobs_clock, admin_client, admin_user):
     """By the failure as the audience: the address has no names, the preview says how many, the row that it was done."""
     people = make_people(2_000)
@@ -199,9 +201,29 @@ def test_it_is_not_sent_later(failing, admin_client):
     assert not Broadcast.objects.exists()
 
 
-def withdraw(client):
-    broadcast = Broadcast.objects.latest("id")
-    client.post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
+def withdraw(client, broadcast=None):
+    id = (broadcast or Broadcast.objects.latest("id")).pk
+    client.post(f"/admin/notifications_broadcasts/broadcast/{id}/withdraw/")
+    run_jobs()
+
+
+def test_users_of_an_earlier_message_that_is_withdrawn_are_told_again(failing, admin_client):
+    """Once more, and not those of the later one, nor anybody twice who was told by both."""
+    people, fields = list(failing.users), {"incident": Incident.objects.get().pk}
+    send_proposed(admin_client, fields)
+    first = Broadcast.objects.get()
+    failing.users = [*people, *make_people(2, "late")]
+    failing.end_jobs(0, 5)
+    run_duty("record failures")
+    send_proposed(admin_client, fields)
+    withdraw(admin_client, first)
+    page = admin_client.get(PAGE).text
+    assert len(forms(page, "Tell 3 more")) == 1 and "2 people were told" in page
+    send_proposed(admin_client, fields)
+    run_jobs()
+    shown = Notification.objects.filter(broadcast__isnull=False, archived_at__isnull=True)
+    assert sorted(shown.values_list("user", flat=True)) == sorted(failing.users)
+    assert forms(admin_client.get(PAGE).text, "Tell 3 more") == []
 
 
 def test_whose_message_was_withdrawn_is_not_told(failing, admin_client):

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.nightly
+
 LINE = 'Add "notifications.contrib.output" to INSTALLED_APPS, and run manage.py migrate.'
 
 TASKS = """

@@ -1,12 +1,17 @@
 """Output: text that jobs write while they run, stored in chunks by their worker."""
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import timedelta
 
 import pytest
 from django.db import DataError, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.api import apause, policy, task
 from notifications.contrib.output import aoutput_from, output
 from notifications.contrib.output.models import OutputChunk
 from notifications.contrib.output.testing import output as stored_output
@@ -17,11 +22,114 @@ from notifications.streams.purging import purge
 from notifications.streams.retention import prune_chunks
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.output import output_tasks
+from tests.contrib.output.output_tasks import closed, entered, go_on
 from tests.jobs.conftest import until_done, until_state
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
+
+
+@task
+def write_repeated(text, times, end=""):
+    output(text * times)
+    output(end)
+
+
+@task
+def write_lone_surrogate():
+    output("a\ud800\udfffb\0c\x1ed")
+
+
+@task
+async def stream_bytes():
+    async def generate():
+        yield b"\xff"
+
+    await aoutput_from(generate())
+
+
+class Tokens:
+    """An async iterator that is no generator, as those of many clients."""
+
+    def __init__(self, count, text, seconds=0.0):
+        self.numbers, self.text, self.seconds = iter(range(count)), text, seconds
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(self.seconds)
+        for number in self.numbers:
+            return self.text.format(number)
+        raise StopAsyncIteration
+
+    async def aclose(self):
+        closed.set()
+
+
+@task
+async def stream(count, text="token {} ", seconds=0.0):
+    return len(await aoutput_from(Tokens(count, text, seconds)))
+
+
+@task
+async def stream_list():
+    await aoutput_from(["a"])
+
+
+@task
+def write_much(megabytes):
+    block = "x" * 1024 * 1024
+    for _ in range(megabytes):
+        output(block)
+
+
+@task
+async def write_from_threads(count, lines):
+    """Half of the threads are those of a pool of the task, which get copies of its context."""
+    with ThreadPoolExecutor(count // 2) as pool:
+        for number in range(0, count, 2):
+            pool.submit(copy_context().run, _write_lines, number, lines)
+        await asyncio.gather(
+            *(asyncio.to_thread(_write_lines, number, lines) for number in range(1, count, 2))
+        )
+
+
+def _write_lines(number, lines):
+    for line in range(lines):
+        output(f"{number:02} {line:04}\n")
+
+
+@task
+def hold():
+    output("before ")
+    entered.set()
+    go_on.wait(60)
+    output("after")
+
+
+@task
+async def write_and_pause():
+    output("first ")
+    await apause("nap", timedelta(seconds=0.2))
+    output("second")
+
+
+@task
+def write_in_transaction():
+    with transaction.atomic():
+        output("stays")
+        transaction.set_rollback(True)
+
+
+@task
+@policy(timeout=0.3)
+def write_until_late():
+    output("in time")
+    time.sleep(0.8)
+    output("late")
+    entered.set()
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +161,7 @@ def assert_contiguous(result):
 
 def test_tokens_are_stored_together(worker):
     """10,000 tokens are a few rows, and all of them are stored when the job has ended."""
-    result = output_tasks.stream.enqueue(10_000)
+    result = stream.enqueue(10_000)
     (job,) = until_done(result)
     expected = "".join(f"token {number} " for number in range(10_000))
     assert stored_output(result) == stored_output(str(result.id)) == expected
@@ -64,7 +172,7 @@ def test_tokens_are_stored_together(worker):
 
 
 def test_it_is_stored_while_the_job_runs(worker):
-    result = output_tasks.hold.enqueue()
+    result = hold.enqueue()
     wait_until(lambda: stored_output(result) == "before ", what="the output")
     assert Job.objects.get(id=result.id).state == "running"
     output_tasks.go_on.set()
@@ -93,15 +201,15 @@ def test_inline(db):
 def test_outside_of_a_job(db):
     """Nothing is stored."""
     output("nothing")
-    assert asyncio.run(aoutput_from(output_tasks.Tokens(3, "{}"))) == "012"
+    assert asyncio.run(aoutput_from(Tokens(3, "{}"))) == "012"
     assert not OutputChunk.objects.exists()
 
 
 @pytest.mark.parametrize(
     ("task", "error"),
     [
-        (output_tasks.stream_bytes, "texts must be strings, not bytes"),
-        (output_tasks.stream_list, "texts must be an async iterator, not list"),
+        (stream_bytes, "texts must be strings, not bytes"),
+        (stream_list, "texts must be an async iterator, not list"),
     ],
 )
 def test_wrong_types(db, task, error):
@@ -114,7 +222,7 @@ def test_wrong_types(db, task, error):
 
 def test_text_that_databases_and_readers_cannot_take(db):
     """It is replaced, and no job fails because of what a model says. Ends of lines may be divided between calls."""
-    result = output_tasks.write_lone_surrogate.enqueue()
+    result = write_lone_surrogate.enqueue()
     lines = output_tasks.write.enqueue("a\r", "\nb\rc\r\n", "d\n\r", "", "e\r")
     run_jobs()
     assert stored_output(result) == "a\ufffd\ufffdb\ufffdc\ufffdd"
@@ -124,7 +232,7 @@ def test_text_that_databases_and_readers_cannot_take(db):
 @pytest.mark.parametrize("text", ["é", "語", "🚀", "a🚀"])
 def test_chunks_end_between_characters(worker, set_max_output, text):
     set_max_output(100_001)
-    result = output_tasks.write_repeated.enqueue(text, 100_000)
+    result = write_repeated.enqueue(text, 100_000)
     until_done(result)
     stored = stored_output(result)
     assert stored.endswith("\n\x1ecut\n")
@@ -138,8 +246,8 @@ def test_chunks_end_between_characters(worker, set_max_output, text):
 def test_nothing_is_missing_without_a_line_that_says_so(db, set_max_output):
     """The limit is one of what is stored: of one long text with CR LF more is taken than the limit has characters."""
     set_max_output(1_000)
-    short = output_tasks.write_repeated.enqueue("x" * 8 + "\r\n", 111, "END\n")
-    long = output_tasks.write_repeated.enqueue("\r\n", 1_000_000, "END\n")
+    short = write_repeated.enqueue("x" * 8 + "\r\n", 111, "END\n")
+    long = write_repeated.enqueue("\r\n", 1_000_000, "END\n")
     run_jobs()
     assert stored_output(short) == ("x" * 8 + "\n") * 111 + "E\n\x1ecut\n"
     assert stored_output(long) == "\n" * 1_000 + "\n\x1ecut\n"
@@ -147,7 +255,7 @@ def test_nothing_is_missing_without_a_line_that_says_so(db, set_max_output):
 
 def test_more_than_the_limit(worker):
     """64 MiB: the first MiB is stored, the buffer never has more, and the end says that it was cut."""
-    result = output_tasks.write_much.enqueue(64)
+    result = write_much.enqueue(64)
     (job,) = until_done(result)
     assert job.state == "succeeded"
     assert stored_output(result) == "x" * 1024 * 1024 + "\n\x1ecut\n"
@@ -167,7 +275,7 @@ def test_the_limit_is_one_of_all_attempts(db, set_max_output):
 
 def test_from_twenty_threads(worker):
     """No line is lost or divided, and those of a thread stay in order."""
-    result = output_tasks.write_from_threads.enqueue(20, 500)
+    result = write_from_threads.enqueue(20, 500)
     until_done(result)
     lines = stored_output(result).splitlines()
     assert len(lines) == 10_000
@@ -179,7 +287,7 @@ def test_from_twenty_threads(worker):
 
 def test_an_execution_after_a_wait(worker):
     """It is the same attempt, and executed from the start: a line says so."""
-    result = output_tasks.write_and_pause.enqueue()
+    result = write_and_pause.enqueue()
     until_done(result)
     assert stored_output(result) == "first \n\x1econtinued\nfirst second"
     assert {chunk.attempt for chunk in chunks(result)} == {1}
@@ -189,14 +297,14 @@ def test_an_execution_after_a_wait(worker):
 
 def test_in_a_transaction_of_the_task(worker):
     """As with progress, its rollback changes nothing: the worker stores the output."""
-    result = output_tasks.write_in_transaction.enqueue()
+    result = write_in_transaction.enqueue()
     until_done(result)
     assert stored_output(result) == "stays"
 
 
 def test_cancelled(worker):
     """The iterator is closed, and what was written until then stays."""
-    result = output_tasks.stream.enqueue(1_000, "{} ", 0.01)
+    result = stream.enqueue(1_000, "{} ", 0.01)
     wait_until(lambda: stored_output(result), what="output")
     cancel([Job.objects.get(id=result.id).id])
     until_state(result, "cancelled")
@@ -206,7 +314,7 @@ def test_cancelled(worker):
 
 
 def test_an_attempt_that_is_over_writes_nothing(worker):
-    result = output_tasks.write_until_late.enqueue()
+    result = write_until_late.enqueue()
     (job,) = until_done(result)
     assert job.state == "failed"
     wait_until(output_tasks.entered.is_set, what="the thread to go on")
@@ -215,7 +323,7 @@ def test_an_attempt_that_is_over_writes_nothing(worker):
 
 def test_a_claim_that_is_void_stores_nothing(worker):
     """Another worker has claimed the job: what is stored stays, and nothing follows."""
-    result = output_tasks.hold.enqueue()
+    result = hold.enqueue()
     wait_until(lambda: stored_output(result), what="output")
     Job.objects.filter(id=result.id).update(fence=7)
     output_tasks.go_on.set()
@@ -225,7 +333,7 @@ def test_a_claim_that_is_void_stores_nothing(worker):
 
 def test_it_is_stored_when_the_database_is_back(worker):
     with refused("INTO notifications_output_outputchunk", times=2) as tries:
-        result = output_tasks.hold.enqueue()
+        result = hold.enqueue()
         wait_until(lambda: stored_output(result), what="output")
     assert len(tries) == 2
     output_tasks.go_on.set()

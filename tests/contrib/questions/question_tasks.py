@@ -1,18 +1,13 @@
 """Tasks that ask. ``calls`` has what they have called, in this process."""
 
 from datetime import timedelta
-from decimal import Decimal
 
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.db import transaction
-from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext_lazy
 
 from notifications.api import policy, progress, task
 from notifications.contrib.output import output
-from notifications.contrib.questions import Question, aquestion, aquestions, question, questions
+from notifications.contrib.questions import Question, aquestion, aquestions, question
 from notifications.contrib.steps import step
 
 calls = []
@@ -57,30 +52,9 @@ async def ask_who(to=None, expires_ms=None):
 
 @task
 @policy(max_attempts=1)
-def ask_who_twice(to):
-    asked = [Question("Ship?", "ship", YES_NO, to=to), Question("Wrap?", "wrap", YES_NO, to=to)]
-    calls.extend(questions(asked, details=True))
-    calls.append(question("Send?", name="send", choices=YES_NO, to=to, details=True))
-
-
-@task
-@policy(max_attempts=1)
 def ask_by_form(form=APPROVAL, is_class=False):
     form = import_string(form) if is_class else form
     return question("Approve?", name="approve", form=form, body="Of the invoice.")
-
-
-@task
-@policy(max_attempts=1)
-def ask_with_initial(form, **initial):
-    """``due`` and ``at`` are parsed, ``amount`` is a decimal, ``person`` a user, ``others`` all users."""
-    for name, parse in (("due", parse_date), ("at", parse_datetime), ("amount", Decimal)):
-        if name in initial:
-            initial[name] = parse(initial[name])
-    if "person" in initial:
-        users = get_user_model()._default_manager.order_by("pk")
-        initial |= {"person": users.get(pk=initial["person"]), "others": users.all()}
-    return question("Approve?", name="approve", form=f"tests.contrib.questions.forms.{form}", initial=initial)
 
 
 @task
@@ -120,66 +94,3 @@ def ask_about_draft(to, argument):
     question("Send it?", name="send", choices=YES_NO, to=to)
     output("It was sent.\n")
     return "a result"
-
-
-#: Options that are wrong, beside the name, and choices where neither is given.
-WRONG_OPTIONS = {
-    "no choices": {"choices": {}},
-    "a list": {"choices": ["yes"]},
-    "a long label": {"choices": {"yes": "x" * 41}},
-    "21 choices": {"choices": {str(n): "x" for n in range(21)}},
-    "a number": {"choices": {1: "x"}},
-    "large choices": {"choices": {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}},
-    "default without expires": {"default": "no"},
-    "a wrong url": {"url": "javascript:alert(1)"},
-    "initial without a form": {"initial": {"amount": 5}},
-    "initial of another type": {"form": APPROVAL, "initial": ["amount"]},
-    "initial of no field": {"form": APPROVAL, "initial": {"price": 5}},
-    "initial that is no JSON": {"form": APPROVAL, "initial": {"reason": object()}},
-    "initial that is large": {"form": APPROVAL, "initial": {"reason": "x" * 65_536}},
-    "choices and a form": {"choices": YES_NO, "form": APPROVAL},
-    "a form that is missing": {"form": "tests.contrib.questions.forms.Missing"},
-    "a form that is none": {"form": "tests.jobs.tasks.noop"},
-    "a form with files": {"form": "tests.contrib.questions.forms.Upload"},
-    "danger that is no choice": {"danger": ["delete"]},
-    "danger as a string": {"danger": "yes"},
-    "a reminder of another type": {"remind": [60]},
-    "reminders in the wrong order": {"remind": [2 * DAY, DAY]},
-    "11 reminders": {"remind": [n * DAY for n in range(1, 12)]},
-    "a reminder after the end": {"remind": [DAY], "expires": DAY},
-    "no permission": {"to": "everybody"},
-    "a permission that does not exist": {"to": "notifications.ship_order"},
-    "no one": {"to": []},
-    "101 users": {"to": list(range(1, 102))},
-}
-
-
-@task
-@policy(max_attempts=1)
-def ask_wrongly(kind):
-    match kind:
-        case "in a transaction":
-            with transaction.atomic():
-                return question("Ship?", name="ship", choices=YES_NO)
-        case "name twice":
-            step("ship", call, "ship")
-        case "101 questions":
-            return questions([Question("Ship?", str(n), YES_NO) for n in range(101)])
-        case "no question":
-            return questions(["Ship?"])
-    options = WRONG_OPTIONS.get(kind, {})
-    choices = {} if "form" in options else {"choices": YES_NO}
-    return question("Ship?", name="ship", **choices | options)
-
-
-@task
-@policy(max_attempts=1)
-def ask_translated(to, remind_hours):
-    return question(
-        gettext_lazy("Monday"),
-        name="sure",
-        choices={"yes": gettext_lazy("Delete"), "no": gettext_lazy("No")},
-        body=gettext_lazy("Save"),
-        to=to,
-        remind=[timedelta(hours=hours) for hours in remind_hours],
-    )

@@ -18,7 +18,11 @@ from tests.contrib.questions import forms, question_tasks
 from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+]
 
 CODENAME, PERMISSION = "view_job", "notifications.view_job"
 KINDS = ("user", "group", "permission", "staff")

@@ -12,13 +12,16 @@ from django.db import transaction
 from django.http import QueryDict
 from django.utils import translation
 
-from notifications.api import get_job, jobs_of
+from notifications.api import get_job, jobs_of, policy, task
 from notifications.contrib.questions import (
     Answer,
+    Question,
     aanswer,
     answer,
     aopen_questions,
     open_questions,
+    question,
+    questions,
 )
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
@@ -27,8 +30,17 @@ from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification, Stream
 from notifications.testing import clock, run_jobs
 from tests.contrib.questions import forms, question_tasks
+from tests.contrib.questions.question_tasks import YES_NO
 
 pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+
+
+@task
+@policy(max_attempts=1)
+def ask_who_twice(to):
+    asked = [Question("Ship?", "ship", YES_NO, to=to), Question("Wrap?", "wrap", YES_NO, to=to)]
+    question_tasks.calls.extend(questions(asked, details=True))
+    question_tasks.calls.append(question("Send?", name="send", choices=YES_NO, to=to, details=True))
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +101,7 @@ class TestDetails:
         assert calls == [Answer(value="no", user=None, answered_at=None, via="")]
 
     def test_several(self, user, other_user, calls):
-        job = ask(user, question_tasks.ask_who_twice, to=[user.pk, other_user.pk])
+        job = ask(user, ask_who_twice, to=[user.pk, other_user.pk])
         answer(job, "wrap", "no", user=user)
         answer(job, "ship", "yes", user=other_user)
         run_jobs()

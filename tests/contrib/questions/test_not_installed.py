@@ -1,5 +1,7 @@
 """A project without the app: nothing shows that there is one, and an import says the line to add."""
 
+import pytest
+
 USE = """
 import json, re
 from uuid import uuid4
@@ -114,6 +116,7 @@ def test_a_task_that_asks(project):
     assert LINE in project.manage("shell", "--no-imports", "-c", ANSWER)
 
 
+@pytest.mark.nightly
 def test_it_is_installed_by_one_line(project):
     project.add_settings('INSTALLED_APPS += ["notifications.contrib.questions"]\n')
     assert "notifications_questions.0001_initial" in project.manage("shell", "--no-imports", "-c", PENDING)

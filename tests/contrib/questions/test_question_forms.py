@@ -2,14 +2,18 @@
 
 import json
 import re
+from decimal import Decimal
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils.dateparse import parse_date, parse_datetime
 
 from notifications import times
-from notifications.contrib.questions import open_questions
+from notifications.api import policy, task
+from notifications.contrib.questions import open_questions, question
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
 from notifications.extension import Fact, hooks
@@ -17,7 +21,21 @@ from notifications.models import Attempt, Job, Notification
 from notifications.testing import run_jobs
 from tests.contrib.questions import forms, question_tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
+
+
+@task
+@policy(max_attempts=1)
+def ask_with_initial(form, **initial):
+    """``due`` and ``at`` are parsed, ``amount`` is a decimal, ``person`` a user, ``others`` all users."""
+    for name, parse in (("due", parse_date), ("at", parse_datetime), ("amount", Decimal)):
+        if name in initial:
+            initial[name] = parse(initial[name])
+    if "person" in initial:
+        users = get_user_model()._default_manager.order_by("pk")
+        initial |= {"person": users.get(pk=initial["person"]), "others": users.all()}
+    return question("Approve?", name="approve", form=f"tests.contrib.questions.forms.{form}", initial=initial)
+
 
 FIELDS = {"amount": "12.50", "due": "2027-01-31", "approved": "on", "reason": "Paid twice."}
 CLEANED = {"amount": "12.50", "due": "2027-01-31", "approved": True, "reason": "Paid twice."}
@@ -165,7 +183,7 @@ class TestForm:
 class TestInitial:
     def test_its_page_and_that_of_the_job(self, user, user_client):
         initial = {"amount": "12.50", "due": "2027-01-31", "approved": True, "reason": "<b>Paid</b>"}
-        job = ask(user, question_tasks.ask_with_initial, form="Approval", **initial)
+        job = ask(user, ask_with_initial, form="Approval", **initial)
         for path in (page(), f"/notifications/jobs/{job.id}/"):
             shown = user_client.get(path).content.decode()
             assert 'value="12.50"' in shown and 'value="2027-01-31"' in shown
@@ -178,7 +196,7 @@ class TestInitial:
         """A decimal in the language of the reader, which is read back as it was, and a time in the time zone."""
         settings.TIME_ZONE = "Europe/Berlin"
         at = "2027-01-31T10:00:00+00:00"
-        job = ask(user, question_tasks.ask_with_initial, form="Delivery", amount="1.250", at=at, window=at)
+        job = ask(user, ask_with_initial, form="Delivery", amount="1.250", at=at, window=at)
         shown = user_client.get(page(), headers={"Accept-Language": "de"}).content.decode()
         assert 'value="1,250"' in shown and 'value="2027-01-31T11:00"' in shown
         assert re.search(r'name="window_1"[^>]*value="11:00:00"|value="11:00:00"[^>]*name="window_1"', shown)
@@ -187,18 +205,18 @@ class TestInitial:
         assert job.state == "waiting"
 
     def test_instances(self, user, other_user, user_client):
-        ask(user, question_tasks.ask_with_initial, form="Person", person=other_user.pk)
+        ask(user, ask_with_initial, form="Person", person=other_user.pk)
         shown = user_client.get(page()).content.decode()
         assert re.search(rf'<option value="{other_user.pk}" selected>', shown)
         assert shown.count("selected>") == 3
 
     def test_what_was_sent_is_shown_in_its_place(self, user, user_client):
-        ask(user, question_tasks.ask_with_initial, form="Approval", reason="First")
+        ask(user, ask_with_initial, form="Approval", reason="First")
         shown = user_client.post(page(), {"reason": "Second"}).content.decode()
         assert "Second" in shown and "First" not in shown
 
     def test_the_api(self, user, user_client, other_user, client_of):
-        job = ask(user, question_tasks.ask_with_initial, form="Approval", amount="12.50", due="2027-01-31")
+        job = ask(user, ask_with_initial, form="Approval", amount="12.50", due="2027-01-31")
         response = user_client.get(path())
         wait = AskedQuestion.objects.get()
         assert response.json() == {
@@ -224,7 +242,7 @@ class TestInitial:
         assert (ended["how"], ended["by"], ended["value"]) == ("answered", "ada", None)
 
     def test_values_that_the_form_cannot_show(self, user):
-        job = ask(user, question_tasks.ask_with_initial, form="Delivery", window="soon")
+        job = ask(user, ask_with_initial, form="Delivery", window="soon")
         assert job.state == "failed" and not AskedQuestion.objects.exists()
 
 

@@ -10,7 +10,7 @@ from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 class CountedUsers(list):

@@ -18,7 +18,11 @@ from tests.contrib.questions import question_tasks
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+]
 
 #: Rounds, and jobs in each.
 ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "2")), 100

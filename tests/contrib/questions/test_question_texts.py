@@ -4,14 +4,30 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.utils.translation import gettext_lazy
 
+from notifications.api import policy, task
+from notifications.contrib.questions import question
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
 from notifications.models import Notification
 from notifications.testing import clock, run_jobs
-from tests.contrib.questions import question_tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@task
+@policy(max_attempts=1)
+def ask_translated(to, remind_hours):
+    return question(
+        gettext_lazy("Monday"),
+        name="sure",
+        choices={"yes": gettext_lazy("Delete"), "no": gettext_lazy("No")},
+        body=gettext_lazy("Save"),
+        to=to,
+        remind=[timedelta(hours=hours) for hours in remind_hours],
+    )
+
 
 ENGLISH = ("Monday", "Save", ["Delete", "No"])
 GERMAN = ("Montag", "Speichern", ["Löschen", "Nein"])
@@ -30,7 +46,7 @@ def addressees(settings, user, other_user, django_user_model):
     for each, language in ((user, "de"), (other_user, "en"), (third, "tlh")):
         django_user_model.objects.filter(pk=each.pk).update(last_name=language)
     users = [user, other_user, third]
-    question_tasks.ask_translated.using(owner=other_user).enqueue([each.pk for each in users], [1])
+    ask_translated.using(owner=other_user).enqueue([each.pk for each in users], [1])
     run_jobs()
     return users
 

@@ -9,12 +9,14 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.utils import translation
 
 from notifications.api import notify, policy, task
-from notifications.contrib.questions import answer, aquestion, question
+from notifications.contrib.questions import Question, answer, aquestion, question, questions
 from notifications.contrib.questions.models import AskedQuestion
 from notifications.contrib.questions.testing import answer_question
+from notifications.contrib.steps import step
 from notifications.exceptions import QuestionDoesNotExist, QuestionEnded
 from notifications.jobs import cancel, retry
 from notifications.models import Attempt, Job, Notification, PendingMark, Stream
@@ -22,12 +24,65 @@ from notifications.streams.marking import mark
 from notifications.streams.marking_all import mark_all
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.contrib.questions import question_tasks
+from tests.contrib.questions.question_tasks import APPROVAL, YES_NO
 from tests.jobs.conftest import until_done, until_state
 from tests.support.duties import run_duty
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+]
 
 DAY = timedelta(days=1)
+#: Options that are wrong, beside the name, and choices where neither is given.
+WRONG_OPTIONS = {
+    "no choices": {"choices": {}},
+    "a list": {"choices": ["yes"]},
+    "a long label": {"choices": {"yes": "x" * 41}},
+    "21 choices": {"choices": {str(n): "x" for n in range(21)}},
+    "a number": {"choices": {1: "x"}},
+    "large choices": {"choices": {"ä" * 48 + str(n): "ä" * 40 for n in range(10, 29)}},
+    "default without expires": {"default": "no"},
+    "a wrong url": {"url": "javascript:alert(1)"},
+    "initial without a form": {"initial": {"amount": 5}},
+    "initial of another type": {"form": APPROVAL, "initial": ["amount"]},
+    "initial of no field": {"form": APPROVAL, "initial": {"price": 5}},
+    "initial that is no JSON": {"form": APPROVAL, "initial": {"reason": object()}},
+    "initial that is large": {"form": APPROVAL, "initial": {"reason": "x" * 65_536}},
+    "choices and a form": {"choices": YES_NO, "form": APPROVAL},
+    "a form that is missing": {"form": "tests.contrib.questions.forms.Missing"},
+    "a form that is none": {"form": "tests.jobs.tasks.noop"},
+    "a form with files": {"form": "tests.contrib.questions.forms.Upload"},
+    "danger that is no choice": {"danger": ["delete"]},
+    "danger as a string": {"danger": "yes"},
+    "a reminder of another type": {"remind": [60]},
+    "reminders in the wrong order": {"remind": [2 * DAY, DAY]},
+    "11 reminders": {"remind": [n * DAY for n in range(1, 12)]},
+    "a reminder after the end": {"remind": [DAY], "expires": DAY},
+    "no permission": {"to": "everybody"},
+    "a permission that does not exist": {"to": "notifications.ship_order"},
+    "no one": {"to": []},
+    "101 users": {"to": list(range(1, 102))},
+}
+
+
+@task
+@policy(max_attempts=1)
+def ask_wrongly(kind):
+    match kind:
+        case "in a transaction":
+            with transaction.atomic():
+                return question("Ship?", name="ship", choices=YES_NO)
+        case "name twice":
+            step("ship", question_tasks.call, "ship")
+        case "101 questions":
+            return questions([Question("Ship?", str(n), YES_NO) for n in range(101)])
+        case "no question":
+            return questions(["Ship?"])
+    options = WRONG_OPTIONS.get(kind, {})
+    choices = {} if "form" in options else {"choices": YES_NO}
+    return question("Ship?", name="ship", **choices | options)
 
 
 @task
@@ -295,7 +350,7 @@ class TestWrongUses:
     )
     def test_each_fails_the_job(self, user, admin_user, worker, kind, error):
         """None is asked of staff instead."""
-        (job,) = until_done(question_tasks.ask_wrongly.using(owner=user).enqueue(kind))
+        (job,) = until_done(ask_wrongly.using(owner=user).enqueue(kind))
         assert job.state == "failed"
         assert error in traceback_of(job)
         assert not AskedQuestion.objects.exists()

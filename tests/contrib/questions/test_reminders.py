@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.database_law,
     pytest.mark.django_db(transaction=True),
     pytest.mark.with_all_apps("a reminder is delivered"),
+    pytest.mark.nightly_on_postgres,
 ]
 
 HOUR = timedelta(hours=1)

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.any_database, pytest.mark.any_django]
         (200, {"RateLimit": '"default";r=50;t=30'}, (50, 30)),
         (200, {"RateLimit": '"default";r=0;t=30'}, (None, 30)),
         (200, {"RateLimit": '"a";r=9;t=1, "b";r=3;t=60'}, (3, 60)),
+        (200, {"RateLimit": '"b";r=3;t=60, "a";r=9;t=1'}, (3, 60)),
         (200, {"RateLimit": '"a";r=0;t=5, "b";r=0;t=60, "c";r=2;t=1'}, (None, 60)),
         (200, {"RateLimit": '"a";r=0', "RateLimit-Policy": '"a";q=100;w=20'}, (None, 20)),
         (200, {"RateLimit": '"a";r=0'}, (0, 0)),

@@ -13,7 +13,7 @@ from tests.contrib.rates.test_jobs import ONE_AN_HOUR, ids, moved
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database_law]
+pytestmark = [pytest.mark.django_db, pytest.mark.database_law, pytest.mark.nightly]
 KEYS = 2_000
 
 

@@ -1,5 +1,9 @@
 """A project without the app: nothing shows that there is one, and a call says the line to add."""
 
+import pytest
+
+pytestmark = pytest.mark.nightly
+
 LINE = 'Add "notifications.contrib.rates" to INSTALLED_APPS, and run manage.py migrate.'
 USE = """
 from django.contrib.auth.models import Permission

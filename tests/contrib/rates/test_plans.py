@@ -19,7 +19,13 @@ from tests.data.plans import ID, NUMBERS
 from tests.data.test_plans_of_claims import rows_read
 from tests.support.claims import claim_rows
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law, pytest.mark.tables("job")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.tables("job"),
+    pytest.mark.nightly,
+    pytest.mark.nightly_on_postgres,
+]
 COUNT = 10_000
 #: The most that a claim and a round may read: rows of jobs, or steps of SQLite's virtual machine.
 MAX_READ = {"sqlite": 100_000, "postgresql": 2_000}

@@ -94,6 +94,37 @@ def test_a_clock_that_was_set_back():
     assert (state.closed, tokens.seconds_until(state, rate)) == (0, rate.interval / SECOND)
 
 
+def test_a_clock_that_was_set_back_closes_no_calls(db):
+    until = tokens.to_microseconds(database_now()) + 7_300 * SECOND
+    Limit.objects.create(key="partner", name="partner", used_at=database_now(), closed_until=until)
+    assert tokens.take(make_rate(10), "partner", 1) == 0.0
+
+
+def test_a_limit_that_a_partner_has_closed_allows_no_start(db, declare):
+    declare(partner="100/m")
+    tokens.correct(make_rate(100), "partner", "Retry-After", left=None, seconds=120)
+    (allow,) = hooks.allow_starts
+    now = database_now()
+    free, opens_at = allow({"partner": 1}, now, counts=True)["partner"]
+    assert free == 0 and 100 < (opens_at - now).total_seconds() < 121
+
+
+def test_a_partner_gives_no_more_than_is_declared(db):
+    rate = make_rate(100)
+    assert tokens.take(rate, "partner", rate.burst_at_once) == 0.0
+    tokens.correct(rate, "partner", "RateLimit", left=rate.burst_at_once, seconds=0)
+    assert tokens.take(rate, "partner", 1) > 0
+
+
+def test_calls_follow_a_rate_that_is_changed(transactional_db, jobs_clock):
+    """A token of the old rate is a minute: a second later it has gone by the new one."""
+    old = tokens.Rate(name="partner", text="60/h", count=60, seconds=3_600, burst=1)
+    assert tokens.take(old, "partner", 1) == 0.0
+    assert tokens.take(make_rate(60, burst=1), "partner", 1) <= 1
+    jobs_clock.advance(1.1)
+    assert tokens.take(make_rate(60, burst=1), "partner", 1) == 0.0
+
+
 def test_a_shorter_correction_opens_nothing_early(db):
     """What the partner has said first still holds."""
     rate = make_rate(10)

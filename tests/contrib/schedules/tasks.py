@@ -1,13 +1,6 @@
 """Tasks of schedules."""
 
-from notifications.api import policy, task
-
-
-@task
-@policy(notify=lambda job: {"title": "The report is ready"})
-def report(fails):
-    if fails:
-        raise ValueError("no data")
+from notifications.api import task
 
 
 @task

@@ -14,6 +14,8 @@ from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.models import Job
 from notifications.testing import run_jobs
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 LIST = "/admin/notifications_schedules/schedule/"
 
 

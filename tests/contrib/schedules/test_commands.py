@@ -10,6 +10,8 @@ from django.core.management import CommandError, call_command
 from notifications.contrib.schedules.models import Schedule
 from notifications.models import Job
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 
 @pytest.fixture(autouse=True)
 def declared(settings, db):

@@ -11,6 +11,8 @@ from notifications.jobs.results import find_task
 from tests.jobs import tasks
 from tests.support.django_tasks import BaseTaskBackend
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 GOOD = {"task": "tests.jobs.tasks.noop", "cron": "0 3 * * *"}
 
 

@@ -10,7 +10,10 @@ from notifications.contrib.schedules.models import Schedule, Tick
 from tests.contrib.operations.alerts.conftest import alerts, operator  # noqa: F401 (fixtures)
 from tests.contrib.operations.test_metrics import samples, token  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.with_all_apps("the alerts and metrics are those of operations")
+pytestmark = [
+    pytest.mark.with_all_apps("the alerts and metrics are those of operations"),
+    pytest.mark.nightly_on_postgres,
+]
 
 
 def test_schedule_missed(alerts, operator):  # noqa: F811

@@ -1,5 +1,9 @@
 """A project without the app: nothing shows that there is one, and an import says the line to add."""
 
+import pytest
+
+pytestmark = pytest.mark.nightly
+
 USE = """
 import re
 from django.apps import apps

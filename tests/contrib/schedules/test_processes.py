@@ -19,7 +19,7 @@ from tests.support.django_tasks import task_enqueued
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 #: The first statement of a round, and one in the transaction that locks the schedules.
 READ_SCHEDULES, INSERT_TICK = (
     "FROM notifications_schedules_schedule",

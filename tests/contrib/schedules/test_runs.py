@@ -5,11 +5,20 @@ from datetime import timedelta
 import pytest
 from django.utils import translation
 
+from notifications.api import policy, task
 from notifications.contrib.schedules import runs
 from notifications.contrib.schedules.models import Tick
 from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
+
+
+@task
+@policy(notify=lambda job: {"title": "The report is ready"})
+def report(fails):
+    if fails:
+        raise ValueError("no data")
+
 
 FAILING, WORKING = "tests.jobs.tasks.fail", "tests.jobs.tasks.noop"
 
@@ -24,10 +33,10 @@ def test_successes_notify_nobody(schedules, titles, user):
 
 def test_notify_function_of_the_policy_is_called_for_successes(schedules, titles, user, monkeypatch):
     """The task decides what its owner learns of a success. Failures are announced by the schedule."""
-    schedules.declare(task="tests.contrib.schedules.tasks.report", args=[False], owner="ada")
+    schedules.declare(task="tests.contrib.schedules.test_runs.report", args=[False], owner="ada")
     schedules.run_due()
     assert titles(user) == ["The report is ready"]
-    schedules.declare(task="tests.contrib.schedules.tasks.report", args=[True], owner="ada")
+    schedules.declare(task="tests.contrib.schedules.test_runs.report", args=[True], owner="ada")
     schedules.run_due()
     assert titles(user) == ["The report is ready", "poll has failed"]
 

@@ -8,6 +8,8 @@ import pytest
 
 from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS, Timing
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 #: Zones with the days on which clocks are set forward and back.
 CHANGES = [
     ("Europe/Berlin", datetime(2027, 3, 28), datetime(2027, 10, 31)),

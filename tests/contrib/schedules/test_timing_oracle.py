@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from notifications.contrib.schedules.timing import Timing
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 MINUTE = timedelta(minutes=1)
 #: Days around which clocks are set: by an hour, by half an hour, at midnight, and in the hour before it.
 CHANGES = [

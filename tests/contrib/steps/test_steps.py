@@ -4,14 +4,15 @@ import asyncio
 import json
 import re
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
+from notifications.api import policy, task
 from notifications.contrib.steps import astep, listing, step
 from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.testing import steps as stored_steps
@@ -21,10 +22,72 @@ from notifications.models import Attempt, Job
 from notifications.streams.retention import prune_chunks
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.steps import step_tasks
+from tests.contrib.steps.step_tasks import Down, _hold, apay, calls, pay
 from tests.jobs.conftest import until_done
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
+
+
+@task
+@policy(max_attempts=3, retry_on=(Down,))
+async def fail_in_the_third(failures):
+    first = await astep("first", pay, "first")
+    second = await astep("second", apay, "second")
+    if calls.count("third") < failures:
+        calls.append("third")
+        raise Down
+    third = await astep("third", apay, "third")
+    return [first, second, third]
+
+
+@task
+@policy(max_attempts=5, retry_on=(Down,))
+async def use_new_names():
+    """Each attempt uses other names, as of what the time is."""
+    for _ in range(5):
+        await astep(str(uuid4()), pay, "again")
+    raise Down
+
+
+@task
+@policy(redact=("iban",))
+def keep_secrets():
+    step("account", pay, "account", result={"iban": "DE02", "bank": "Ada's"})
+    step("api token", pay, "token", result="s3cret")
+
+
+@task
+async def twice():
+    await astep("same", pay, "same")
+    await astep("same", pay, "same")
+
+
+@task
+def in_transaction():
+    with transaction.atomic():
+        step("first", pay, "first")
+
+
+@task
+async def sync_step_in_async_task():
+    step("first", pay, "first")
+
+
+@task
+def async_function():
+    step("first", apay, "first")
+
+
+@task
+async def return_anything(value):
+    values = {"large": "x" * 2_000_000, "nul": "a\0b", "set": {1}, "nan": float("nan")}
+    await astep("first", pay, "first", values[value])
+
+
+@task
+async def hold_in_step(name="held"):
+    return await astep(name, _hold, name)
 
 
 def run(task, *args):
@@ -37,7 +100,7 @@ def run(task, *args):
 
 
 def test_stored_steps_are_not_called_again(worker, calls):
-    (job,) = until_done(step_tasks.fail_in_the_third.enqueue(1))
+    (job,) = until_done(fail_in_the_third.enqueue(1))
     assert (job.state, job.attempt) == ("succeeded", 2)
     assert json.loads(job.result) == [{"paid": "first"}, {"paid": "second"}, {"paid": "third"}]
     assert calls == ["first", "second", "third", "third"]
@@ -64,7 +127,7 @@ def test_steps_side_by_side(worker, calls):
 
 
 def test_inline(db, calls):
-    result = step_tasks.fail_in_the_third.enqueue(2)
+    result = fail_in_the_third.enqueue(2)
     assert run_until_idle() == 3
     result.refresh()
     assert result.return_value == [{"paid": "first"}, {"paid": "second"}, {"paid": "third"}]
@@ -93,18 +156,18 @@ def test_outside_of_a_job(db, calls):
 @pytest.mark.parametrize(
     ("task", "args", "error"),
     [
-        (step_tasks.twice, (), "The name 'same' was used before in this attempt"),
-        (step_tasks.sync_step_in_async_task, (), "Use await astep()"),
-        (step_tasks.async_function, (), "is async, which step() cannot call"),
-        (step_tasks.return_anything, ("large",), "has 2000002 bytes of JSON. At most 1048576"),
-        (step_tasks.return_anything, ("nul",), "contains NUL"),
+        (twice, (), "The name 'same' was used before in this attempt"),
+        (sync_step_in_async_task, (), "Use await astep()"),
+        (async_function, (), "is async, which step() cannot call"),
+        (return_anything, ("large",), "has 2000002 bytes of JSON. At most 1048576"),
+        (return_anything, ("nul",), "contains NUL"),
         (
-            step_tasks.return_anything,
+            return_anything,
             ("set",),
             "step 'first' was made, but its result cannot be written as JSON",
         ),
         (
-            step_tasks.return_anything,
+            return_anything,
             ("nan",),
             "step 'first' was made, but its result cannot be written as JSON",
         ),
@@ -117,7 +180,7 @@ def test_wrong_uses(db, task, args, error):
 
 
 def test_in_a_transaction(worker, calls):
-    (job,) = until_done(step_tasks.in_transaction.enqueue())
+    (job,) = until_done(in_transaction.enqueue())
     assert job.state == "failed"
     assert "step() was called inside a transaction" in Attempt.objects.get(job=job).traceback
     assert not calls
@@ -136,7 +199,7 @@ def test_too_many_steps(db, nine_steps):
 
 
 def test_too_many_steps_of_several_attempts(db, nine_steps):
-    job, traceback = run(step_tasks.use_new_names)
+    job, traceback = run(use_new_names)
     assert "The job has 9 steps and waits, and may not have more" in traceback
     assert Step.objects.filter(job=job.id).count() == 10 and job.attempt == 3
 
@@ -155,7 +218,7 @@ def test_a_claim_that_is_void_stores_nothing(worker, calls):
 
 def test_the_stored_result_wins(worker):
     """Another result is stored while the function runs, as by a write whose answer was lost."""
-    result = step_tasks.hold_in_step.enqueue()
+    result = hold_in_step.enqueue()
     wait_until(step_tasks.entered.is_set, what="the step to begin")
     now = timezone.now()
     Step.objects.create(job=result.id, name="held", result='"first"', attempt=1, started_at=now, ended_at=now)
@@ -166,7 +229,7 @@ def test_the_stored_result_wins(worker):
 
 
 def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db, calls):
-    result = step_tasks.fail_in_the_third.enqueue(4)
+    result = fail_in_the_third.enqueue(4)
     run_until_idle()
     assert Job.objects.get().state == "failed"
     assert retry([result.id])
@@ -236,7 +299,7 @@ def test_a_failed_read_of_steps_makes_no_call_again(transactional_db, calls):
 
 def test_on_pages_and_in_commands(client, user, capsys, transactional_db):
     """The owner sees names and times; staff with the permission, and the terminal, results without secrets."""
-    result = step_tasks.keep_secrets.using(owner=user).enqueue()
+    result = keep_secrets.using(owner=user).enqueue()
     run_jobs()
     client.force_login(user)
     text = client.get(f"/notifications/jobs/{result.id}/").text
@@ -258,7 +321,7 @@ def test_in_the_admin(client, django_user_model, transactional_db, may):
     names = ["view_job", *["view_job_arguments"] * may]
     staff.user_permissions.set(Permission.objects.filter(codename__in=names))
     client.force_login(staff)
-    result = step_tasks.keep_secrets.enqueue()
+    result = keep_secrets.enqueue()
     run_jobs()
     text = client.get(f"/admin/notifications/job/{result.id}/change/").text
     assert ">api token</th>" in text

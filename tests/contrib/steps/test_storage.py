@@ -6,7 +6,8 @@ from copy import copy
 import pytest
 from django.utils import timezone
 
-from notifications.contrib.steps import storage
+from notifications.api import task
+from notifications.contrib.steps import astep, storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import StepLoop, StepWrite, note_running, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
@@ -14,10 +15,16 @@ from notifications.jobs import cancel
 from notifications.jobs.step_list import read_steps
 from notifications.models import Attempt, Job
 from tests.contrib.steps import step_tasks
+from tests.contrib.steps.step_tasks import pay
 from tests.jobs.conftest import until_done, until_state
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
+
+
+@task
+async def one_step():
+    return await astep("first", pay, "first")
 
 
 def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
@@ -31,7 +38,7 @@ def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
         return await store(loop, group)
 
     monkeypatch.setattr(StepLoop, "_store", store_later)
-    result = step_tasks.one_step.enqueue()
+    result = one_step.enqueue()
     wait_until(step_tasks.entered.is_set, what="the step to be stored")
     cancel([result.id])
     [execution] = worker.worker.state.executions.values()

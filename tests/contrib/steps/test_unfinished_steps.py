@@ -1,10 +1,15 @@
 """Calls of steps that have stored no result: they run, or have raised."""
 
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
 import pytest
 from django.db import DataError
 from django.utils import timezone
 
-from notifications.contrib.steps import storage
+from notifications.api import apause, policy, task
+from notifications.contrib.steps import astep, storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import note_running
 from notifications.jobs import cancel, retry, step_list
@@ -14,11 +19,87 @@ from notifications.models import Job, Wait
 from notifications.streams.retention import prune_chunks
 from notifications.testing import run_until_idle
 from tests.contrib.steps import step_tasks
+from tests.contrib.steps.step_tasks import Down, apay, go_on
 from tests.jobs.conftest import until_done
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
+
+
+@task
+async def many_steps(count):
+    for number in range(count):
+        await astep(f"step {number}", apay, number)
+
+
+async def _sleep_and_fail(seconds):
+    await asyncio.sleep(seconds)
+    raise Down
+
+
+@task
+async def fail_beside_another():
+    """The other call has been stored as one that runs, and goes on after the end."""
+    await asyncio.gather(astep("charge", _sleep_and_fail, 1.2), astep("label", asyncio.sleep, 60))
+
+
+@task
+async def fail_beside_a_step():
+    label = asyncio.create_task(astep("label", asyncio.sleep, 60))
+    await asyncio.wait([label], timeout=1.2)
+    raise Down
+
+
+@task
+async def fail_in_a_group():
+    """The other call is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(astep("charge", _sleep_and_fail, 0.2))
+        group.create_task(astep("label", asyncio.sleep, 60))
+
+
+@task
+@policy(timeout=1.2)
+async def time_out_after_a_failure():
+    await fail_and_go_on()
+    await astep("label", asyncio.sleep, 60)
+
+
+@task
+async def fail_elsewhere():
+    await fail_and_go_on()
+    await astep("upload", apay, "upload")
+    raise KeyError("total")
+
+
+async def fail_and_go_on():
+    with suppress(Down):
+        await astep("thumbnail", _sleep_and_fail, 0)
+
+
+@task
+async def go_on_after_a_timeout():
+    """The call has been stored as one that runs when it is cancelled."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1.2):
+            await astep("slow", asyncio.sleep, 60)
+    await asyncio.to_thread(go_on.wait, 60)
+
+
+@task
+async def pause_beside_a_step():
+    """The call is cancelled because the job is suspended."""
+    async with asyncio.TaskGroup() as group:
+        label = group.create_task(astep("label", asyncio.sleep, 60))
+        await asyncio.wait([label], timeout=1.2)
+        await apause("nap", timedelta(days=1))
+
+
+@task
+async def go_on_when_cancelled():
+    with suppress(asyncio.CancelledError):
+        await astep("slow", asyncio.sleep, 60)
 
 
 def shown(job):
@@ -104,7 +185,7 @@ def test_a_wait_that_is_open_is_found_behind_any_number_of_others(user, monkeypa
 
 def test_a_call_that_is_cancelled_alone_has_failed(worker):
     """Its task goes on, as after a timeout. The call was stored as one that runs."""
-    result = step_tasks.go_on_after_a_timeout.enqueue()
+    result = go_on_after_a_timeout.enqueue()
     wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
     assert shown(Job.objects.get()) == [("slow", 1, "running")]
     wait_until(lambda: shown(Job.objects.get()) == [("slow", 1, "failed")], what="the call to have failed")
@@ -115,11 +196,11 @@ def test_a_call_that_is_cancelled_alone_has_failed(worker):
 
 def test_a_call_that_ends_with_its_execution_is_interrupted(worker):
     """Because the job is suspended, or cancelled."""
-    step_tasks.pause_beside_a_step.enqueue()
+    pause_beside_a_step.enqueue()
     wait_until(lambda: Job.objects.get().state == "waiting", what="the pause")
     assert shown(Job.objects.get()) == [("label", 1, "lost"), ("nap", 1, "returned")]
     Job.objects.all().delete()
-    result = step_tasks.go_on_when_cancelled.enqueue()
+    result = go_on_when_cancelled.enqueue()
     wait_until(lambda: UnfinishedStep.objects.filter(job=result.id).exists(), what="the call to be stored")
     cancel([result.id])
     (job,) = until_done(result)
@@ -129,11 +210,11 @@ def test_a_call_that_ends_with_its_execution_is_interrupted(worker):
 @pytest.mark.parametrize(
     ("task", "cause"),
     [
-        (step_tasks.fail_beside_another, "charge"),
-        (step_tasks.fail_beside_a_step, ""),
-        (step_tasks.fail_in_a_group, "charge"),
-        (step_tasks.time_out_after_a_failure, "label"),
-        (step_tasks.fail_elsewhere, ""),
+        (fail_beside_another, "charge"),
+        (fail_beside_a_step, ""),
+        (fail_in_a_group, "charge"),
+        (time_out_after_a_failure, "label"),
+        (fail_elsewhere, ""),
     ],
 )
 def test_a_job_has_failed_at_no_innocent_call(worker, task, cause):
@@ -158,7 +239,7 @@ def test_a_call_that_the_database_refuses_to_show(worker, caplog):
 
 def test_many_short_calls_ring_rarely(worker, user):
     """Each claim, progress and end of a job raises its version once; 400 steps only by the interval of progress."""
-    (job,) = until_done(step_tasks.many_steps.using(owner=user).enqueue(400))
+    (job,) = until_done(many_steps.using(owner=user).enqueue(400))
     took = (job.finished_at - job.started_at).total_seconds()
     assert Step.objects.count() == 400
     assert 4 <= job.version <= 4 + took / 0.5
@@ -166,7 +247,7 @@ def test_many_short_calls_ring_rarely(worker, user):
 
 def test_a_job_that_is_done_soon_rings_as_one_without_steps(worker, user, monkeypatch):
     monkeypatch.setattr(storage, "FOLLOW_INTERVAL_SECONDS", 30)
-    (job,) = until_done(step_tasks.many_steps.using(owner=user).enqueue(20))
+    (job,) = until_done(many_steps.using(owner=user).enqueue(20))
     assert job.version == 3
 
 

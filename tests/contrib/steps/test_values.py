@@ -17,7 +17,7 @@ from notifications.models import Attempt, Job
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.steps import step_tasks
 
-pytestmark = pytest.mark.database_law
+pytestmark = [pytest.mark.database_law, pytest.mark.nightly_on_postgres]
 
 VALUES = {
     "decimal": Decimal("1.10"),

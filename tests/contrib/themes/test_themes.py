@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.nightly
+
 ADMIN = ("/admin/", "/admin/notifications/job/", "/admin/notifications_operations/overview/")
 PAGES = {"unfold": ADMIN, "jazzmin": ADMIN, "wagtail": ("/cms/", "/cms/reports/site-history/")}
 #: Where the bell is: inside what, or with what around it.

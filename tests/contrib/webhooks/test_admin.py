@@ -12,7 +12,7 @@ from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from tests.contrib.webhooks.endpoints.receiver import Receiver, signers
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 LIST = "/admin/notifications_webhooks/webhookendpoint/"
 URL = "https://hooks.example/private-path"

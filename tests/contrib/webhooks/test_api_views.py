@@ -16,7 +16,7 @@ from tests.contrib.webhooks.endpoints.test_endpoints import ALL_EVENTS
 from tests.http.conftest import assert_problem
 from tests.jobs import tasks
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 API = "/notifications/api/webhooks/"
 URL = "https://hooks.example/jobs"

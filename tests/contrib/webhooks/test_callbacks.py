@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 from standardwebhooks import Webhook
 
+from notifications.api import pause, policy, task
+from notifications.contrib.steps import step
 from notifications.contrib.webhooks import callback, callback_storage
 from notifications.exceptions import AttemptEnded
 from notifications.jobs import cancel, retry
@@ -22,7 +24,45 @@ from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import wait_tasks
 from tests.jobs.conftest import until_done, until_state
 
-pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.database_law,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.nightly_on_postgres,
+]
+
+
+@task
+@policy(max_attempts=1)
+def ask_bank_sync():
+    reply = callback("bank")
+    step("ask", wait_tasks.call, reply.url)
+    return reply.result()
+
+
+@task
+@policy(max_attempts=1)
+def ask_two_banks():
+    replies = [callback(name) for name in ("one", "two")]
+    for number, reply in enumerate(replies):
+        step(f"ask {number}", wait_tasks.call, reply.url)
+    return [reply.result() for reply in replies]
+
+
+@task
+@policy(max_attempts=1)
+def nap_before_the_answer(count):
+    reply = callback("bank")
+    step("ask", wait_tasks.call, reply.url)
+    for number in range(count):
+        pause(f"nap {number}", timedelta(minutes=30))
+    return reply.result()
+
+
+@task
+def call_back_in_transaction():
+    with transaction.atomic():
+        callback("bank")
+
 
 SITE_URL = "https://site.example"
 SECRET = "whsec_" + "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
@@ -53,7 +93,7 @@ def end_of(job):
     return job.state, job.result and json.loads(job.result)
 
 
-@pytest.mark.parametrize("task", [wait_tasks.ask_bank, wait_tasks.ask_bank_sync])
+@pytest.mark.parametrize("task", [wait_tasks.ask_bank, ask_bank_sync])
 def test_a_job_goes_on_with_what_the_call_brings(task, calls):
     job = waiting_job(task)
     assert (job.state, job.worker, job.attempt) == ("waiting", None, 1)
@@ -253,7 +293,7 @@ class TestEnds:
 
     def test_many_executions_before_the_call(self, calls):
         """The URL that was sent in the first works after the thirtieth."""
-        job = waiting_job(wait_tasks.nap_before_the_answer, 30)
+        job = waiting_job(nap_before_the_answer, 30)
         for _ in range(30):
             clock.advance(timedelta(hours=1))
             run_jobs()
@@ -261,7 +301,7 @@ class TestEnds:
         assert end_of(job) == ("succeeded", 1)
 
     def test_two_callbacks(self, calls):
-        job = waiting_job(wait_tasks.ask_two_banks)
+        job = waiting_job(ask_two_banks)
         assert post(calls[1], '"second"').status_code == 204
         assert end_of(job) == ("waiting", None)
         assert post(calls[0], '"first"').status_code == 204
@@ -274,7 +314,7 @@ class TestMisuse:
             callback("bank")
 
     def test_in_a_transaction(self, worker):
-        (job,) = until_done(wait_tasks.call_back_in_transaction.enqueue())
+        (job,) = until_done(call_back_in_transaction.enqueue())
         assert (
             "callback() was called inside a transaction" in Attempt.objects.filter(job=job).first().traceback
         )
@@ -300,6 +340,7 @@ def test_a_stale_execution_stores_nothing(calls):
         assert list(Wait.objects.values()) == before
 
 
+@pytest.mark.nightly
 def test_calls_at_the_same_moment(worker, calls):
     """One of eight counts, and the job goes on once."""
     for round in range(25):

@@ -1,5 +1,9 @@
 """A project without the app: nothing shows that there is one, and what needs it says the line to add."""
 
+import pytest
+
+pytestmark = pytest.mark.nightly
+
 USE = """
 import json
 import re

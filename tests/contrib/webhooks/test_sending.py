@@ -29,7 +29,11 @@ from tests.jobs import tasks
 from tests.outbound.upstream import CannedServer
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 ATTEMPTS = len(sending.PAUSES_SECONDS) + 1
 

@@ -14,6 +14,8 @@ from notifications.contrib.webhooks import signing, verify_webhook
 from notifications.exceptions import InvalidWebhook
 from tests.contrib.webhooks.endpoints.receiver import signature
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 EVENT = {"type": "payment.done", "data": {"name": "Zoë"}}
 BODY = json.dumps(EVENT, ensure_ascii=False).encode()

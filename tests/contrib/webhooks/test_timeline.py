@@ -19,7 +19,11 @@ from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.jobs import tasks
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.database_law,
+    pytest.mark.nightly_on_postgres,
+]
 
 ATTEMPTS = len(sending.PAUSES_SECONDS) + 1
 

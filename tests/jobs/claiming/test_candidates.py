@@ -46,6 +46,17 @@ def test_names_of_queues_by_a_moved_clock(db, request):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_names_of_queues_below_their_limits(settings):
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"reports": 2}}}}
+    for _ in range(3):
+        tasks.noop.using(queue_name="reports").enqueue()
+    assert len(claim_rows(uuid7(), 1)) == 1
+    assert [queue.name for queue in candidates.claimable_queues()] == ["reports"]
+    assert len(claim_rows(uuid7(), 1)) == 1
+    assert candidates.claimable_queues() == []
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("key", ["", "key"])
 def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
     """The query that locks the jobs checks again which queues are paused."""

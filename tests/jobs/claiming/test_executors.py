@@ -12,13 +12,13 @@ from notifications.jobs import retry
 from notifications.jobs.claiming.executors import executor_at
 from notifications.management import pause_queue
 from notifications.models import Job, Worker
-from tests.jobs import joining_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ class TestWorkers:
     def test_sync_jobs_that_join_other_sync_jobs(self, start_worker, two_threads):
         """While they wait, their threads execute other jobs, so that they cannot block themselves."""
         start_worker()
-        parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(20)]
+        parents = [tasks.parent_sync_of_sync.enqueue(number) for number in range(20)]
         assert {job.state for job in until_done(*parents)} == {"succeeded"}
 
 
@@ -205,7 +205,7 @@ class TestQuarantined:
     def test_quarantined_jobs_that_join_quarantined_jobs(self, start_worker, live_worker):
         """While a quarantined job waits in join(), the worker starts the next one."""
         lost_worker = live_worker(600)
-        parents = [joining_tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
+        parents = [tasks.parent_sync_of_sync.enqueue(number) for number in range(5)]
         assert len(claim_rows(lost_worker, 5)) == 5
         Worker.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
         run_duty("take jobs from lost workers")

@@ -60,6 +60,11 @@ def test_with_a_worker(waiting, live_worker, queue_names, is_unserved, unserved)
     assert unserved() == [waiting] * is_unserved
 
 
+def test_with_a_worker_that_is_asked_to_claim_no_more(waiting, live_worker, unserved):
+    Worker.objects.filter(id=live_worker()).update(request=Worker.Request.QUIET)
+    assert unserved() == [waiting]
+
+
 def test_jobs_that_may_not_run_yet_are_not_unserved(waiting, unserved):
     """They wait for run_after, or for their queue to be resumed."""
     Job.objects.update(run_after=timezone.now(), due_at=timezone.now())

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from notifications.api import batch, get_job, join
@@ -63,6 +64,13 @@ def test_a_claim_takes_no_expired_job(live_worker):
     assert {row(result).state for result in expired} == {"queued"}
     run_duty(DUTY)
     assert {row(result).state for result in expired} == {"failed"}
+
+
+def test_a_claim_of_some_jobs_takes_no_expired_one_of_them(live_worker):
+    expired, plain = enqueue(), enqueue(expires=None)
+    clock.advance(61)
+    among = Q(id__in=[expired.id, plain.id])
+    assert [str(job.id) for job in claim_rows(live_worker(), 2, among=among)] == [plain.id]
 
 
 def end_expired():

@@ -1,5 +1,6 @@
 """Manual cancellation of queued jobs and of running ones."""
 
+import asyncio
 import json
 import uuid
 
@@ -21,6 +22,20 @@ from tests.support.outcomes import failed, record, release, succeeded
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@task
+async def finish_nevertheless():
+    tasks.held.append("finish")
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        return "done"
+
+
+@task
+async def cancelled_without_being_asked():
+    raise JobCancelled
 
 
 #: What the notify function of a task calls, once. A cancellation calls it when the jobs are read, before it locks them.
@@ -315,7 +330,7 @@ class TestOnWorker:
     @pytest.mark.parametrize(
         ("task", "args", "state"),
         [
-            (tasks.finish_nevertheless, (), "succeeded"),
+            (finish_nevertheless, (), "succeeded"),
             (tasks.fail_when_cancelled, ("other",), "failed"),
             (tasks.fail_when_cancelled, ("busy",), "cancelled"),
         ],
@@ -330,8 +345,8 @@ class TestOnWorker:
 
     def test_a_cancellation_that_was_not_requested(self, worker, user):
         """A task that raises JobCancelled by itself has failed."""
-        id = enqueue(tasks.cancelled_without_being_asked, owner=user)
-        (job,) = until_done(tasks.cancelled_without_being_asked.get_result(str(id)))
+        id = enqueue(cancelled_without_being_asked, owner=user)
+        (job,) = until_done(cancelled_without_being_asked.get_result(str(id)))
         assert job.state == "failed"
         assert len(notifications_of(user)) == 1
 

@@ -26,6 +26,8 @@ from tests.support.outcomes import succeeded
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.nightly_on_postgres
+
 NAME = "tests.jobs.transitions.test_notify_functions"
 
 #: What a function saw: its thread, whether a transaction was open there, and how many users it read.
@@ -90,8 +92,19 @@ def open_gate():
 
 
 @pytest.fixture
-def short_timeout(monkeypatch):
-    monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 0.5)
+def set_timeout(monkeypatch):
+    """Set after how many seconds a function is given up."""
+    return lambda seconds: monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", seconds)
+
+
+@pytest.fixture
+def short_timeout(set_timeout):
+    set_timeout(0.5)
+
+
+@pytest.fixture
+def long_timeout(set_timeout):
+    set_timeout(60)
 
 
 def running():
@@ -115,8 +128,8 @@ def outcome_with(notify):
 
 
 def assert_neighbors_end(user):
-    """Other jobs of the same worker end within the time that a function hangs."""
-    until_done(*[tasks.noop.using(owner=user).enqueue() for _ in range(20)], timeout=4)
+    """Other jobs of the same worker end while a function hangs."""
+    until_done(*[tasks.noop.using(owner=user).enqueue() for _ in range(20)])
 
 
 def titles(user):
@@ -132,24 +145,40 @@ def test_thread(worker, user):
     assert titles(user) == ["succeeded as described"]
 
 
-def test_slow_function_delays_no_neighbor(worker, user, caplog):
+def test_slow_function_delays_no_neighbor(worker, user, long_timeout):
     result = hanging.using(owner=user, title="Slow").enqueue()
     wait_until(lambda: calls, what="the function to be called")
     assert_neighbors_end(user)
     assert Job.objects.get(id=result.id).state == "running"
-    until_done(result, timeout=10)
-    assert "Slow" in titles(user), "The default notification."
+    gate.set()
+    until_done(result)
+    assert "too late" in titles(user)
+
+
+def test_slow_function_is_given_up(worker, user, short_timeout, caplog):
+    result = hanging.using(owner=user, title="Slow").enqueue()
+    until_done(result)
+    assert titles(user) == ["Slow"], "The default notification."
     assert f"Host code failed: notify function {NAME}.hang of job {result.id}" in caplog.text
-    assert "It takes longer than 5 s." in caplog.text
+    assert "It takes longer than 0.5 s." in caplog.text
 
 
-def test_slow_function_of_a_batch_delays_no_neighbor(worker, user, caplog):
+def test_slow_function_of_a_batch_delays_no_neighbor(worker, user, long_timeout):
     with batch(owner=user, title="Slow", notify=hang) as b:
         tasks.noop.enqueue()
     wait_until(lambda: calls, what="the function to be called")
     assert_neighbors_end(user)
     assert Job.objects.get(id=b.id).state == "running"
-    until_done(b.result, timeout=10)
+    gate.set()
+    until_done(b.result)
+    assert "too late" in titles(user)
+    assert len(calls) == 1, "Rounds of the worker do not call it again."
+
+
+def test_slow_function_of_a_batch_is_given_up(worker, user, short_timeout, caplog):
+    with batch(owner=user, title="Slow", notify=hang) as b:
+        tasks.noop.enqueue()
+    until_done(b.result)
     assert "Slow" in titles(user)
     assert len(calls) == 1, "Rounds of the worker do not call it again."
     assert f"notify function {NAME}.hang" in caplog.text
@@ -161,7 +190,7 @@ def short_lease(settings):
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "LEASE": 5}
 
 
-def test_slow_function_of_a_lost_job_delays_no_neighbor(short_lease, worker, user):
+def test_slow_function_of_a_lost_job_delays_no_neighbor(short_lease, worker, user, long_timeout):
     rows = [hanging.using(owner=user, title=f"Lost {n}").enqueue().id for n in range(2)]
     wait_until(lambda: len(calls) == 2, what="the jobs to run")
     # As if the process of another worker had ended.
@@ -175,7 +204,8 @@ def test_slow_function_of_a_lost_job_delays_no_neighbor(short_lease, worker, use
     assert titles(user).count("too late") == 2
 
 
-def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, caplog):
+def test_hanging_calls_are_few(worker, user, set_timeout, monkeypatch, caplog):
+    set_timeout(0.5)
     monkeypatch.setattr(notify_functions, "MAX_HANGING_CALLS", 2)
     until_done(*[hanging.using(owner=user).enqueue() for _ in range(2)])
     until_done(*[hanging.using(owner=user).enqueue() for _ in range(3)])
@@ -184,7 +214,7 @@ def test_hanging_calls_are_few(worker, user, short_timeout, monkeypatch, caplog)
     gate.set()
     threads = notify_functions._threads.calls
     wait_until(lambda: not threads.stuck_calls, what="the calls to return")
-    monkeypatch.setattr(notify_functions, "TIMEOUT_SECONDS", 60)
+    set_timeout(60)
     until_done(hanging.using(owner=user).enqueue())
     assert titles(user)[-1] == "too late"
 

@@ -15,14 +15,21 @@ from notifications.jobs import Policy, outcomes
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
-from tests.jobs import hostile_tasks, tasks
+from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of, until_done
+from tests.jobs.tasks import Busy
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import TaskResultStatus, task_finished, task_started
 from tests.support.duties import run_duty
 from tests.support.outcomes import failed
 
 pytestmark = pytest.mark.django_db
+
+
+@task
+@policy(retry_on=(Busy,))
+async def fails_otherwise():
+    raise ValueError("not worth another attempt")
 
 
 def make_due():
@@ -91,8 +98,8 @@ def test_progress_is_reset(user):
 
 
 def test_other_exceptions_are_not_retried():
-    tasks.fails_otherwise.enqueue()
-    hostile_tasks.not_json.enqueue("set")
+    fails_otherwise.enqueue()
+    tasks.not_json.enqueue("set")
     run_jobs()
     assert set(Job.objects.values_list("state", "attempt")) == {("failed", 1)}
 

@@ -144,6 +144,7 @@ def test_invalid_session_data(user):
         assert not is_signed_in(user, session.session_key)
 
 
+@pytest.mark.nightly_names("*[cached_db]")
 def test_search_for_ended_sessions(engine, user, client_of, django_assert_max_num_queries, monkeypatch):
     """Deleted and expired ones; in Django's table by one query, however many clients are connected."""
     if engine == "signed_cookies":

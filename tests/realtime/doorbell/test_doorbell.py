@@ -1,18 +1,23 @@
 """Rings within this process, and between processes on SQLite."""
 
+import asyncio
 import os
 import threading
 import time
 
 import pytest
 from django.db import connection, transaction
+from django.test import TransactionTestCase
 
 from notifications import streams
 from notifications.models import Ring
 from notifications.realtime import doorbell as module
 from notifications.realtime import listen
 from notifications.realtime.doorbell import Doorbell, doorbell
+from tests.realtime.layers import Dropping
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.nightly_on_postgres
 
 on_sqlite = pytest.mark.skipif("postgres" in os.environ.get("DATABASE_URL", ""), reason="needs a SQLite file")
 
@@ -165,3 +170,39 @@ def test_forked_process_receives_its_own_rings(transactional_db):
     os.close(read)
     os.waitpid(child, 0)
     stop()
+
+
+def doorbell_threads():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("notifications-doorbell-")}
+
+
+def test_another_channel_layer(calls, settings):
+    """The threads of the transport before end, and those of the new one begin when they are needed."""
+    threads = doorbell_threads()
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.realtime.layers.Dropping"}}
+    assert not threads & doorbell_threads()
+    doorbell.ring_other_processes([1])
+    publisher = doorbell_threads()
+    assert [thread.name for thread in publisher] == ["notifications-doorbell-layer-publisher"]
+    settings.CHANNEL_LAYERS = {}
+    assert not doorbell_threads()
+    doorbell.ring([1])
+    assert [thread.name for thread in doorbell_threads()] == [thread.name for thread in threads]
+
+
+class SlowLayer(Dropping):
+    """Takes a while to drop a message."""
+
+    has_sent = False
+
+    async def group_send(self, group, message):
+        await asyncio.sleep(0.3)
+        SlowLayer.has_sent = True
+
+
+def test_the_rings_of_a_test_are_published_at_its_end(transactional_db, settings):
+    """The thread that does it has no database between two tests."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.SlowLayer"}}
+    doorbell.ring_other_processes([1])
+    TransactionTestCase._fixture_teardown(TransactionTestCase)
+    assert SlowLayer.has_sent

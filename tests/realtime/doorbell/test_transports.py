@@ -8,6 +8,8 @@ import pytest
 from tests.realtime.ringing import ListenerProcess, ring
 from tests.support.rings_only import LISTENING
 
+pytestmark = pytest.mark.nightly_names("*[channels_redis.core.RedisChannelLayer]")
+
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
 
@@ -66,6 +68,7 @@ except ZeroDivisionError:
     assert [call["queue"] for call in listener.calls].count(True) == 1
 
 
+@pytest.mark.nightly_names("*[channels_redis.pubsub.*", "*[sqlite]")
 def test_own_rings_arrive_once(joined_site):
     """A process receives its own ring once, although each transport delivers its own messages too."""
     listener = ListenerProcess(joined_site, then="streams.ring([5])")
@@ -75,6 +78,7 @@ def test_own_rings_arrive_once(joined_site):
     assert sum(5 in call["users"] for call in listener.calls) == 1
 
 
+@pytest.mark.nightly_names("*[channels_redis.pubsub.*", "*[sqlite]")
 def test_forked_process_listens_and_rings(joined_site):
     """A forked process listens and rings with its own connection and threads, and the parent keeps listening."""
     code = """
@@ -94,6 +98,7 @@ if not child:
     listener.until(lambda listener: len({call["pid"] for call in listener.calls if 6 in call["users"]}) == 2)
 
 
+@pytest.mark.nightly_names("*[channels_redis.pubsub.*")
 def test_worker_is_woken_and_outcome_rings(joined_site):
     """Without polling, an enqueue wakes a worker in another process, and the outcome rings a third process."""
     joined_site.environment["EMBEDDED_WORKER"] = "0"

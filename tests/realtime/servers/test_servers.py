@@ -11,6 +11,8 @@ import pytest
 from tests.support.network import is_listening
 from tests.support.rings_only import LISTENING
 
+pytestmark = pytest.mark.nightly_names("*[uvicorn]")
+
 SESSION = """
 from importlib import import_module
 from django.conf import settings

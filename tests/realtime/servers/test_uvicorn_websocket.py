@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.faults.support.attacks import Target, frame, handshake
+from tests.support.faults.attacks import Target, frame, handshake
 from tests.support.network import is_listening
 
 pytest.importorskip("uvicorn")

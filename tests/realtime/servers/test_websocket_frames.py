@@ -10,7 +10,7 @@ import pytest
 
 from notifications.realtime.servers import websocket_frames
 from notifications.realtime.servers.websocket_frames import FrameCounter
-from tests.faults.support.attacks import frame
+from tests.support.faults.attacks import frame
 from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 

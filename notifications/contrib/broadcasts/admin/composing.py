@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 from django.contrib import messages
@@ -17,24 +17,22 @@ from django.utils import formats, translation
 from django.utils.translation import gettext as _
 
 from notifications import times, validators
-from notifications.admin import ModelAdminBase, page_context
-from notifications.api import notify
-from notifications.contrib.broadcasts import starting
-from notifications.contrib.broadcasts.admin.forms import FIELD_OF_KIND, ComposerForm
-from notifications.contrib.broadcasts.audiences import (
-    MAX_USERS_COUNTED,
-    MAX_USERS_COUNTED_LIVE,
-    Kind,
-    Texts,
-    find_audience,
-    offered_languages,
-    read_signed_audience,
-)
+from notifications.admin import LateModule, ModelAdminBase, page_context
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import database
 from notifications.exceptions import NotificationsError
 from notifications.jobs.reader_languages import read_languages
 from notifications.models import Notification, parse_id, uuid7
+
+if TYPE_CHECKING:
+    from notifications import api
+    from notifications.contrib.broadcasts import audiences, starting
+    from notifications.contrib.broadcasts.admin import forms
+else:
+    api = LateModule("notifications.api")
+    audiences = LateModule("notifications.contrib.broadcasts.audiences")
+    forms = LateModule("notifications.contrib.broadcasts.admin.forms")
+    starting = LateModule("notifications.contrib.broadcasts.starting")
 
 FOLDER = "admin/notifications_broadcasts/broadcast"
 #: The permission to send, and the length of the description of an audience.
@@ -57,10 +55,12 @@ class ComposerMixin(ModelAdminBase):
         if request.method != "POST":
             initial = self.get_changeform_initial_data(request)
             values = _message_to_affected(initial.get("affected", ""), request.user)
-            return self._show_form(request, ComposerForm(initial={**values, **initial}, user=request.user))
+            return self._show_form(
+                request, forms.ComposerForm(initial={**values, **initial}, user=request.user)
+            )
         if "_test" in request.POST:
             return self._send_test(request)
-        form = ComposerForm(request.POST, user=request.user, max_counted=MAX_USERS_COUNTED)
+        form = forms.ComposerForm(request.POST, user=request.user, max_counted=audiences.MAX_USERS_COUNTED)
         if "_edit" in request.POST or not form.is_valid():
             return self._show_form(request, form)
         broadcast = _build(form, request)
@@ -74,28 +74,32 @@ class ComposerMixin(ModelAdminBase):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        form = ComposerForm(request.POST, user=request.user, max_counted=MAX_USERS_COUNTED_LIVE)
+        form = forms.ComposerForm(
+            request.POST, user=request.user, max_counted=audiences.MAX_USERS_COUNTED_LIVE
+        )
         form.is_valid()
         return TemplateResponse(request, f"{FOLDER}/places.html", self._describe_places(request, form))
 
     def _send_test(self, request: HttpRequest) -> HttpResponse:
         """Notify the user alone, and show the form or the preview again, as they were."""
-        form = ComposerForm(request.POST, user=request.user, max_counted=0)
+        form = forms.ComposerForm(request.POST, user=request.user, max_counted=0)
         if not form.is_valid():
             return self._show_form(request, form)
         broadcast = Broadcast(translations=json.dumps(form.translations))
         form.fill(broadcast)
-        title, body = Texts(broadcast).choose(read_languages([request.user.pk]).get(request.user.pk, ""))
+        title, body = audiences.Texts(broadcast).choose(
+            read_languages([request.user.pk]).get(request.user.pk, "")
+        )
         names = ("url", "level", "category")
         values = {name: getattr(broadcast, name) for name in names}
-        notify(request.user, title, body=body, **values)
+        api.notify(request.user, title, body=body, **values)
         self.message_user(request, _("Sent to you alone. Look at the bell."), messages.SUCCESS)
-        whole = ComposerForm(request.POST, user=request.user, max_counted=MAX_USERS_COUNTED)
+        whole = forms.ComposerForm(request.POST, user=request.user, max_counted=audiences.MAX_USERS_COUNTED)
         if request.POST.get("broadcast") and whole.is_valid():
             return self._show_preview(request, whole, _build(whole, request))
         return self._show_form(request, form)
 
-    def _describe_places(self, request: HttpRequest, form: ComposerForm) -> dict[str, Any]:
+    def _describe_places(self, request: HttpRequest, form: forms.ComposerForm) -> dict[str, Any]:
         """Return the context of ``places.html``: a row with what is valid of the message, and the recipients."""
         values = getattr(form, "cleaned_data", {})
         row = Notification(created_at=times.now(), level=values.get("level") or Notification.Level.INFO)
@@ -106,7 +110,7 @@ class ComposerMixin(ModelAdminBase):
         recipients = getattr(form, "recipients", None)
         errors = [
             str(error)
-            for field in ("audience_kind", *FIELD_OF_KIND.values())
+            for field in ("audience_kind", *forms.FIELD_OF_KIND.values())
             for error in form.errors.get(field, ())
         ]
         is_chosen = bool(form.data.get("audience_kind"))
@@ -115,7 +119,7 @@ class ComposerMixin(ModelAdminBase):
             "recipients": recipients,
             "number": formats.number_format(recipients or 0, force_grouping=True),
             "is_more": recipients is not None and form.has_more_recipients,
-            "limit": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
+            "limit": formats.number_format(audiences.MAX_USERS_COUNTED, force_grouping=True),
             "recipients_error": errors[0] if errors and is_chosen else "",
             "languages": [name for code, name in form.languages if form.data.get(f"title_{code}")],
         }
@@ -154,8 +158,8 @@ class ComposerMixin(ModelAdminBase):
             self.message_user(request, str(exc), messages.ERROR)
         return None
 
-    def _show_form(self, request: HttpRequest, form: ComposerForm) -> HttpResponse:
-        named = ("audience_kind", *FIELD_OF_KIND.values())
+    def _show_form(self, request: HttpRequest, form: forms.ComposerForm) -> HttpResponse:
+        named = ("audience_kind", *forms.FIELD_OF_KIND.values())
         recipients = [name for name in form.fields if name in named]
         fieldsets = [
             (_("Message"), {"fields": ["title", "body", "url", "level", "category"]}),
@@ -175,7 +179,9 @@ class ComposerMixin(ModelAdminBase):
         }
         return self._respond(request, "compose", context)
 
-    def _show_preview(self, request: HttpRequest, form: ComposerForm, broadcast: Broadcast) -> HttpResponse:
+    def _show_preview(
+        self, request: HttpRequest, form: forms.ComposerForm, broadcast: Broadcast
+    ) -> HttpResponse:
         number = formats.number_format(broadcast.recipients, force_grouping=True)
         row = Notification(created_at=times.now())
         form.fill(row)
@@ -199,7 +205,7 @@ class ComposerMixin(ModelAdminBase):
         context = {
             **page_context(self, request),
             "media": self.media,
-            "max_counted": formats.number_format(MAX_USERS_COUNTED, force_grouping=True),
+            "max_counted": formats.number_format(audiences.MAX_USERS_COUNTED, force_grouping=True),
             **context,
         }
         return TemplateResponse(request, f"{FOLDER}/{template}.html", context)
@@ -207,10 +213,10 @@ class ComposerMixin(ModelAdminBase):
 
 def _message_to_affected(text: str, user: Any) -> dict[str, str]:
     """Return the first values of the fields for users that an app names, with its message in each language."""
-    if not (audience := find_audience(read_signed_audience(text, user))):
+    if not (audience := audiences.find_audience(audiences.read_signed_audience(text, user))):
         return {}
-    values: dict[str, str] = {"audience_kind": str(Kind.AFFECTED)}
-    for code in ("", *(code for code, _name in offered_languages())):
+    values: dict[str, str] = {"audience_kind": str(audiences.Kind.AFFECTED)}
+    for code in ("", *(code for code, _name in audiences.offered_languages())):
         with translation.override(code or django_settings.LANGUAGE_CODE):
             message = audience.write_message()
         if code:
@@ -220,7 +226,7 @@ def _message_to_affected(text: str, user: Any) -> dict[str, str]:
     return values
 
 
-def _build(form: ComposerForm, request: HttpRequest) -> Broadcast:
+def _build(form: forms.ComposerForm, request: HttpRequest) -> Broadcast:
     """Return the broadcast of a valid form. A form that is sent twice has the same id."""
     assert form.audience is not None
     broadcast = Broadcast(

@@ -145,7 +145,7 @@ class BroadcastAdmin(ComposerMixin, OwnedMixin, admin.ModelAdmin):
             is_sending = row.state == State.SENDING
             return _("Stopped while sending") if is_sending else _("Stopped while withdrawing")
         if row.state == State.SENDING and starting.is_scheduled(row):
-            return _("To be sent on %(time)s") % {"time": times.format_exact(row.send_at)}
+            return _("To be sent on %(time)s") % {"time": times.format_short(row.send_at)}
         if row.shown_job and row.shown_job.state == Job.State.QUEUED:
             return _("Waiting to be sent") if row.state == State.SENDING else _("Waiting to be withdrawn")
         return row.get_state_display()

@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 
 from notifications.admin import LateModule, ReadOnlyMixin, list_url
 from notifications.contrib.operations.models import Alert
+from notifications.templatetags.notifications_formats import breakable
 
 if TYPE_CHECKING:
     from notifications.contrib.operations.alerts import evaluation, texts
@@ -25,7 +26,7 @@ else:
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
-    list_display = ("kind", "subject", "text", "opened_at", "closed_at", "acknowledged_by")
+    list_display = ("name", "text", "opened_at", "closed_at", "acknowledged_by")
     list_filter = ("kind", "opened_at")
     ordering = ("-id",)
     show_full_result_count = False
@@ -73,6 +74,10 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
     def _set_urls(self, request: HttpRequest, rows: Iterable[Any]) -> None:
         for row in rows:
             row.subject_url = texts.subject_url(row, partial(list_url, self, request))
+
+    @admin.display(description=_("alert"), ordering="kind")
+    def name(self, row: Any) -> str:
+        return breakable(str(row))
 
     @admin.display(description=_("detail"))
     def text(self, row: Any) -> str:

@@ -1,9 +1,11 @@
-"""The alert of a task of which many jobs fail: when it begins, and what it says until its incident is over."""
+"""The alert of tasks of which many jobs fail for one cause: when it begins, and what it says until they are over."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -15,13 +17,15 @@ from django.utils.translation import gettext_lazy, ngettext
 from notifications import times
 from notifications.contrib.operations.alerts.conditions import WINDOW_SECONDS, JobCheck, Limits, read_limits
 from notifications.contrib.operations.incidents.texts import describe_cause, describe_over, format_since
-from notifications.contrib.operations.models import AffectedUser, Incident
+from notifications.contrib.operations.models import AffectedUser, Alert, Incident
 from notifications.contrib.operations.statistics import Figures, read_figures
 from notifications.db import database, retrying_atomic
 from notifications.extension import Finding, OwnTask, hooks
 
-#: Open incidents that are read at most, the oldest, and the tasks that are found of them.
-MAX_INCIDENTS, MAX_TASKS = 1_000, 100
+#: Open incidents that are read at most, the oldest, and the alerts that are found of them.
+MAX_INCIDENTS, MAX_FOUND = 1_000, 100
+#: The tasks of an alert that it names beside the first one.
+MAX_TASKS_NAMED = 3
 #: The users of several incidents that are counted at most.
 MAX_USERS_COUNTED = 10_000
 
@@ -55,33 +59,84 @@ def _is_over_limit(figures: Figures, limits: Limits) -> bool:
     return figures.failed >= limits.min_failures and is_large
 
 
+@dataclass(slots=True)
+class Cause:
+    """Tasks that fail together: the first one, by which the alert is known, and since when the first job failed.
+
+    ``errors`` are hosts with a class of exceptions.
+    """
+
+    subject: str
+    since: datetime
+    tasks: set[str] = field(default_factory=set)
+    errors: set[tuple[str, str]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, alert: Alert) -> Cause:
+        """Return the cause of an open alert, whose tasks it keeps until the last of them is over."""
+        facts = json.loads(alert.facts)
+        since = datetime.fromisoformat(facts["since"])
+        return cls(
+            alert.subject, since, set(facts["tasks"]), {(host, path) for host, path in facts["errors"]}
+        )
+
+    def add(self, incident: Incident) -> None:
+        self.since = min(self.since, times.as_utc(incident.begun_at))
+        self.tasks.add(incident.task_path)
+        if incident.host:
+            self.errors.add((incident.host, incident.exception_class_path))
+
+
+def _find_causes() -> list[Cause]:
+    """Return the causes of the open incidents that are alerts.
+
+    All errors of a task are one cause, as are those of several tasks in calls to one host. Two alerts that are open
+    stay two.
+    """
+    alerts = Alert.objects.using(database()).filter(kind=Failing.id, closed_at__isnull=True)
+    known = [Cause.of(alert) for alert in alerts.order_by("opened_at", "id")[:MAX_FOUND]]
+    of_task = {task: cause for cause in reversed(known) for task in cause.tasks}
+    of_error = {error: cause for cause in reversed(known) for error in cause.errors}
+    found: dict[int, Cause] = {}
+    rows = Incident.objects.using(database()).filter(over_at__isnull=True, is_alert=True)
+    for incident in sorted(rows.order_by("id")[:MAX_INCIDENTS], key=lambda each: each.begun_at):
+        error = (incident.host, incident.exception_class_path)
+        cause = of_task.get(incident.task_path) or (of_error.get(error) if incident.host else None)
+        cause = cause or Cause(incident.task_path, times.as_utc(incident.begun_at))
+        cause.add(incident)
+        of_task.setdefault(incident.task_path, cause)
+        of_error.setdefault(error, cause)
+        found[id(cause)] = cause
+    return list(found.values())
+
+
 class Failing(JobCheck):
-    """Many jobs of a task fail."""
+    """Many jobs of a task, or of several for the same cause, fail."""
 
     id, label, jobs = "failures", gettext_lazy("Many jobs fail"), {"state__exact": "failed"}
 
     def find(self, examination: Any) -> Iterator[Finding]:
         if read_limits().failure_rate is None:
             return
-        rows = Incident.objects.using(database()).filter(over_at__isnull=True, is_alert=True)
-        by_task: dict[str, list[Incident]] = defaultdict(list)
-        for incident in rows.order_by("id")[:MAX_INCIDENTS]:
-            by_task[incident.task_path].append(incident)
-        for task, incidents in islice(by_task.items(), MAX_TASKS):
-            incidents.sort(key=lambda incident: incident.begun_at)
-            yield Finding(task, _read_facts(task, incidents, examination.now), since=incidents[0].begun_at)
+        for cause in islice(_find_causes(), MAX_FOUND):
+            yield Finding(cause.subject, _read_facts(cause, examination.now), since=cause.since)
 
     def describe(self, facts: dict[str, Any]) -> str:
         now = times.now()
         users = ngettext("%(count)d person", "%(count)d people", facts["users"]) % {"count": facts["users"]}
         text = _("Failing since %(time)s: %(failed)d of %(ended)d, %(cause)s, %(people)s")
-        return text % {
+        text %= {
             "time": format_since(datetime.fromisoformat(facts["since"]), now),
             "failed": facts["failed"],
             "ended": facts["ended"],
             "cause": describe_cause(facts["exception"], facts["place"], facts["others"]),
             "people": users,
         }
+        names = [name.rpartition(".")[2] for name in facts["tasks"][1:]]
+        if len(names) > MAX_TASKS_NAMED:
+            more = len(names) - MAX_TASKS_NAMED
+            names[MAX_TASKS_NAMED:] = [_("%(count)d more") % {"count": more}]
+        return _("%(text)s. Also: %(tasks)s") % {"text": text, "tasks": ", ".join(names)} if names else text
 
     def describe_end(self, facts: dict[str, Any]) -> str:
         """Return what the notification of the end of an alert says, from its last facts."""
@@ -97,17 +152,26 @@ def _count_users(incidents: list[Incident]) -> int:
     return count
 
 
-def _read_facts(task: str, incidents: list[Incident], now: datetime) -> dict[str, Any]:
-    since = incidents[0].begun_at
-    figures = read_figures(now - since, now=now, task=task)
-    failed, succeeded = sum(row.failed for row in figures), sum(row.succeeded for row in figures)
+def _read_facts(cause: Cause, now: datetime) -> dict[str, Any]:
+    """Return what the alert says: also of what is over, while another task or error of the cause is not."""
+    rows = Incident.objects.using(database()).filter(is_alert=True, failed_at__gte=cause.since)
+    incidents = list(rows.filter(task_path__in=cause.tasks).order_by("begun_at", "id")[:MAX_INCIDENTS])
+    tasks = sorted(cause.tasks - {cause.subject})
+    task = None if tasks else cause.subject
+    figures = read_figures(now - cause.since, now=now, task=task, by_task=True)
+    counted = [row for row in figures if row.task in cause.tasks]
+    failed, succeeded = sum(row.failed for row in counted), sum(row.succeeded for row in counted)
+    first = next((row for row in incidents if row.task_path == cause.subject), incidents[0])
+    errors = {(row.host, row.exception_class_path) if row.host else row.key for row in incidents}
     return {
-        "since": since.isoformat(),
+        "since": cause.since.isoformat(),
         "last": max(incident.failed_at for incident in incidents).isoformat(),
         "failed": failed,
         "ended": failed + succeeded,
-        "exception": incidents[0].exception_class_path,
-        "place": incidents[0].location,
-        "others": len(incidents) - 1,
+        "exception": first.exception_class_path,
+        "place": first.location,
+        "others": len(errors) - 1,
         "users": _count_users(incidents),
+        "tasks": [cause.subject, *tasks],
+        "errors": sorted(cause.errors),
     }

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import F
-from django.db.models.functions import Right
+from django.db.models.functions import Greatest, Right
 
 from notifications import times
 from notifications.conf import settings
@@ -228,7 +228,7 @@ def _add_users(incident: Incident, users: set[Any]) -> None:
     )
     if added:
         Incident.objects.using(database()).filter(pk=incident.pk).update(
-            users=F("users") + len(added), last_user=max(row.pk for row in added)
+            users=F("users") + len(added), last_user=Greatest(F("last_user"), max(row.pk for row in added))
         )
 
 

@@ -16,13 +16,24 @@ reading, points  read figures and totals, and the points of charts
 The model is ``JobStatistics``.
 """
 
-from notifications.contrib.operations.statistics.points import read_points
-from notifications.contrib.operations.statistics.reading import (
-    Figures,
-    Histogram,
-    Sums,
-    read_figures,
-    read_totals,
-)
+from typing import TYPE_CHECKING
 
-__all__ = ["Figures", "Histogram", "Sums", "read_figures", "read_points", "read_totals"]
+from notifications.lazy_names import export_lazily
+
+if TYPE_CHECKING:
+    from notifications.contrib.operations.statistics.points import read_points as read_points
+    from notifications.contrib.operations.statistics.reading import Figures as Figures
+    from notifications.contrib.operations.statistics.reading import Histogram as Histogram
+    from notifications.contrib.operations.statistics.reading import Sums as Sums
+    from notifications.contrib.operations.statistics.reading import read_figures as read_figures
+    from notifications.contrib.operations.statistics.reading import read_totals as read_totals
+else:
+    __getattr__ = export_lazily(
+        __name__,
+        {
+            "notifications.contrib.operations.statistics.points": "read_points",
+            "notifications.contrib.operations.statistics.reading": (
+                "Figures Histogram Sums read_figures read_totals"
+            ),
+        },
+    )

@@ -61,9 +61,10 @@ class StatisticsBuffer:
 
     def add_end(self, job: Job, now: datetime, *, has_run: bool) -> None:
         """Count a job that ends with its ``state``. ``has_run`` says whether an attempt was running."""
-        self._add(job, str(job.state), now, has_run=has_run)
+        state = str(job.state)
+        self._add(job, state, now, has_run=has_run)
         queued = _minute_of(job.queued_at or job.created_at)
-        self._rows[queued, job.queue_name, job.task_path, str(job.state)]["enqueued"] += 1
+        self._rows[queued, job.queue_name, job.task_path, state]["enqueued"] += 1
 
     def add_attempt(self, job: Job, outcome: Outcome, now: datetime) -> None:
         """Count an attempt that did not succeed. The end of its job, if that ends too, is counted by ``add_end``."""

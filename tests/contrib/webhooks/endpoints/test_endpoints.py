@@ -16,7 +16,7 @@ from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.models import Job
 from tests.support.threads import run_in_threads
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.nightly_on_postgres]
 
 DUMMY = ("django.tasks" if django.VERSION >= (6, 0) else "django_tasks") + ".backends.dummy.DummyBackend"
 URL = "https://hooks.example/jobs"

@@ -109,7 +109,7 @@ class FailureGroup:
     def can_announce_end(self) -> bool:
         """Whether it is over, and those who know of it do not know that."""
         incident = self.incident
-        return bool(incident and incident.over_at and incident.last_notified and not incident.end_broadcast)
+        return bool(incident and incident.over_at and incident.notified_users and not incident.end_broadcast)
 
     @classmethod
     def of(cls, incident: Incident, *, with_messages: bool) -> FailureGroup:

@@ -29,7 +29,6 @@ from notifications import times
 from notifications.admin import LateModule, ReadOnlyMixin, list_url, page_context
 from notifications.contrib.operations.models import Alert, Overview
 from notifications.contrib.operations.periods import LENGTHS, make_range, read_span
-from notifications.contrib.operations.statistics import reading
 from notifications.db import database_now
 from notifications.extension import hooks
 from notifications.http import BACKGROUND_MARK, background_view
@@ -41,11 +40,13 @@ from notifications.worker import start_thread
 if TYPE_CHECKING:
     from notifications.contrib.operations.admin.overview import figures, history, operating
     from notifications.contrib.operations.alerts import texts
+    from notifications.contrib.operations.statistics import reading
 else:
     figures = LateModule("notifications.contrib.operations.admin.overview.figures")
     history = LateModule("notifications.contrib.operations.admin.overview.history")
     operating = LateModule("notifications.contrib.operations.admin.overview.operating")
     texts = LateModule("notifications.contrib.operations.alerts.texts")
+    reading = LateModule("notifications.contrib.operations.statistics.reading")
 
 DEFAULT_PERIOD = "hour"
 #: The page on which staff write a notification. Its address takes the recipients.

@@ -1,6 +1,6 @@
 """Another service: it has Celery and the names of tasks, and neither Django nor the project.
 
-python -m tests.faults.support.send_messages URL USER_ID COUNT PAUSE     prints the ids that the broker has taken
+python -m tests.support.faults.send_messages URL USER_ID COUNT PAUSE     prints the ids that the broker has taken
 """
 
 import sys
@@ -10,7 +10,7 @@ import uuid
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-NAMES = [f"tests.faults.support.job_tasks.{name}" for name in ("once", "late", "retried")]
+NAMES = [f"tests.support.faults.job_tasks.{name}" for name in ("once", "late", "retried")]
 #: Each of so many messages is sent twice, and so is one that the broker has not confirmed.
 TWICE = 4
 

@@ -6,8 +6,8 @@ import os
 import signal
 import time
 
-from tests.faults.support.engine import TIMEOUT_SECONDS, Engine, canonical
 from tests.support.driver import Driver
+from tests.support.faults.engine import TIMEOUT_SECONDS, Engine, canonical
 from tests.support.network import Proxy
 from tests.support.processes import child_pids
 from tests.support.redis_server import Redis
@@ -34,7 +34,7 @@ class CelerySite(Engine):
         self.proxy = Proxy(self.broker.port)
         site.use_celery(self.broker.url.replace(f"127.0.0.1:{self.broker.port}", self.proxy.address))
         site.environment |= {
-            "DJANGO_SETTINGS_MODULE": "tests.faults.support.celery_settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.faults.celery_settings",
             "TEST_CELERY": json.dumps(celery or {}),
             "TEST_LOST_MESSAGES": str(lost or ""),
         }
@@ -56,7 +56,7 @@ class CelerySite(Engine):
 
     def start_driver(self, actions="celery_actions"):
         """Start another process that enqueues jobs; the caller stops it."""
-        return Driver(self.site, f"tests.faults.support.{actions}")
+        return Driver(self.site, f"tests.support.faults.{actions}")
 
     @property
     def driver(self):

@@ -16,7 +16,7 @@ from notifications.api import apause, policy, progress, task
 from notifications.contrib.output import output
 from notifications.contrib.questions import aquestion
 from notifications.contrib.steps import astep
-from tests.faults.support.hostile import misbehave_at
+from tests.support.faults.hostile import misbehave_at
 
 GATES = os.environ.get("FAULT_GATES", "")
 

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from notifications.api import policy
 from notifications.contrib.celery import JobTask
 from notifications.worker import current_execution
-from tests.faults.support.tasks import write_effect
+from tests.support.faults.tasks import write_effect
 
 #: How often ``retried`` requests another attempt.
 RETRIES = 2

@@ -5,7 +5,7 @@ import ctypes
 import time
 
 from notifications.api import ajoin, join, policy, task
-from tests.faults.support.tasks import write_effect
+from tests.support.faults.tasks import write_effect
 
 #: More attempts than one round kills processes.
 MAX_ATTEMPTS = 20

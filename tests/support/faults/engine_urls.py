@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from asyncsite.urls import urlpatterns as site_urlpatterns
 from notifications.api import notify
-from tests.faults.support import celery_tasks
+from tests.support.faults import celery_tasks
 
 User = get_user_model()
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from notifications.jobs import cancel
 from notifications.models import Job
-from tests.faults.support import tasks
+from tests.support.faults import tasks
 from tests.support.site_actions import sign_in
 
 User = get_user_model()

@@ -7,8 +7,8 @@ are lost.
 import json
 import os
 
-from tests.faults.support.engine_settings import *  # noqa: F403
-from tests.faults.support.engine_settings import TASKS
+from tests.support.faults.engine_settings import *  # noqa: F403
+from tests.support.faults.engine_settings import TASKS
 
 globals().update(
     {

@@ -4,8 +4,8 @@ import os
 from datetime import timedelta
 
 from notifications.contrib.schedules import timing
-from tests.faults.support.engine_settings import *  # noqa: F403
-from tests.faults.support.engine_settings import NOTIFICATIONS
+from tests.support.faults.engine_settings import *  # noqa: F403
+from tests.support.faults.engine_settings import NOTIFICATIONS
 
 timing.MIN_INTERVAL = timedelta(milliseconds=10)
 SCHEDULE = {

@@ -1,6 +1,6 @@
 """Settings with Django's default options for SQLite: rollback journal, deferred transactions, a timeout of 5 s."""
 
-from tests.faults.support.engine_settings import *  # noqa: F403
-from tests.faults.support.engine_settings import DATABASES
+from tests.support.faults.engine_settings import *  # noqa: F403
+from tests.support.faults.engine_settings import DATABASES
 
 DATABASES["default"].pop("OPTIONS", None)

@@ -9,7 +9,7 @@ HOOK = Path(os.environ["FAULT_HOOK"])
 
 
 class FailingHook(Extension):
-    name = "tests.faults.support.failing_hook"
+    name = "tests.support.faults.failing_hook"
     label = "failing_hook"
 
     def on_ends(self, outcomes, tx):

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from tests.faults.support.clients import WebSocketClient
+from tests.support.faults.clients import WebSocketClient
 from tests.support.waiting import wait_until
 
 

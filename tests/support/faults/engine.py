@@ -80,7 +80,7 @@ class Engine:
         self.gates.mkdir()
         site.notifications |= {"LEASE": lease, "ACTIVE_JOBS_PER_USER": 10**5}
         site.environment |= {
-            "DJANGO_SETTINGS_MODULE": "tests.faults.support.engine_settings",
+            "DJANGO_SETTINGS_MODULE": "tests.support.faults.engine_settings",
             "EMBEDDED_WORKER": "0",
             "FAULT_EFFECTS": str(self.effects_file),
             "FAULT_GATES": str(self.gates),
@@ -90,7 +90,7 @@ class Engine:
 
     @cached_property
     def driver(self):
-        return Driver(self.site, "tests.faults.support.engine_actions")
+        return Driver(self.site, "tests.support.faults.engine_actions")
 
     def start_worker(self, *arguments, fault=""):
         """Start a worker with a fault of statement_faults.py, without waiting for it."""
@@ -108,7 +108,7 @@ class Engine:
                 del self.site.environment["FAULT_AT_STATEMENT"]
 
     def enqueue(self, task, count=1, *, args=(), user="demo", batch_size=50):
-        """Enqueue jobs of a task in tests/faults/support/tasks.py; return their ids."""
+        """Enqueue jobs of a task in tests/support/faults/tasks.py; return their ids."""
         return self.driver.call(
             "enqueue_jobs", task=task, count=count, args=args, user=user, batch_size=batch_size
         )

@@ -11,9 +11,9 @@ from notifications.contrib.celery.app import celery_app
 from notifications.models import Notification
 from tests.contrib.engines import actions
 from tests.contrib.engines.actions import rows as rows
-from tests.faults.support import celery_tasks
-from tests.faults.support.engine_actions import enqueue_jobs as enqueue_jobs
-from tests.faults.support.engine_actions import open_session as open_session
+from tests.support.faults import celery_tasks
+from tests.support.faults.engine_actions import enqueue_jobs as enqueue_jobs
+from tests.support.faults.engine_actions import open_session as open_session
 
 User = get_user_model()
 JOBS_PER_BURST = 5
@@ -40,7 +40,7 @@ def _enqueue_some(rng, max_seconds, **options):
 
 def enqueue(task, args=(), count=1):
     """Enqueue jobs of a task of celery_tasks.py for demo in one transaction, and return their ids."""
-    return actions.enqueue(f"faults.support.celery_tasks.{task}", args, owner="demo", count=count)
+    return actions.enqueue(f"support.faults.celery_tasks.{task}", args, owner="demo", count=count)
 
 
 def enqueue_for_users(users, count, size):
