@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +14,7 @@ from django.utils.translation import ngettext
 
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.schedules.timing import Timing
-from notifications.times import format_exact
+from notifications.times import format_short
 
 #: A Monday.
 MONDAY = date(2024, 1, 1)
@@ -74,12 +73,10 @@ def place_of(zone: str) -> str:
     return zone.rpartition("/")[2].replace("_", " ")
 
 
-def describe_moment(
-    moment: datetime, timing: Timing, describe: Callable[[datetime], str] = format_exact
-) -> str:
+def describe_moment(moment: datetime, timing: Timing) -> str:
     """Return a tick in the time zone of its schedule, with the name of the zone."""
     with timezone.override(ZoneInfo(timing.zone) if timing.zone else timezone.get_current_timezone()):
-        return describe(moment)
+        return format_short(moment)
 
 
 def list_next_ticks(timing: Timing, now: datetime, count: int) -> list[str]:

@@ -29,7 +29,6 @@ from notifications.contrib.schedules.stored import (
 )
 from notifications.contrib.schedules.texts import describe_moment, describe_pause, describe_timing, place_of
 from notifications.http import page_view, paginate
-from notifications.times import format_short
 
 #: The parameter of a signed message, and seconds for which a schedule that was deleted can be restored by its button.
 SAID, UNDO_SECONDS = "said", 3600
@@ -101,7 +100,7 @@ def _create(request: HttpRequest, form: OfferForm) -> HttpResponse | None:
         form.add_error(None, str(exc))
         return None
     assert row.next_tick is not None
-    when = describe_moment(row.next_tick, read_declarations([row])[row.name].timing, format_short)
+    when = describe_moment(row.next_tick, read_declarations([row])[row.name].timing)
     text = gettext("“%(title)s” is scheduled. It runs next on %(when)s.")
     return _return(request, text % {"title": title, "when": when})
 
@@ -126,7 +125,7 @@ def _describe(row: Schedule, declaration: Any) -> dict[str, Any]:
     return {
         "row": row,
         "timing": describe_timing(declaration.timing),
-        "next": describe_moment(row.next_tick, declaration.timing, format_short) if is_running else "",
+        "next": describe_moment(row.next_tick, declaration.timing) if is_running else "",
         "state": describe_pause(row) if row.paused_at else state,
         "is_failing": is_failing,
     }
