@@ -19,6 +19,7 @@ In modules that open a browser use `site.rows()` and `site.python()` rather than
 
 import shutil
 import tempfile
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import translation
 
-from tests.support import core_alone, empty_tables, plugin, resolvers, selection
+from tests.support import bounds, core_alone, empty_tables, plugin, resolvers, selection
 from tests.support.browser import PAGE_TIMEOUT_MS, SharedChromium, collect_errors, start_browser
 from tests.support.network import Canary, Proxy
 from tests.support.postgres import Postgres
@@ -254,9 +255,7 @@ def unknown_turns():
     from notifications.jobs import turns
 
     log_throttle.forget_logged()
-    turns._last_turns.clear()
-    turns._begun.clear()
-    turns._busy_since.clear()
+    turns.forget()
 
 
 @pytest.fixture
@@ -363,9 +362,15 @@ def patient_marking(set_marking):
 
 
 @pytest.fixture
-def short_search(monkeypatch):
-    """short_search(4) has a search look at four rows for a page."""
-    return lambda rows: monkeypatch.setattr("notifications.streams.listing.MAX_ROWS_SEARCHED", rows)
+def set_bounds(monkeypatch):
+    """set_bounds(rows=2, polls=0.1) sets bounds and paces of the package: tests/support/bounds.py has their names."""
+    return partial(bounds.set_bounds, monkeypatch.setattr)
+
+
+@pytest.fixture
+def set_now(monkeypatch):
+    """set_now(moment) stops the clock of this machine, as the package reads it."""
+    return lambda moment: monkeypatch.setattr("notifications.times.now", lambda: moment)
 
 
 @pytest.fixture
@@ -387,14 +392,3 @@ def forgotten_log(monkeypatch):
     for name, value in (("_logged_at", logged_at), ("_counts", {})):
         monkeypatch.setattr(f"notifications.extension.log_throttle.{name}", value)
     return logged_at
-
-
-@pytest.fixture
-def set_slices(monkeypatch):
-    """set_slices(rows, most) has lists of the admin read so many rows at a time, and so many for a page at most."""
-
-    def set(rows, most):
-        monkeypatch.setattr("notifications.db.keyset.ROWS_PER_SLICE", rows)
-        monkeypatch.setattr("notifications.db.keyset.MAX_ROWS_READ", most)
-
-    return set

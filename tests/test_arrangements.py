@@ -13,14 +13,12 @@ from notifications import duties, upkeep
 from notifications.contrib.engines import process, server
 from notifications.contrib.engines.worker import MessageSlot
 from notifications.contrib.operations.models import AlertState, JobStatistics
-from notifications.contrib.operations.statistics import roll_up
 from notifications.extension import Upkeep, Where
 from notifications.jobs import notifying
 from notifications.jobs.claiming.sources import Source
 from notifications.models import Job, Notification, PendingMark, Worker, uuid7
 from notifications.realtime.hub import current_hub
 from notifications.streams import marking, marking_all
-from notifications.worker import maintenance
 from tests.contrib.operations.statistics.test_roll_up import write
 from tests.jobs import tasks
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -127,10 +125,10 @@ ARRANGEMENTS = {
 
 
 @pytest.mark.parametrize("kinds", [pytest.param(*item[1:], id=item[0]) for item in ARRANGEMENTS.items()])
-def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transactional_db, kinds):
+def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, set_bounds, transactional_db, kinds):
     """Whatever its process is. A duty that is new is done too, or this test names it."""
     done = set()
-    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.05)
+    set_bounds(polls=0.05)
 
     def recorded(process):
         found = duties.list_duties(process)
@@ -153,10 +151,8 @@ def test_each_duty_is_done_in_each_arrangement(request, monkeypatch, transaction
 @pytest.mark.parametrize(
     "kinds", [["run_jobs"], ["begin_serving", "process_of_rq"], ["celery"]], ids="-".join
 )
-def test_upkeep(request, monkeypatch, settings, user, kinds):
-    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS"):
-        monkeypatch.setattr(duties, name, 0.1)
-    monkeypatch.setattr(roll_up, "INTERVAL_SECONDS", 0.1)
+def test_upkeep(request, set_bounds, settings, user, kinds):
+    set_bounds(duties=0.1, delays=0.1)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ALERTS": {"interval": 0.1}}
     write(time.time() - 600)
     tasks.noop.using(owner=user, backend="default").enqueue()

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -181,3 +182,10 @@ def test_a_job_whose_signals_nothing_takes_makes_no_result(user, loggers, settin
     assert len(made) == 2
     lines = [record.getMessage() for record in handler.records]
     assert [result.id in line and line.split("state=")[1] for line in lines] == ["RUNNING", "SUCCESSFUL"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Annotations are evaluated when they are read.")
+def test_annotation_that_cannot_be_evaluated():
+    namespace = {}
+    exec("def tell(event: Missing): pass", namespace)
+    assert list(compat.signature_of(namespace["tell"]).parameters) == ["event"]

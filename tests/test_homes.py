@@ -49,10 +49,10 @@ def names_caught_by(node):
     if isinstance(node, ast.ExceptHandler):
         looked_at = names_in(*node.body) & LOOKS
         return looked_at | (names_in(node.type) if node.type else {"BaseException"})
-    if "suppress" in names_called_by(node):
-        return names_in(*node.args)
     if isinstance(node, ast.Name | ast.Attribute):
-        return names_in(node) & SWALLOWING
+        return SWALLOWING & {node.id if isinstance(node, ast.Name) else node.attr}
+    if isinstance(node, ast.Call) and "suppress" in names_called_by(node):
+        return names_in(*node.args)
     return set()
 
 

@@ -130,9 +130,7 @@ class SendDeliveriesTests(TestCase):
 
     def test_it_raises_what_fails(self):
         notify(self.demo, "Export ready")
-        render = mock.patch(
-            "notifications.contrib.deliveries.email_texts.render_to_string", side_effect=KeyError("total")
-        )
+        render = mock.patch("django.template.backends.django.Template.render", side_effect=KeyError("total"))
         with render, self.assertRaisesRegex(Exception, "The e-mail cannot be made: KeyError: 'total'"):
             send_deliveries(raise_errors=True)
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from notifications import duties, upkeep
 from notifications.contrib.deliveries.models import Delivery
 from notifications.db import insert_rows, new_row
-from notifications.extension import hooks, log_throttle
+from notifications.extension import hooks
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
 from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
@@ -267,26 +267,24 @@ def lines(caplog):
     return [record.getMessage() for record in caplog.records]
 
 
-def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migrated, monkeypatch):
+def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migrated, set_bounds):
     """Not one traceback for each duty in each round."""
     process = make_upkeep(break_=not_migrated, break_too=not_migrated)
     for _ in range(3):
         process.run_round()
     (line,) = lines(caplog)
     assert "The database is not migrated: " in line and "missing" in line
-    monkeypatch.setattr(log_throttle, "LOG_INTERVAL_SECONDS", 0)
+    set_bounds(known=0)
     process.run_round()
     assert len(lines(caplog)) == 2
 
 
-def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch):
+def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch, set_bounds):
     """Its loops go on, and log it once a minute together."""
-    monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(duties.streams, "find_pending_users", not_migrated)
     condition = "EXISTS (SELECT notifications_stream.missing FROM notifications_stream)", ()
     monkeypatch.setattr(duties.streams, "pending_condition", lambda: condition)
-    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(maintenance, "MIN_CHUNK_PAUSE_SECONDS", 0.01)
+    set_bounds(polls=0.01)
     monkeypatch.setattr(duties, "find_pending", not_migrated)
     calls, is_repeated = [], asyncio.Event()
 
@@ -320,10 +318,9 @@ def test_database_that_is_away_ends_the_round():
 
 
 @pytest.mark.parametrize("error", [OperationalError, DataError, RuntimeError])
-def test_each_duty_of_a_worker_gets_its_turn(monkeypatch, error):
+def test_each_duty_of_a_worker_gets_its_turn(set_bounds, error):
     """Also beside one that fails in each round, and one that always has more to do."""
-    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.05)
-    monkeypatch.setattr(loops, "RETRY_INTERVAL_SECONDS", 0.05)
+    set_bounds(polls=0.05)
     done = []
 
     async def write(call, *args):

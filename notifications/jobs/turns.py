@@ -78,6 +78,14 @@ _stored_at = 0.0
 _busy_since: dict[str, float] = {}
 
 
+def forget() -> None:
+    """Forget what this process knows of turns: a test rolls back the rows from which it has read them."""
+    with _lock:
+        _last_turns.clear()
+        _begun.clear()
+        _busy_since.clear()
+
+
 def share_of(job: Any) -> str:
     """Return the share of a job: what its policy names, the concurrency key of a sender, the owner, or the task."""
     if job.share_name:

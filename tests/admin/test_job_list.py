@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.admin import live_jobs
 from notifications.api import notify
-from notifications.db import keyset
 from notifications.models import Attempt, Job, uuid7
 from tests.jobs import tasks
 from tests.support.admins import own_bases
@@ -55,11 +53,9 @@ def get(admin_client):
 
 
 @pytest.fixture
-def short_pages(monkeypatch, set_slices):
+def short_pages(set_bounds):
     """Pages have 3 rows, slices 4 rows, and a page is searched in 8 rows."""
-    monkeypatch.setattr("notifications.admin.jobs.JobAdmin.list_per_page", 3)
-    set_slices(4, 8)
-    monkeypatch.setattr(keyset, "MAX_ROWS_CHECKED", 8)
+    set_bounds(shown=3, rows=4, searched=8)
 
 
 def walk(get, query, text):
@@ -131,9 +127,9 @@ def filtered_jobs(user):
     make_job("recent", minutes=(timezone.now() - START) // timedelta(minutes=1))
 
 
-def test_states_have_the_numbers_of_their_jobs(get, filtered_jobs, monkeypatch):
+def test_states_have_the_numbers_of_their_jobs(get, filtered_jobs, set_bounds):
     """Where the list has all jobs, or all of a state; the script of the page keeps them up to date."""
-    monkeypatch.setattr(live_jobs, "MAX_JOBS_PER_STATE", 2)
+    set_bounds(counted=2)
     for page in (get(), get("?state__exact=queued")):
         assert "Failed (2+)</span>" in page and "Running (1)</span>" in page and ">Succeeded</a>" in page
         assert "Queued (2)</span>" in page
@@ -197,8 +193,8 @@ def test_bad_parameters_lead_to_the_list(admin_client, query):
     assert "/admin/notifications/job/" in response.request["PATH_INFO"]
 
 
-def test_notifications_have_pages(admin_client, user, monkeypatch):
-    monkeypatch.setattr("notifications.admin.notifications.NotificationAdmin.list_per_page", 2)
+def test_notifications_have_pages(admin_client, user, set_bounds):
+    set_bounds(shown=2)
     for number in range(5):
         tasks.noop.using(owner=user, title=f"{number}").enqueue()
     from notifications.testing import run_jobs
@@ -251,11 +247,9 @@ def core_alone():
 
 @pytest.mark.parametrize("query", ["?batch={batch}", "?user=ada"])
 @pytest.mark.parametrize("ids_read", [2, 1_000])
-def test_few_jobs_are_looked_up_by_their_ids(
-    core_alone, get, short_pages, user, monkeypatch, query, ids_read
-):
+def test_few_jobs_are_looked_up_by_their_ids(core_alone, get, short_pages, user, set_bounds, query, ids_read):
     """With the core alone too. More than the limit are searched for in the slices of all jobs."""
-    monkeypatch.setattr("notifications.jobs.selection.MAX_IDS_READ", ids_read)
+    set_bounds(rows=ids_read)
     batch = uuid7()
     for number in range(3):
         make_job(f"part {number}", minutes=number, batch=batch, user=user)
@@ -270,9 +264,9 @@ def test_few_jobs_are_looked_up_by_their_ids(
         assert "0 jobs" in get(nothing)
 
 
-def test_few_notifications_are_looked_up_by_their_ids(core_alone, admin_client, user, other_user, set_slices):
+def test_few_notifications_are_looked_up_by_their_ids(core_alone, admin_client, user, other_user, set_bounds):
     """With the core alone too."""
-    set_slices(2, 2)
+    set_bounds(rows=2, searched=2)
     notify(user, "Old")
     for number in range(5):
         notify(other_user, f"{number}")

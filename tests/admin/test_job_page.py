@@ -9,7 +9,6 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from notifications.admin import live_jobs, timelines
 from notifications.api import notify, policy, task
 from notifications.models import Attempt, Job, Notification, uuid7
 from notifications.testing import run_jobs
@@ -73,9 +72,9 @@ def test_traceback_needs_a_permission(client, sign_in_staff, may):
     ("count", "shown", "heading"),
     [(20, 20, ""), (21, 20, ": the newest 20 of 21"), (31, 20, ": the newest 20 of over 30")],
 )
-def test_only_the_newest_attempts_are_shown(client, sign_in_staff, monkeypatch, count, shown, heading):
+def test_only_the_newest_attempts_are_shown(client, sign_in_staff, set_bounds, count, shown, heading):
     """A job may have any number of them. The page says how many there are, up to a limit."""
-    monkeypatch.setattr(timelines, "MAX_ATTEMPTS_COUNTED", 30)
+    set_bounds(counted=30)
     sign_in_staff("view_job", "view_attempt")
     id = tasks.noop.enqueue().id
     Job.objects.update(attempt=count + 1)
@@ -124,9 +123,9 @@ def test_deadline_is_that_of_a_running_job(client, sign_in_staff):
 
 
 @pytest.fixture
-def lasting_etags(monkeypatch):
+def lasting_etags(set_bounds):
     """ETags change with the rows only, not with the time."""
-    monkeypatch.setattr(live_jobs, "MAX_AGE_SECONDS", 1e9)
+    set_bounds(known=1e9)
 
 
 def test_the_page_is_reloaded_while_the_job_is_not_done(client, sign_in_staff, lasting_etags):

@@ -149,11 +149,11 @@ def check_that_no_query_is_compiled(admin_client):
             assert is_bounded_count or "Seq Scan on notifications_job " not in plan, f"{sql[:1000]}\n{plan}"
 
 
-def test_pages_of_large_tables(seeded, broadcast, admin_client, set_slices):
+def test_pages_of_large_tables(seeded, broadcast, admin_client, set_bounds):
     """Each query of each page uses an index and reads at most a slice; the number of queries is bounded."""
     if connection.vendor == "postgresql":
         check_that_no_query_is_compiled(admin_client)
-    set_slices(5_000, 20_000)
+    set_bounds(rows=5_000, searched=20_000)
     too_much = {}
     pages = [(f"/admin/notifications/job/{query}", MAX_READ_BY_INDEX) for query in BY_INDEX]
     pages += [(f"/admin/notifications/job/{query}", MAX_READ) for query in IN_SLICES]
@@ -221,10 +221,10 @@ MAX_READ_UNUSUAL = {"sqlite": 40_000, "postgresql": 3_000}
 MAX_READ_PER_SLICE = {"sqlite": 15_000, "postgresql": 1_500}
 
 
-def test_a_slice_ends_with_its_rows(transactional_db, admin_client, set_slices):
+def test_a_slice_ends_with_its_rows(transactional_db, admin_client, set_bounds):
     """A page that is read in slices does not read the rest of the week that was asked for."""
     Seeding(connection, users=make_users(100)).insert(jobs=100, notifications=20_000)
-    set_slices(500, 1_000)
+    set_bounds(rows=500, searched=1_000)
     address = "/admin/notifications/notification/?created=week&category=nothing"
     slices = [sql for sql in queries_of(admin_client, address) if "LIMIT 51" in sql]
     assert len(slices) == 2
@@ -246,9 +246,9 @@ def heavy_owner(transactional_db):
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True])
-def test_no_hit_and_a_heavy_owner(heavy_owner, admin_client, is_analyzed, set_slices):
+def test_no_hit_and_a_heavy_owner(heavy_owner, admin_client, is_analyzed, set_bounds):
     """Whatever index the database prefers for a condition, each query reads ``MAX_ROWS_READ`` rows at most."""
-    set_slices(500, 1_000)
+    set_bounds(rows=500, searched=1_000)
     if is_analyzed:
         connection.cursor().execute("ANALYZE")
     jobs = Job.objects.filter(user=heavy_owner, state="succeeded").order_by("id")

@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from notifications.db import keyset
 from notifications.models import Notification, uuid7
 from tests.support.offenders import collect_offenders
 
@@ -67,10 +66,9 @@ SHOWN = {
 
 @pytest.mark.parametrize("rows_per_slice", [1, 5_000])
 @pytest.mark.parametrize("ids_read", [1, 1_000])
-def test_filters(admin_client, notes, monkeypatch, rows_per_slice, ids_read):
+def test_filters(admin_client, notes, set_bounds, rows_per_slice, ids_read):
     """However small the slices are that are read, and however many notifications a user has."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
-    monkeypatch.setattr("notifications.admin.filters.MAX_IDS_READ", ids_read)
+    set_bounds(rows=rows_per_slice)
     with collect_offenders() as offenders:
         for query, expected in SHOWN.items():
             with offenders.row(query):
@@ -78,9 +76,9 @@ def test_filters(admin_client, notes, monkeypatch, rows_per_slice, ids_read):
 
 
 @pytest.mark.parametrize("query", [f"?broadcast={BROADCAST}", "?read=unread", "?created=hour"])
-def test_pages_of_a_filter(admin_client, notes, monkeypatch, query):
+def test_pages_of_a_filter(admin_client, notes, set_bounds, query):
     """Each notification is on one page."""
-    monkeypatch.setattr("notifications.admin.notifications.NotificationAdmin.list_per_page", 1)
+    set_bounds(shown=1)
     shown, address = [], LIST + query
     while address:
         page = admin_client.get(address).text

@@ -15,7 +15,7 @@ CONCURRENT_CALLS = 20
 
 async def test_bodies_are_counted_and_not_kept(upstream, settings):
     """Twenty concurrent bodies of 4 MB use less memory than four of them."""
-    settings.NOTIFICATIONS |= {"OUTBOUND_PER_HOST": CONCURRENT_CALLS}
+    settings.NOTIFICATIONS = settings.NOTIFICATIONS | {"OUTBOUND_PER_HOST": CONCURRENT_CALLS}
     tracemalloc.start()
     try:
         results = await asyncio.gather(*[call_url(upstream.url("/big/4")) for _ in range(CONCURRENT_CALLS)])
@@ -34,7 +34,7 @@ async def test_a_body_that_is_too_large_fails(upstream):
 
 async def test_the_elapsed_time_is_that_of_the_whole_response(upstream, settings):
     """It excludes the time in which the call waits for its host."""
-    settings.NOTIFICATIONS |= {"OUTBOUND_PER_HOST": 1}
+    settings.NOTIFICATIONS = settings.NOTIFICATIONS | {"OUTBOUND_PER_HOST": 1}
     started = time.monotonic()
     first, second = await asyncio.gather(*[call_url(upstream.url("/slow/2")) for _ in range(2)])
     both_ms = (time.monotonic() - started) * 1000

@@ -18,13 +18,10 @@ from tests.contrib.files import file_tasks
 from tests.contrib.questions import question_tasks
 from tests.support.push_service import browser_keys
 user = get_user_model().objects.get(username="demo")
-question_tasks.ask_sync.using(owner=user).enqueue()
-question_tasks.ask_by_form.using(owner=user).enqueue()
-file_tasks.export.using(owner=user).enqueue(name="orders-of-all-shops-with-their-invoices-and-returns-november-2026.csv")
+for task in (question_tasks.ask_sync, question_tasks.ask_by_form, file_tasks.export): task.using(owner=user).enqueue()
 seen = dict.fromkeys(("created_at", "seen_at"), "2026-01-01T00:00:00Z") | dict(name="Firefox on Linux", language="en")
 PushSubscription.objects.create(user=user, endpoint="https://push.example.com/1", **browser_keys()[1], **seen)
-for n in range(60):
-    notify(user, f"Number {n}", body="A body of one line.", url="/check/", category="reports" if n % 2 else "")
+for n in range(60): notify(user, f"Number {n}", body="One line.", url="/check/", category="reports" if n % 2 else "")
 actions = [{"label": "Approve", "post": "/accounts/logout/"}, {"label": "Check", "url": "/check/"}]
 print("id:", notify(user, "Request", actions=actions)[0])
 """
@@ -84,8 +81,7 @@ def open_composer(site, page):
 def find_job(site, state):
     """Return the id of the first job that reaches a state."""
     query = "SELECT id FROM notifications_job WHERE state = ? ORDER BY id LIMIT 1"
-    [(id,)] = wait_until(lambda: site.rows(query, [state]), what=f"a job to be {state}")
-    return UUID(str(id))
+    return UUID(str(wait_until(lambda: site.rows(query, [state]), what=f"a job to be {state}")[0][0]))
 
 
 def read_questions(site):
@@ -103,13 +99,12 @@ def create_content(site, page):
     visit(page, site.url)
     report = create_report(page, site.url, [f"{site.url}/upstream/ok?n={n}" for n in range(3)], "Done")
     running = create_report(page, site.url, site.held_urls(3), "Running")
-    job = find_job(site, "succeeded")
     questions = wait_until(lambda: read_questions(site), what="both questions")
     names = {
         **questions,
         "report": report.removeprefix(site.url),
         "running": running.removeprefix(site.url),
         "notification": re.search(r"id: (\S+)", output)[1],
-        "job": job,
+        "job": find_job(site, "succeeded"),
     }
     return {name: site.url + path.format(**names) for name, path in PAGES.items()}

@@ -15,12 +15,10 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.contrib.deliveries import outages
-from notifications.contrib.engines import findings as engine_findings
 from notifications.jobs import notifying
 from notifications.management import pause_queue
-from notifications.management.diagnosis import configuration, database
+from notifications.management.diagnosis import configuration
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.realtime.doorbell import channel_layer
 from notifications.worker import Lease
 from tests.contrib.engines.conftest import engine_process, idle_engine, wait_long  # noqa: F401 (fixtures)
 from tests.jobs import tasks
@@ -195,7 +193,7 @@ def a_wrong_unread_count(fixture):
 
 @case("doorbell", "error", "CHANNEL_LAYERS")
 def a_channel_layer_that_is_away(fixture):
-    fixture("monkeypatch").setattr(channel_layer, "TIMEOUT_SECONDS", 0.5)
+    fixture("set_bounds")(checks=0.5)
     layer = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {"hosts": ["redis://127.0.0.1:9/0"]},
@@ -303,7 +301,7 @@ def an_engine_whose_broker_is_away(fixture):
 def an_engine_whose_broker_is_silent(fixture):
     import threading
 
-    fixture("monkeypatch").setattr(engine_findings, "PING_SECONDS", 0.2)
+    fixture("set_bounds")(checks=0.2)
     fixture("idle_engine").wait = threading.Event()
 
 
@@ -363,9 +361,9 @@ def diagnose(arguments):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_broken_setup(name, request, monkeypatch):
+def test_a_broken_setup(name, request, set_bounds):
     """The check names the problem and the remedy, and an error ends the command with 1."""
-    monkeypatch.setattr(database, "NUMBERING_SECONDS", 0.3)
+    set_bounds(checks=0.3)
     break_setup, check, state, remedy = CASES[name]
     arguments = break_setup(request.getfixturevalue) or ["--timeout", "0.1"]
     try:

@@ -12,11 +12,8 @@ from django.utils import timezone
 from notifications import outbound
 from notifications.db import deadlines
 from notifications.jobs import notifying
-from notifications.jobs.claiming import backlog
 from notifications.management import pause_queue
-from notifications.management.diagnosis import database, processes
 from notifications.models import Job, Notification, Stream, Worker
-from notifications.realtime.doorbell import channel_layer
 from notifications.streams import rebuilding
 from notifications.streams.marking_seen import mark_seen
 from notifications.worker import Lease
@@ -29,20 +26,19 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 
 @pytest.fixture
-def set_slow(monkeypatch):
+def set_slow(set_bounds):
     """set_slow(seconds) says from when on a round trip is slow."""
-    return lambda seconds: monkeypatch.setattr(processes, "SLOW_ROUND_TRIP_SECONDS", seconds)
+    return lambda seconds: set_bounds(checks=seconds)
 
 
 @pytest.fixture
-def two_queues(monkeypatch):
+def two_queues(set_bounds):
     """Two queues are looked at."""
-    monkeypatch.setattr(backlog, "MAX_QUEUES", 2)
+    set_bounds(shown=2)
 
 
 @pytest.fixture(autouse=True)
-def short_timeouts(monkeypatch, set_slow):
-    monkeypatch.setattr(database, "NUMBERING_SECONDS", 0.3)
+def short_timeouts(set_slow):
     set_slow(0.3)
 
 
@@ -136,7 +132,7 @@ def enqueue_in_queues(count, **fields):
         Job.objects.filter(id=id).update(**fields)
 
 
-def test_a_paused_queue_behind_many_others(two_queues, monkeypatch):
+def test_a_paused_queue_behind_many_others(two_queues, set_bounds):
     """The counts of long queues are lower bounds."""
     enqueue_in_queues(3)
     pause_queue("mail")
@@ -144,7 +140,7 @@ def test_a_paused_queue_behind_many_others(two_queues, monkeypatch):
     for _ in range(3):
         tasks.noop.using(queue_name="mail").enqueue()
     assert diagnose()["queues"]["message"] == "Jobs wait in paused queues: mail (3 jobs)."
-    monkeypatch.setattr(backlog, "MAX_COUNTED_PER_QUEUE", 2)
+    set_bounds(counted=2)
     found = diagnose()["queues"]
     assert found["message"] == "Jobs wait in paused queues: mail (at least 2 jobs)."
     for number in range(3):
@@ -235,8 +231,8 @@ def test_a_clock_difference(jobs_clock):
     assert "+90" in diagnose()["W013"]["message"]
 
 
-def test_an_unavailable_channel_layer(settings, monkeypatch):
-    monkeypatch.setattr(channel_layer, "TIMEOUT_SECONDS", 0.5)
+def test_an_unavailable_channel_layer(settings, set_bounds):
+    set_bounds(checks=0.5)
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",

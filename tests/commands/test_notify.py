@@ -9,7 +9,6 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from notifications.management.commands import notify as command
 from notifications.models import Notification
 from tests.support.statements import preceded, refused
 
@@ -93,9 +92,9 @@ def test_nobody_to_notify(arguments, words, user):
         run(*arguments)
 
 
-def test_many_recipients(make_user, monkeypatch):
+def test_many_recipients(make_user, set_bounds):
     """They are notified in chunks; after an error the message says how many were."""
-    monkeypatch.setattr(command, "MAX_ROWS_PER_TRANSACTION", 2)
+    set_bounds(rows=2)
     for number in range(5):
         make_user(f"staff{number}", is_staff=True)
     assert run("--staff", "Hello") == "5 users notified.\n"

@@ -160,9 +160,9 @@ def test_processes_that_end_by_themselves(site):
     assert states(site) == ["succeeded"] * 12
 
 
-def test_processes_that_crash_again_and_again(monkeypatch):
+def test_processes_that_crash_again_and_again(monkeypatch, set_bounds):
     """It gives up after MAX_CRASHES in a row, with pauses that double."""
-    monkeypatch.setattr(worker_processes, "FIRST_RESTART_SECONDS", 0.01)
+    set_bounds(retries=0.01)
     monkeypatch.setattr(worker_processes, "MAX_CRASHES", 3)
     lines = []
     command = [sys.executable, "-S", "-c", "raise SystemExit(7)"]

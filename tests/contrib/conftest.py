@@ -24,26 +24,26 @@ def project(tmp_path):
 
 
 @pytest.fixture
-def short_pauses(monkeypatch):
+def short_pauses(set_bounds):
     """Have an answer that the database does not take be recorded again soon."""
-    monkeypatch.setattr("notifications.db.unavailable.RETRY_INTERVAL_SECONDS", 0.01)
+    set_bounds(retries=0.01)
 
 
 @pytest.fixture
-def frequent_sending(monkeypatch):
+def frequent_sending(set_bounds):
     """Have processes look for due deliveries ten times a second."""
-    monkeypatch.setattr("notifications.contrib.deliveries.sending.INTERVAL_SECONDS", 0.1)
+    set_bounds(deliveries=0.1)
 
 
 @pytest.fixture
-def set_rows_per_transaction(monkeypatch):
+def set_rows_per_transaction(monkeypatch, set_bounds):
     """set_rows_per_transaction(rows) bounds the rows that one transaction inserts.
 
     As after a first one: it is known how many jobs handlers and webhooks add to a notification.
     """
 
     def set(rows, *, jobs_per_notification=0.0):
-        monkeypatch.setattr("notifications.jobs.notifying.MAX_ROWS_PER_TRANSACTION", rows)
+        set_bounds(rows=rows)
         monkeypatch.setitem(notifying.jobs_added, "notifications", jobs_per_notification)
 
     return set

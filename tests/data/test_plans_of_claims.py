@@ -14,7 +14,7 @@ from notifications.extension import Upkeep, Where
 from notifications.jobs import turns
 from notifications.jobs.claiming import candidates, claim_queries
 from notifications.jobs.claiming.sources import Source, builtin_source
-from notifications.jobs.transitions import conditional_updates, enqueueing
+from notifications.jobs.transitions import enqueueing
 from notifications.jobs.transitions.conditional_updates import update_locked_rows
 from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.management import pause_queue
@@ -153,10 +153,9 @@ def test_claim_does_not_read_other_executors(
 
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "full", "of a full key"])
-def test_turns_do_not_read_the_backlog(filled_tables, settings, monkeypatch, held_back, set_claims):
+def test_turns_do_not_read_the_backlog(filled_tables, settings, set_bounds, held_back, set_claims):
     """Of one share beside 1,000: to enqueue, alone and at once, to say the place of a job, and to claim in turn."""
-    for name, value in (("LAST_TURN_VALID_SECONDS", 0.0), ("MAX_COUNTED", 100)):
-        monkeypatch.setattr(turns, name, value)
+    set_bounds(known=0.0, counted=100)
     set_claims(EXTRA_ROWS_READ=20)
     key = "key" if held_back.endswith("key") else ""
     if held_back == "full":
@@ -262,9 +261,9 @@ def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, setti
         assert claimed == claimable
 
 
-def test_scheduled_jobs_are_moved_without_reading_others(filled_tables, monkeypatch):
+def test_scheduled_jobs_are_moved_without_reading_others(filled_tables, set_bounds):
     """Neither those that are due later, nor those in the queue, nor what is done."""
-    monkeypatch.setattr(conditional_updates, "MAX_ROWS_POSTGRESQL", 100)
+    set_bounds(rows=100)
     insert_queued_jobs(BACKLOG, priority=5)
     insert_queued_jobs(2 * BACKLOG, due_at=timezone.now() + timedelta(days=1), queue_name="later")
     for analyzed in (False, True):

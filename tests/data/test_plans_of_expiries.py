@@ -7,9 +7,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.extension import Where
+from notifications.extension import Upkeep, Where
 from notifications.models import Job, uuid7
-from notifications.upkeep import Upkeep
 from tests.data.plans import explain
 from tests.data.test_plans_of_claims import BACKLOG, insert_queued_jobs, queued_job, rows_read
 from tests.support.claims import claim_rows

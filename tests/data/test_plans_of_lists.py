@@ -240,10 +240,10 @@ def test_open_questions_are_found_by_their_index(full_inbox, client, analyzed):
 @pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize("filters", [{"category": "rare"}, {"level": "error"}], ids=str)
 def test_rare_notifications_are_searched_in_bounded_steps(
-    full_inbox, client, analyzed, filters, set_marking, short_search
+    full_inbox, client, analyzed, filters, set_marking, set_bounds
 ):
     """A list, or a change, of a category or level that is rare reads a bounded part of the inbox at once."""
-    short_search(100)
+    set_bounds(searched=100)
     set_marking(MAX_ROWS_EXAMINED=100)
     with connection.cursor() as cursor:
         for raised in (2_050, INBOX_SIZE - 150):

@@ -11,10 +11,8 @@ from bench.seed import Seeding, make_users
 from notifications import streams, times
 from notifications.api import notify
 from notifications.contrib.operations.models import AffectedUser, Incident
-from notifications.jobs import JobFilter, selection
-from notifications.jobs.claiming import backlog
+from notifications.jobs import JobFilter
 from notifications.management import pause_queue
-from notifications.management.diagnosis import database, jobs
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, rebuilding
 from tests.data.plans import can_scan, explain, pages_read
@@ -58,14 +56,9 @@ def reads_few_rows():
     assert not too_much, "\n\n".join(f"{read}: {sql}" for sql, read in too_much.items())
 
 
-def test_checks_of_doctor(seeded, monkeypatch):
+def test_checks_of_doctor(seeded, set_bounds):
     """With a backlog of thousands of jobs, one queue of them paused, and thousands of unread notifications."""
-    # Each row of a position leads to that of its stream.
-    for name, limit in (("MAX_COUNTED_ROWS", 250), ("MAX_POSITIONED_ROWS", 50)):
-        monkeypatch.setattr(database, name, limit)
-    monkeypatch.setattr(jobs, "MAX_JOBS_READ", 500)
-    for name in ("MAX_COUNTED_PER_QUEUE", "MAX_COUNTED"):
-        monkeypatch.setattr(backlog, name, 500)
+    set_bounds(counted=50, searched=500)
     ended = Job.objects.filter(state="succeeded").order_by("id").values_list("id", flat=True)[: ROWS // 8]
     Job.objects.filter(id__in=list(ended)).update(state="queued", seq=0, executor="sync")
     pause_queue("mail")
@@ -91,10 +84,10 @@ def test_failed_jobs_of_a_time_are_found_by_their_index(db):
         assert "USING INDEX notifications_job_failed " in explain(queries.captured_queries[-1]["sql"])
 
 
-def test_jobs_of_a_change_and_pending_rows(seeded, monkeypatch):
+def test_jobs_of_a_change_and_pending_rows(seeded, set_bounds):
     """Counted are those of a task that none of them has, and all of them. Pending rows are found by their index."""
     check_that_pending_rows_are_found_by_their_index()
-    monkeypatch.setattr(selection, "MAX_JOBS_COUNTED", 500)
+    set_bounds(counted=500)
     for conditions, count in ((JobFilter(task_path="nothing"), 0), (JobFilter(), 500)):
         with reads_few_rows():
             assert conditions.count("retry") == (count, True)

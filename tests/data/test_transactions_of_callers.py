@@ -14,6 +14,7 @@ from notifications.streams import marking
 from tests.data.rows import job
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.data.test_numbering import lock_queries
+from tests.support.statements import preceded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -128,10 +129,9 @@ def test_transaction_after_a_dropped_callback(users):
     assert_consistent([first, second])
 
 
-def test_failed_numbering_after_the_commit_is_logged(user, monkeypatch, caplog):
+def test_failed_numbering_after_the_commit_is_logged(user, caplog):
     """If numbering fails after the commit, the error is logged, not raised, and the periodic numbering retries it."""
-    with monkeypatch.context() as broken:
-        broken.setattr(streams, "number_in_transaction", lambda users: 1 / 0)
+    with preceded("notifications_stream", lambda: 1 / 0, times=None):
         calls = []
         with transaction.atomic():
             notify(user, "note")

@@ -11,7 +11,6 @@ from django.core.checks import Info
 from django.db import DatabaseError, OperationalError, connection, connections
 
 from notifications import testing
-from notifications.db import deadlines
 from notifications.db.deadlines import OPTIONS, limit_answers, limit_this_thread, set_options_of_this_thread
 from notifications.extension import Check, Extension
 from notifications.worker import DaemonExecutor, check_connections
@@ -80,10 +79,10 @@ class SlowApp(Extension):
         return [SleepingCheck("slow", 30), SleepingCheck("next", 0)]
 
 
-def test_doctor_limits_each_check(on_postgresql, monkeypatch):
+def test_doctor_limits_each_check(on_postgresql, monkeypatch, set_bounds):
     """What the database does not answer is a finding, and the checks after it are asked."""
     install(monkeypatch, SlowApp("notifications.testing", testing))
-    monkeypatch.setattr(deadlines, "ANSWER_SECONDS", 0.3)
+    set_bounds(statements=0.3)
     slow, following = doctor("slow", "next")
     assert slow["state"] == "error" and "did not answer" in slow["message"]
     assert following["message"] == "slept"
@@ -116,9 +115,9 @@ def test_answers_within_the_limit_are_waited_for(on_postgresql):
     assert in_thread(work) == ["slept"] * 6
 
 
-def test_other_threads_wait_as_long_as_it_takes(on_postgresql, monkeypatch):
+def test_other_threads_wait_as_long_as_it_takes(on_postgresql, set_bounds):
     in_thread(lambda: limit_this_thread(0.1))
-    monkeypatch.setattr(deadlines, "ANSWER_SECONDS", 0.1)
+    set_bounds(statements=0.1)
     assert in_thread(lambda: sleep(1)) == "slept"
 
 
@@ -153,9 +152,9 @@ def test_the_apps_own_threads_try_no_connection_before_a_call(on_postgresql, mon
     assert tried == ["a-thread"]
 
 
-def test_threads_of_jobs_have_the_options_and_no_limit(on_postgresql, monkeypatch):
+def test_threads_of_jobs_have_the_options_and_no_limit(on_postgresql, set_bounds):
     """A query of a job may take as long as it likes; that its packets are lost is noticed."""
-    monkeypatch.setattr(deadlines, "ANSWER_SECONDS", 0.1)
+    set_bounds(statements=0.1)
     threads = DaemonExecutor(1, "jobs")
     assert threads.submit(lambda: connection.settings_dict["OPTIONS"]).result(30).items() >= OPTIONS.items()
     assert threads.submit(sleep, 1).result(30) == "slept"

@@ -35,9 +35,9 @@ def before_statement():
 
 
 @pytest.fixture
-def failed_jobs(set_slices):
+def failed_jobs(set_bounds):
     """Ten failed jobs, newest first, in slices of four."""
-    set_slices(4, 40)
+    set_bounds(rows=4, searched=40)
     ids = [job(None).pk for _ in range(10)]
     for number, id in enumerate(ids):
         created_at = START - timedelta(minutes=number)
@@ -99,9 +99,9 @@ def test_no_row_is_passed_over_when_many_enter_its_slice(
     assert len(found) == len(set(found))
 
 
-def test_rows_that_are_checked_are_bounded(failed_jobs, monkeypatch):
+def test_rows_that_are_checked_are_bounded(failed_jobs, set_bounds):
     """Also where a slice has more rows. The next page goes on after them."""
-    monkeypatch.setattr(keyset, "MAX_ROWS_CHECKED", 3)
+    set_bounds(searched=3)
     failed, checked = Job.objects.filter(state="failed"), []
     page = keyset.read_page(
         failed, NEWEST_FIRST, limit=100, slices_of=failed, keep=lambda ids: checked.extend(ids) or ()

@@ -9,7 +9,7 @@ import pytest
 from django.db import Error, OperationalError, connection, transaction
 
 from notifications.api import notify
-from notifications.db import UNAVAILABLE, is_unavailable, retrying_atomic, transactions
+from notifications.db import UNAVAILABLE, is_unavailable, retrying_atomic
 from notifications.db.sqlstates import SQLSTATES, Meaning, is_not_migrated, sqlstate_of
 from notifications.extension import Duty, Upkeep, Where
 from notifications.models import DutyRun, Job, Notification, Ring
@@ -47,8 +47,8 @@ def on_postgres():
 
 
 @pytest.fixture
-def short_retries(monkeypatch):
-    monkeypatch.setattr(transactions, "BUSY_RETRY_SECONDS", 0.02)
+def short_retries(set_bounds):
+    set_bounds(busy=0.02)
 
 
 @contextmanager
@@ -134,9 +134,9 @@ def test_a_worker(on_postgres, short_retries, worker, user):  # noqa: F811
 
 
 @pytest.mark.timeout(300)
-def test_an_outcome_of_which_a_failure_is_refused_too(on_postgres, short_retries, worker, monkeypatch):  # noqa: F811
+def test_an_outcome_of_which_a_failure_is_refused_too(on_postgres, short_retries, worker, set_bounds):  # noqa: F811
     """No value is at fault, so it is kept and recorded later, whatever the code is. No job runs twice."""
-    monkeypatch.setattr("notifications.worker.record_loop.REFUSED_INTERVAL_SECONDS", 0.1)
+    set_bounds(polls=0.1)
     jobs, codes = {}, set(CODES) - LISTED_TEMPORARY
     for code in codes:
         tries = f"SELECT last_value FROM tries_{code.lower()}"

@@ -136,9 +136,9 @@ def test_no_thread_is_left(make, monkeypatch):
 
 
 @pytest.fixture
-def short_retry(monkeypatch):
+def short_retry(set_bounds):
     """Have the first pause after an error be short."""
-    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 0.01)
+    set_bounds(retries=0.01)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
@@ -225,9 +225,9 @@ def test_end_of_a_session_that_fails(make, short_retry):
     assert not ended[0].is_alive() and work.calls == 1
 
 
-def test_stop_after_an_error(make, monkeypatch):
+def test_stop_after_an_error(make, set_bounds):
     """It does not wait for the pause."""
-    monkeypatch.setattr(supervised, "FIRST_RETRY_SECONDS", 60.0)
+    set_bounds(retries=60.0)
     work = make()
     work.run = lambda: 1 / 0
     work.thread.wake()

@@ -209,7 +209,7 @@ def test_connections_are_closed_at_the_end():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch):
+def test_connections_are_kept_between_calls_until_the_thread_is_idle(set_bounds):
     """Although CONN_MAX_AGE is 0; and one that broke is replaced."""
     assert connections.settings["default"]["CONN_MAX_AGE"] == 0
     executor = DaemonExecutor(1, "under-test", keep_connections=True)
@@ -226,7 +226,7 @@ def test_connections_are_kept_between_calls_until_the_thread_is_idle(monkeypatch
     executor.submit(use).exception(60)  # PostgreSQL notices it before the call, SQLite by the call's error
     second, _ = executor.submit(use).result(60)
     assert second is not first
-    monkeypatch.setattr("notifications.db.threads.IDLE_SECONDS", 0.05)
+    set_bounds(idle=0.05)
     assert executor.submit(use).result(60)[0] is second
     wait_until(lambda: wrapper.connection is None, what="the connection to be closed")
     assert executor.submit(use).result(60)[0] is not second

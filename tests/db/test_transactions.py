@@ -81,9 +81,9 @@ def test_a_busy_database_is_tried_again_from_the_start(transactional_db):
     assert attempts == [0, 0, 0]
 
 
-def test_it_gives_up(transactional_db, monkeypatch):
+def test_it_gives_up(transactional_db, set_bounds):
     """After some seconds the caller is told."""
-    monkeypatch.setattr(transactions, "BUSY_RETRY_SECONDS", 0.05)
+    set_bounds(busy=0.05)
 
     def work():
         raise busy()

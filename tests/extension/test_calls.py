@@ -24,7 +24,6 @@ from notifications.extension import (
     hooks,
 )
 from notifications.extension.calls import Calls, call_of
-from notifications.jobs import calling_owed
 from notifications.jobs.transitions import reaping
 from notifications.models import Job, Notification, OwedCall, Queue, Stream, Wait, uuid7
 from notifications.streams import build_notification, rebuilding
@@ -33,7 +32,7 @@ from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
-from tests.support.extensions import install, load
+from tests.support.extensions import install, load, set_channels, set_wait_kind
 
 CALL_OWED = "call hooks that are owed"
 #: The hooks of extensions, and the methods of what they add that are called in the same way.
@@ -175,7 +174,7 @@ class FaultyChannel(Channel):
 @pytest.mark.with_all_apps("deliveries have the page of channels")
 @pytest.mark.django_db(transaction=True)
 def test_a_channel_on_pages(user, client, monkeypatch, caplog):
-    monkeypatch.setattr(hooks, "channels", {"faulty": f"{__name__}.FaultyChannel", **hooks.channels})
+    set_channels(monkeypatch, faulty=f"{__name__}.FaultyChannel", **hooks.channels)
     client.force_login(user)
     assert client.get("/notifications/preferences/").status_code == 200
     assert not [each for each in run_checks() if "faulty" in each.msg]
@@ -341,7 +340,7 @@ class TestEachByItself:
         kind = Nap()
         made = type("Napping", (faulty.Faulty,), {})()
         install(monkeypatch, made)
-        monkeypatch.setitem(extension.hooks.wait_kinds, "pause", Calls(kind, WaitKind, "faulty"))
+        set_wait_kind(monkeypatch, "pause", Calls(kind, WaitKind, "faulty"))
         bad, good = [Job.objects.get(id=tasks.nap.using(owner=user).enqueue().id).id for _ in range(2)]
         run_jobs()
         Wait.objects.update(due_at=times.now())
@@ -366,7 +365,7 @@ class TestEachByItself:
 
         kind = Nap()
         made = faulty.install(monkeypatch, "on_created")
-        monkeypatch.setitem(extension.hooks.wait_kinds, "pause", Calls(kind, WaitKind, "faulty"))
+        set_wait_kind(monkeypatch, "pause", Calls(kind, WaitKind, "faulty"))
         id = tasks.nap.using(owner=user).enqueue().id
         run_jobs()
         assert Job.objects.get(id=id).state == "waiting"
@@ -413,7 +412,7 @@ class TestEachByItself:
         self.make_owed_calls(made)
 
 
-def test_doctor(transactional_db, monkeypatch):
+def test_doctor(transactional_db, monkeypatch, set_bounds):
     """It names the hook of a call that fails again, and of an app that is not installed; their number too."""
     faulty.install(monkeypatch, "on_ends")
     assert doctor("hook")[0]["state"] == "ok"
@@ -427,7 +426,7 @@ def test_doctor(transactional_db, monkeypatch):
     assert {each["state"] for each in found} == {"error"}
     text = " ".join(each["message"] for each in found)
     assert "faulty.on_ends: 1 call fails" in text and "gone.on_ends: 2 calls fail" in text
-    monkeypatch.setattr(calling_owed, "MAX_COUNTED", 3)
+    set_bounds(counted=3)
     assert "gone.on_ends: 1 call fails" in " ".join(each["message"] for each in doctor("hook"))
 
 

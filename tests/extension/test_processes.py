@@ -7,13 +7,13 @@ from notifications import extension, testing
 from notifications.extension import Extension, Topic, Upkeep, Where, WorkerPart
 from notifications.jobs import announcing
 from notifications.management import ManagementCommand
-from notifications.management.diagnosis import diagnose
 from notifications.management.management_command import with_extensions
 from notifications.models import Notification
 from notifications.testing import run_jobs
 from tests.extension.recorder import RecordCommand, finish
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
+from tests.support.checks import doctor
 from tests.support.extensions import install
 
 pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
@@ -53,12 +53,12 @@ def test_subcommands(recorder):
 
 def test_findings(transactional_db, recorder):
     """After those of the core. An error of the database is one more."""
-    findings = [*diagnose(timeout=0.1)]
-    checks = [finding.check for finding in findings]
+    findings = doctor()
+    checks = [finding["check"] for finding in findings]
     assert checks.index("socket") < checks.index("round trip") < checks.index("record")
     record, error = findings[-2:]
-    assert (record.check, record.message) == ("record", "0.1 False")
-    assert (error.check, error.state) == ("record", "error") and "no such table" in error.message
+    assert (record["check"], record["message"]) == ("record", "0.1 False")
+    assert (error["check"], error["state"]) == ("record", "error") and "no such table" in error["message"]
 
 
 def test_topics(user, recorder):

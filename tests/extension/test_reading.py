@@ -20,7 +20,6 @@ from notifications import api, conf, extension, times
 from notifications.extension import Extension, Fact, PageButton, import_later
 from notifications.extension.installed import Hooks
 from notifications.inbox import return_to_inbox
-from notifications.jobs import step_list
 from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, Stream, Wait
 from notifications.streams.retention import count_prunable
@@ -40,14 +39,14 @@ def job(transactional_db, user, shop):
     return Job.objects.get()
 
 
-def test_steps(job, monkeypatch):
+def test_steps(job, set_bounds):
     """They are listed with waits in the order in which they ended, without results for the owner of the job."""
     wait = {"created_at": job.started_at, "ended_at": job.started_at, "how": "due", "attempt": 1}
     Wait.objects.create(job=job.pk, name="nap", kind="pause", **wait)
     listed = read_steps(job, with_results=True)
     assert [step.name for step in listed.first] == ["sale 2", "sale 1", "nap", "sale 0"]
     assert [step.result for step in listed.first] == ['"sold"', '"sold"', "Due", '"sold"']
-    monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 1)
+    set_bounds(shown=1)
     listed = read_steps(job, with_results=False)
     assert ([(step.name, step.result) for step in listed.first], listed.count) == ([("nap", None)], 4)
 

@@ -19,12 +19,10 @@ from notifications.extension import (
     WaitKind,
     WorkerPart,
 )
-from notifications.extension.pages import PageHooks
-from notifications.extension.tables import TableHooks
 
 #: Attributes and hooks of the class, and of objects that hooks were moved to.
 MAX_HOOKS = 32
-HOOKS = (Extension, PageHooks, TableHooks)
+HOOKS = [kind for kind in Extension.__mro__ if kind.__module__.startswith("notifications")]
 #: Attributes and methods of what extensions make, or are given.
 MAX_NAMES_OF_OBJECTS = 100
 OBJECTS = (

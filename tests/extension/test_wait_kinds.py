@@ -23,6 +23,7 @@ from tests.data.conftest import scalar
 from tests.jobs import tasks
 from tests.support import extensions
 from tests.support.duties import run_duty
+from tests.support.extensions import set_wait_kind
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -69,7 +70,7 @@ def install_kind(monkeypatch):
     """install_kind(name, kind) has waits of this name be of this kind."""
 
     def install(name, kind):
-        monkeypatch.setitem(hooks.wait_kinds, name, kind)
+        set_wait_kind(monkeypatch, name, kind)
         return kind
 
     return install

@@ -114,25 +114,9 @@ CAUSES = {
 
 
 @pytest.fixture(autouse=True)
-def short_intervals(monkeypatch):
+def short_intervals(set_bounds, short_ticks):
     """Shorten the intervals of retries from seconds to a tenth of a second."""
-    for name in (
-        *(
-            "worker.running_jobs.CLAIM_CHECK_INTERVAL_SECONDS",
-            "worker.claim_loop.POLL_INTERVAL_SECONDS",
-            "worker.running_jobs.CANCEL_POLL_INTERVAL_SECONDS",
-            "worker.loops.RETRY_INTERVAL_SECONDS",
-            "worker.maintenance.ROUND_INTERVAL_SECONDS",
-        ),
-        *(
-            "jobs.transitions.queueing.REQUEUE_DELAY_SECONDS",
-            "realtime.fanout.RETRY_SECONDS",
-            "realtime.pool.TICK_SECONDS",
-        ),
-        "realtime.doorbell.RESTART_INTERVAL_SECONDS",
-    ):
-        monkeypatch.setattr(f"notifications.{name}", 0.1)
-    monkeypatch.setattr(job_ends, "IDLE_SECONDS", 0.0)
+    set_bounds(polls=0.1, retries=0.1, joins=0.0)
 
 
 @pytest.fixture

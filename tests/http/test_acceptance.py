@@ -254,9 +254,13 @@ def test_rollback_of_the_view(user_client, user, rf, rings):
     assert_nothing_is_stored(rings)
 
 
-@pytest.mark.parametrize("path", ["/plain/", "/async/"])
-def test_enqueueing_for_a_get_is_logged_once_for_each_view(user_client, caplog, monkeypatch, path):
+@pytest.fixture
+def no_view_logged_before(monkeypatch):
     monkeypatch.setattr(acceptance, "_warned_views", set())
+
+
+@pytest.mark.parametrize("path", ["/plain/", "/async/"])
+def test_enqueueing_for_a_get_is_logged_once_for_each_view(user_client, caplog, no_view_logged_before, path):
     user_client.post(path)
     assert "safe request" not in caplog.text
     for method in (user_client.get, user_client.head):
@@ -274,8 +278,7 @@ def test_enqueueing_for_a_get_is_logged_once_for_each_view(user_client, caplog, 
     ("path", "name"),
     [("/partial/", ".sync_view"), ("/instance/", "an instance of tests.http.views.CallableView")],
 )
-def test_warning_names_views_without_a_name(user_client, caplog, monkeypatch, path, name):
+def test_warning_names_views_without_a_name(user_client, caplog, no_view_logged_before, path, name):
     """Partial functions and instances have no __qualname__."""
-    monkeypatch.setattr(acceptance, "_warned_views", set())
     assert user_client.get(path).status_code == 202
     assert f"{name}. Accept POST only" in caplog.text

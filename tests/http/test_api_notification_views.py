@@ -109,9 +109,9 @@ class TestList:
         assert (titles(level="error"), titles(level="warning")) == ("cb", "")
         assert titles(level="error", category="x", unread=1) == "b"
 
-    def test_rare_category(self, user_client, user, short_search):
+    def test_rare_category(self, user_client, user, set_bounds):
         """Pages may have few items or none, because each searches a bounded number. The last one has no ``next``."""
-        short_search(4)
+        set_bounds(searched=4)
         for number in range(1, 12):
             notify(user, f"note {number}", category="rare" if number in (2, 10) else "common")
         found, query = [], {"category": "rare", "limit": 2}

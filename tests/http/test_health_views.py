@@ -24,11 +24,11 @@ LIVE, READY = "/notifications/api/health/live/", "/notifications/api/health/read
 
 
 @pytest.fixture(autouse=True)
-def check(monkeypatch):
+def check(monkeypatch, set_bounds):
     """Each test has its own check, and each request a finding of its own."""
     check = health_views.ReadinessCheck()
     monkeypatch.setattr(health_views, "_check", check)
-    monkeypatch.setattr(health_views, "MAX_AGE_SECONDS", 0.0)
+    set_bounds(known=0.0)
     yield check
     for thread in check._executor.end():
         thread.join(30)
@@ -108,7 +108,7 @@ def test_a_wrong_setting(settings, caplog):
     assert "Not ready because of the settings" in caplog.text
 
 
-async def test_a_database_that_does_not_answer(monkeypatch, check):
+async def test_a_database_that_does_not_answer(set_bounds, check):
     """Requests get 503 in bounded time, and only one thread waits, however many requests there are."""
     import threading
 
@@ -119,7 +119,7 @@ async def test_a_database_that_does_not_answer(monkeypatch, check):
         calls.append(1)
         answer.wait(60)
 
-    monkeypatch.setattr(health_views, "TIMEOUT_SECONDS", 0.1)
+    set_bounds(checks=0.1)
     with preceded("", hang):
         try:
             for _ in range(3):
@@ -130,10 +130,10 @@ async def test_a_database_that_does_not_answer(monkeypatch, check):
             answer.set()
 
 
-def test_many_requests_share_a_finding(monkeypatch, live_worker):  # noqa: F811
+def test_many_requests_share_a_finding(set_bounds, live_worker):  # noqa: F811
     """Strangers cannot make the server query more than once per MAX_AGE_SECONDS."""
     live_worker()
-    monkeypatch.setattr(health_views, "MAX_AGE_SECONDS", 3600.0)
+    set_bounds(known=3600.0)
     assert Client().get(READY).status_code == 200
     Worker.objects.all().delete()
     assert Client().get(READY).status_code == 200

@@ -22,6 +22,7 @@ from notifications.http.openapi import DOCUMENT_FILE, make_document
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.extensions import set_channels
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DOCUMENT = make_document("/notifications/api")
@@ -427,7 +428,7 @@ def test_file_is_served_but_for_what_the_project_chooses():
 
 def test_channels_of_the_installed_apps(monkeypatch):
     """Also when other apps are installed later, as in tests of a project."""
-    monkeypatch.setattr(hooks, "channels", {"sms": "extensions.sms.Sms"})
+    set_channels(monkeypatch, sms="extensions.sms.Sms")
     schemas = make_document("/notifications/api")["components"]["schemas"]
     assert schemas["ChannelChoices"]["properties"].keys() == {"bell", "sms"}
 

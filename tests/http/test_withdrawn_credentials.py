@@ -12,7 +12,6 @@ from notifications.api import notify
 from notifications.http import Problem
 from notifications.models import Job
 from notifications.realtime import hub
-from notifications.realtime.auth import sign_outs
 from notifications.realtime.transports import sse
 from tests.data.rows import job as make_job
 from tests.http.conftest import asgi  # noqa: F401 (a fixture)
@@ -53,12 +52,12 @@ class Directory:
 
 
 @pytest.fixture
-def directory(settings, monkeypatch, short_ticks):
+def directory(settings, monkeypatch, set_bounds, short_ticks):
     """The authenticator of the project; a second of a stream takes 20 ms."""
     directory = Directory()
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "AUTHENTICATORS": [directory]}
     monkeypatch.setattr(hub, "SESSION_CHECK_TICKS", 10**9)
-    monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.3)
+    set_bounds(beats=0.3)
     yield directory
     directory.answer.set()
 
@@ -106,11 +105,6 @@ async def ask_twice(directory, token):
     await until(lambda: directory.asked.count(token) >= before + 2)
 
 
-def test_how_often_authenticators_are_asked():
-    """Two intervals, at the end of which an unanswered stream is ended, are 30 s."""
-    assert 2 * REAL_COMMENT_INTERVAL_SECONDS <= sse.MAX_UNCONFIRMED_SECONDS == 30
-
-
 async def test_streams_of_a_revoked_token_end(directory, open_stream, user, output):
     """Events and output of a revoked token end with `signed_out`; another token of the same user goes on."""
     events, text = await open_stream(user.username), await open_stream(user.username, output)
@@ -133,11 +127,10 @@ async def test_token_that_now_belongs_to_another_user(directory, open_stream, us
 
 
 async def test_authenticators_that_hang_stop_nobody(
-    directory, open_stream, user, other_user, make_user, monkeypatch
+    directory, open_stream, user, other_user, make_user, set_bounds
 ):
     """Streams without an answer end without a `bye`. Others are asked about as before, and then these again."""
-    monkeypatch.setattr(sign_outs, "ANSWER_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 1.0)
+    set_bounds(answers=0.05, beats=1.0)
     hung = [await in_thread(make_user, f"hung {number}") for number in range(THREADS + 1)]
     streams = [await open_stream(each.username) for each in hung for _ in range(2)]
     other = await open_stream(other_user.username)
@@ -162,10 +155,10 @@ async def test_authenticators_that_occupy_all_threads(
     open_stream,
     other_user,
     make_user,
-    monkeypatch,
+    set_bounds,
 ):
     """Streams that cannot be asked about end without a `bye`; their next request asks in its own thread."""
-    monkeypatch.setattr(sign_outs, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    set_bounds(answers=0.05)
     names = (f"hung {number}" for number in itertools.count())
     # A stream that ends before its question has a thread, as on a slow machine, occupies none.
     while missing := MAX_THREADS - directory.hanging:
@@ -190,7 +183,13 @@ async def test_authenticators_that_raise(directory, open_stream, user):
     await ask_twice(directory, user.username)
 
 
-async def test_users_of_middleware_without_a_session(asgi, directory, settings, user, monkeypatch):  # noqa: F811
+async def test_users_of_middleware_without_a_session(
+    asgi,  # noqa: F811
+    directory,
+    settings,
+    user,
+    monkeypatch,
+):
     """Nothing can be asked again about them, so their streams end after 30 s and are requested again."""
     monkeypatch.setattr(sse, "MAX_UNCONFIRMED_SECONDS", 0.2)
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.sign_in_by_header"]

@@ -149,10 +149,10 @@ class TestWhatIsAGroup:
             "Report 7: 3 updates",
         ]
 
-    def test_of_another_day_is_another_group(self, user, monkeypatch):
+    def test_of_another_day_is_another_group(self, user, set_now):
         ids = notify(user, "Comment", category="comment", target="Report 7")
         moment = Notification.objects.get().created_at
-        monkeypatch.setattr("notifications.times.now", lambda: moment + timedelta(days=1))
+        set_now(moment + timedelta(days=1))
         ids += notify(user, "Comment", category="comment", target="Report 7")
         keys = Notification.objects.filter(id__in=ids).values_list("group_key", flat=True)
         assert len(set(keys)) == 2

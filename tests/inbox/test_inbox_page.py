@@ -253,9 +253,9 @@ class TestFilters:
             "\\": [],
         }
 
-    def test_search_reads_a_bounded_number_and_continues(self, user_client, user, short_search):
+    def test_search_reads_a_bounded_number_and_continues(self, user_client, user, set_bounds):
         """What the first part does not find is found by a link, and none is found twice."""
-        short_search(4)
+        set_bounds(searched=4)
         for n in range(1, 11):
             notify(user, "wanted" if n in (2, 7) else f"other {n}")
         marking.mark(user.pk, "read", 10, [Notification.objects.get(raised=8).pk])
@@ -270,8 +270,8 @@ class TestFilters:
         assert found == ["wanted", "wanted"]
         assert texts == [True, True, False]
 
-    def test_search_towards_newer_ones(self, user_client, user, short_search):
-        short_search(4)
+    def test_search_towards_newer_ones(self, user_client, user, set_bounds):
+        set_bounds(searched=4)
         for n in range(1, 11):
             notify(user, f"wanted {n}" if n in (2, 7) else f"other {n}")
         assert titles(read_page(user_client, q="wanted", before=0)) == ["wanted 2"]
@@ -279,10 +279,10 @@ class TestFilters:
         assert titles(page) == ["wanted 7"]
 
     def test_a_search_that_fills_its_page_continues_as_any_page(
-        self, user_client, user, short_search, set_lists
+        self, user_client, user, set_bounds, set_lists
     ):
         """That it searched only so many explains a page with fewer rows, or with none."""
-        short_search(4)
+        set_bounds(searched=4)
         set_lists(PAGE_SIZE=2)
         for n in range(1, 9):
             notify(user, f"wanted {n}" if n in (1, 5, 8) else f"other {n}")
@@ -312,10 +312,10 @@ class TestPages:
 
     @pytest.mark.parametrize("query", [{}, {"q": "Number"}])
     def test_a_page_that_ends_at_the_newest_is_the_first(
-        self, user_client, user, query, short_search, set_grouping
+        self, user_client, user, query, set_bounds, set_grouping
     ):
         """Else it would link to newer ones, of which there are none."""
-        short_search(4)
+        set_bounds(searched=4)
         set_grouping(MAX_ROWS_SCANNED=4)
         for n in range(1, 11):
             notify(user, f"Number {n}")
@@ -332,13 +332,13 @@ class TestPages:
         assert "category=reports+%26+more" in href(second, "next")
         assert "category=reports+%26+more" in href(second, "prev")
 
-    def test_days(self, user_client, user, monkeypatch):
+    def test_days(self, user_client, user, set_now):
         """Days, a week, then months. Rows below a day have the time of day, others of this year a date without it."""
         now = datetime(2026, 3, 20, 12, tzinfo=UTC)
         for days in (200, 50, 49, 6, 2, 1, 0):
             (id,) = notify(user, f"{days} days")
             Notification.objects.filter(pk=id).update(created_at=now - timedelta(days=days, minutes=5))
-        monkeypatch.setattr("notifications.times.now", lambda: now)
+        set_now(now)
         page = read_page(user_client)
         headings = re.findall(r'class="notifications-day"[^>]*>(.*?)<', page)
         assert headings == ["Today", "Yesterday", "Last 7 days", "January 2026", "September 2025"]

@@ -109,9 +109,9 @@ def test_the_view_of_an_empty_list(user, user_client, query):
     assert 'id="notifications-view"' not in user_client.get(f"{INBOX}?view=done").text
 
 
-def test_the_view_of_a_list_of_which_no_row_is_found_yet(user, user_client, short_search):
+def test_the_view_of_a_list_of_which_no_row_is_found_yet(user, user_client, set_bounds):
     """A search that has read all that it may, and lists nothing, can be saved too."""
-    short_search(2)
+    set_bounds(searched=2)
     for number in range(5):
         notify(user, f"{number}")
     page = user_client.get(f"{INBOX}?q=0")

@@ -187,9 +187,9 @@ class TestTimes:
         ],
     )
     def test_are_those_of_the_browser_or_of_the_preferences(
-        self, user_client, user, monkeypatch, until, zone, expected
+        self, user_client, user, set_now, until, zone, expected
     ):
-        monkeypatch.setattr("notifications.times.now", lambda: NOW)
+        set_now(NOW)
         Reader.objects.create(user=user, time_zone="America/New_York")
         (id,) = notify(user, "Later")
         snooze(user_client, id, until, zone=zone)

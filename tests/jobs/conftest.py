@@ -9,7 +9,6 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from notifications.jobs import job_ends
 from notifications.models import Job, Notification
 from notifications.models import Worker as WorkerRow
 from notifications.realtime import doorbell, listen
@@ -21,9 +20,9 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def short_join_idle(monkeypatch):
+def short_join_idle(set_bounds):
     """Have the threads that wait for jobs end with the test, whose database is deleted then."""
-    monkeypatch.setattr(job_ends, "IDLE_SECONDS", 0.0)
+    set_bounds(joins=0.0)
     yield
     names = {"notifications-join"} | (
         set() if doorbell.doorbell._callbacks else {"notifications-doorbell-sqlite"}
@@ -121,15 +120,9 @@ def worker(start_worker):
 
 
 @pytest.fixture
-def over_at_once(monkeypatch):
+def over_at_once(set_bounds):
     """An alert is over as soon as its condition is."""
-    monkeypatch.setattr("notifications.contrib.operations.alerts.evaluation.CLEAR_SECONDS", 0)
-
-
-@pytest.fixture
-def set_belongings(monkeypatch):
-    """set_belongings(rows) has so many rows that belong to jobs be deleted at once."""
-    return lambda rows: monkeypatch.setattr("notifications.streams.purging.MAX_BELONGINGS_PER_CHUNK", rows)
+    set_bounds(delays=0)
 
 
 class LocalWorker:

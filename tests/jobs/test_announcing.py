@@ -162,9 +162,9 @@ def test_reader_who_fails_delays_no_other_topic(operators, monkeypatch, caplog, 
     assert titles(operators[2]) == ["No worker", TITLE]
 
 
-def test_readers_change(operators, make_user, monkeypatch):
+def test_readers_change(operators, make_user, set_bounds):
     """Another one is notified of an open alert, and one who is no reader any more is not notified of its end."""
-    monkeypatch.setattr(announcing, "READERS_INTERVAL_SECONDS", 0)
+    set_bounds(known=0)
     record(WAITING)
     rounds = Announcer()
     rounds.run_round()

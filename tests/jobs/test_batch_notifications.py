@@ -6,7 +6,6 @@ import pytest
 
 from notifications.api import batch
 from notifications.jobs import retry
-from notifications.jobs.transitions import batch_completion
 from notifications.models import Job, Notification
 from notifications.signals import rung
 from notifications.testing import connect, run_jobs
@@ -33,9 +32,9 @@ ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 @pytest.fixture
-def set_interval(monkeypatch):
+def set_interval(set_bounds):
     """set_interval(seconds) sets the time between two records of the progress of a batch."""
-    return lambda seconds: monkeypatch.setattr(batch_completion, "PROGRESS_INTERVAL_SECONDS", seconds)
+    return lambda seconds: set_bounds(beats=seconds)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ NOW = times.as_utc(times.now())
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch):
-    monkeypatch.setattr(times, "now", lambda: NOW)
+def clock(set_now):
+    set_now(NOW)
 
 
 def pace(current, total, seconds, *, state="running", attempt=1, cancel_requested_at=None):

@@ -31,17 +31,17 @@ def check_that_no_call_waits():
 
 
 @pytest.fixture
-def set_polling(monkeypatch):
+def set_polling(set_bounds):
     """set_polling(seconds) sets the time until jobs are read first without a ring."""
-    return lambda seconds: monkeypatch.setattr(job_ends, "FIRST_POLL_SECONDS", seconds)
+    return lambda seconds: set_bounds(polls=seconds)
 
 
 @pytest.fixture
-def rings_only(set_polling, monkeypatch):
+def rings_only(set_polling, set_bounds):
     """Have the thread read jobs only when a ring arrives, without polling."""
     wait_until(lambda: not job_ends.end_reader._thread.is_running, what="the thread of another test to end")
     set_polling(LONG_INTERVAL_SECONDS)
-    monkeypatch.setattr(job_ends, "MAX_POLL_SECONDS", LONG_INTERVAL_SECONDS)
+    set_bounds(polls=LONG_INTERVAL_SECONDS)
 
 
 class Waiter(threading.Thread):

@@ -15,10 +15,10 @@ pytestmark = [pytest.mark.django_db, pytest.mark.nightly_on_old_django]
 
 
 @pytest.fixture(autouse=True)
-def set_limit(settings, monkeypatch):
+def set_limit(settings):
     """set_limit(64) sets the limit. Each test begins with an empty cache."""
-    monkeypatch.setattr(limits, "_unchecked", {})
-    monkeypatch.setattr(limits, "_counted", {})
+    limits._unchecked.clear()
+    limits._counted.clear()
 
     def set_limit(number):
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": number}
@@ -27,9 +27,9 @@ def set_limit(settings, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def long_validity(monkeypatch):
+def long_validity(set_bounds):
     """On a slow machine a check must not expire during a test."""
-    monkeypatch.setattr(limits, "CHECK_VALID_SECONDS", 60)
+    set_bounds(known=60)
 
 
 def enqueue(user, times=1):
@@ -69,9 +69,9 @@ def test_above_half_of_the_limit_each_insert_checks(set_limit, user):
     assert count_checks(user, 10) >= 10
 
 
-def test_a_check_expires(set_limit, user, monkeypatch):
+def test_a_check_expires(set_limit, user, set_bounds):
     set_limit(160)
-    monkeypatch.setattr(limits, "CHECK_VALID_SECONDS", -1)
+    set_bounds(known=-1)
     assert count_checks(user, 10) == 10
 
 
@@ -110,9 +110,9 @@ def test_batches_and_retries_empty_the_cache(set_limit, user):
     assert count_checks(user, 1) == 1
 
 
-def test_a_large_limit(set_limit, user, monkeypatch):
+def test_a_large_limit(set_limit, user, set_bounds):
     """One job above it is refused, and one that ends makes room at once."""
-    monkeypatch.setattr(limits, "MAX_JOBS_READ", 5)
+    set_bounds(rows=5)
     set_limit(100)
     for _ in range(2):
         enqueue(user, 100 - Job.objects.filter(seq=0).count())

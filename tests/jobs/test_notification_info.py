@@ -16,7 +16,6 @@ from notifications.api import (
     unread_count,
 )
 from notifications.models import Notification, Stream
-from notifications.streams import marking
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -75,8 +74,8 @@ def test_archived(user, user_client):
     assert unread_count(user) == 1
 
 
-def test_all_in_chunks(user, monkeypatch):
-    monkeypatch.setattr(marking, "MAX_MARKED_ROWS", 3)
+def test_all_in_chunks(user, set_marking):
+    set_marking(MAX_MARKED_ROWS=3)
     for n in range(8):
         notify(user, f"Number {n}")
     mark_read(user)

@@ -18,10 +18,9 @@ from django.utils import timezone
 from notifications.api import anotify, batch, notify, policy, requester, task
 from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.operations.models import Alert
-from notifications.contrib.questions import reminders
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.extension import Upkeep, Where
-from notifications.jobs import announcing, cancel
+from notifications.jobs import cancel
 from notifications.models import Job, Notification, Wait
 from notifications.realtime.hub import current_hub
 from notifications.signals import job_finished, notification_recorded
@@ -104,7 +103,7 @@ def fail_scheduled():
 
 
 @pytest.fixture
-def project(settings, make_user, over_at_once, monkeypatch):
+def project(settings, make_user, over_at_once, monkeypatch, set_bounds):
     """A project with receivers of all signals, an authentication backend, schedules and short limits of alerts."""
     operator, owner = make_user("operator", is_superuser=True), make_user("owner")
     every = timedelta(seconds=1)
@@ -124,7 +123,7 @@ def project(settings, make_user, over_at_once, monkeypatch):
         },
         "ALERTS": {"interval": 0.5, "wait": 0.000001},
     }
-    monkeypatch.setattr(announcing, "ROUND_INTERVAL_SECONDS", 0.2)
+    set_bounds(duties=0.2)
     get_queryset = UserManager.get_queryset
 
     def note_query(manager):
@@ -190,11 +189,11 @@ def ask_deactivated(user, *, is_reminder):
 
 
 @pytest.fixture(params=["reminder", "staff"])
-def question(request, project, make_user, monkeypatch):
+def question(request, project, make_user, set_bounds):
     """An open question without an active addressee, which one of the two duties finds."""
     is_reminder = request.param == "reminder"
     interval = 300.0 if is_reminder else 0.1
-    monkeypatch.setattr(reminders, "CHECK_INTERVAL_SECONDS", interval)
+    set_bounds(duties=interval)
     ask_deactivated(make_user("leaver"), is_reminder=is_reminder)
 
 
@@ -235,9 +234,9 @@ class TestQuestionsWithoutAddressee:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_backend_that_hangs(project, make_user, start_worker, monkeypatch):
+def test_backend_that_hangs(project, make_user, start_worker, set_bounds):
     """All that search for users by permission wait for it. Jobs of other users, and schedules, do not."""
-    monkeypatch.setattr(reminders, "CHECK_INTERVAL_SECONDS", 0.1)
+    set_bounds(duties=0.1)
     # The reminder last: running a job inline also reminds of due questions.
     for name, is_reminder in (("first", False), ("second", True)):
         ask_deactivated(make_user(name), is_reminder=is_reminder)

@@ -27,9 +27,9 @@ async def of_tenant(tenant):
 
 
 @pytest.fixture(autouse=True)
-def exact_clocks(monkeypatch):
+def exact_clocks(set_bounds):
     """Store the turns that have begun after each claim."""
-    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.0)
+    set_bounds(known=0.0)
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_a_batch_beside_a_flood(people, flood):
     assert claim(2) == [flood[4].id, single.id]
 
 
-def test_the_clock_moves_though_claims_of_others_leave_nothing(people, monkeypatch):
+def test_the_clock_moves_though_claims_of_others_leave_nothing(people, set_bounds):
     """Those of async jobs, while sync ones wait for threads: newcomers would go before them for ever."""
-    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.05)
+    set_bounds(known=0.05)
     with batch():
         for _ in range(500):
             tasks.noop_sync.using(owner=people[0]).enqueue()
@@ -189,8 +189,9 @@ def test_doctor_names_a_large_share(people, flood):
     assert queue_depths().find_large_shares() == []
 
 
-def test_what_a_process_knows_of_a_share_is_soon_read_again(people, monkeypatch):
+def test_what_a_process_knows_of_a_share_is_soon_read_again(people, monkeypatch, set_bounds):
     """A transaction that was rolled back costs a share turns for a moment only."""
+    set_bounds(known=60)
     owner = tasks.noop.using(owner=people[0])
     owner.enqueue()
     key, (last, until) = next(
@@ -198,5 +199,5 @@ def test_what_a_process_knows_of_a_share_is_soon_read_again(people, monkeypatch)
     )
     monkeypatch.setitem(turns._last_turns, key, (last + 1_000, until))
     assert Job.objects.get(id=owner.enqueue().id).turn > 1_000
-    monkeypatch.setitem(turns._last_turns, key, (last + 9_000, until - 1))
+    monkeypatch.setitem(turns._last_turns, key, (last + 9_000, until - 60))
     assert Job.objects.get(id=owner.enqueue().id).turn < 2_000

@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from notifications.api import WaitInfo, apause, batch, get_job, join, pause, policy, task
 from notifications.contrib.steps import astep
 from notifications.exceptions import JobCancelled, TooManyJobs
-from notifications.jobs import cancel, durable_calls, end_stored, retry
+from notifications.jobs import cancel, end_stored, retry
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks, wait_tasks
@@ -183,16 +183,6 @@ class TestPause:
         assert result.status == TaskResultStatus.RUNNING
         assert not result.is_finished
 
-    def test_inline(self, calls):
-        job = suspended()
-        clock.advance(DAY - timedelta(seconds=5))
-        assert run_jobs() == 0
-        clock.advance(timedelta(seconds=6))
-        assert run_jobs() == 1
-        assert run_until_idle() == 1
-        assert row(job.id).state == "succeeded"
-        assert calls == ["begin", "first", "begin", "second", "begin"]
-
     def test_what_code_reads(self, user, django_assert_num_queries):
         """Only while the job waits: before, in a second query; afterwards nothing is searched."""
         job = suspended(owner=user)
@@ -230,7 +220,7 @@ class TestPause:
 
 
 @pytest.mark.parametrize("task", [pause_twice, wait_tasks.pause_sync])
-def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, task, caplog, forgotten_log):
+def test_an_outage_while_it_reads_what_is_stored(worker, set_bounds, calls, task, caplog, forgotten_log):
     """The database is away when the job is executed again: it fails no job, and the attempt goes on after it.
 
     The log says so once a minute, however many jobs try again.
@@ -240,7 +230,7 @@ def test_an_outage_while_it_reads_what_is_stored(worker, monkeypatch, calls, tas
     def fail():
         raise next(errors)
 
-    monkeypatch.setattr(durable_calls, "RETRY_INTERVAL_SECONDS", 0.01)
+    set_bounds(retries=0.01)
     with preceded('SELECT "notifications_wait"."name"', fail, times=2) as statements:
         (job,) = until_done(task.enqueue(100))
     assert (job.state, job.attempt, len(statements)) == ("succeeded", 1, 2)
@@ -325,22 +315,6 @@ class TestCancel:
         assert cancel(ids) == dict(zip(ids, ["cancelled", "asked", "cancelled"], strict=True))
         assert [row(id).state for id in ids] == ["cancelled", "running", "cancelled"]
 
-    def test_retry_waits_anew(self, calls):
-        """What has ended stays, what was cancelled is waited for again; steps stay."""
-        job = suspended()
-        clock.advance(DAY)
-        run_jobs()
-        cancel([job.id])
-        assert retry([job.id]) == [job.id]
-        assert list(Wait.objects.values_list("name", "how")) == [("nap", "due")]
-        run_jobs()
-        job.refresh_from_db()
-        assert (job.state, job.attempt, job.max_attempts) == ("waiting", 2, 2)
-        assert Wait.objects.filter(name="rest", ended_at=None).exists()
-        run_until_idle()
-        assert row(job.id).state == "succeeded"
-        assert calls.count("first") == calls.count("second") == 1
-
     def test_retry_from_the_start(self, calls):
         job = suspended()
         cancel([job.id])
@@ -348,11 +322,6 @@ class TestCancel:
         assert not Wait.objects.exists()
         run_until_idle()
         assert calls.count("first") == 2
-
-    def test_a_waiting_job_is_not_retried(self):
-        job = suspended()
-        assert retry([job.id]) == []
-        assert row(job.id).state == "waiting"
 
 
 class TestWhatTakesItForActive:
@@ -398,9 +367,9 @@ class TestRows:
         assert not Wait.objects.exists()
         assert not Job.objects.exists()
 
-    def test_they_stay_until_their_jobs_are_deleted(self, set_belongings):
+    def test_they_stay_until_their_jobs_are_deleted(self, set_bounds):
         """Or a job that waits without a wait would be queued."""
-        set_belongings(2)
+        set_bounds(rows=2)
         cancel([suspended().id for _ in range(3)])
         counts = []
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from notifications.api import batch
 from notifications.extension import Where
-from notifications.jobs import turns
 from notifications.models import Job, Queue, QueueClock, uuid7
 from tests.jobs import tasks
 from tests.model.fair_queue import FairQueue, QueuedJob
+from tests.support import bounds
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.outcomes import release, schedule_retries
@@ -180,8 +180,7 @@ def test_claims_are_those_of_the_simulation(db, names, data):
         st.booleans(),
     )
     with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.0)
-        patch.setattr(turns, "LAST_TURN_VALID_SECONDS", 0.0)
+        bounds.set_bounds(patch.setattr, known=0.0)
         owners = {name: get_user_model().objects.create(username=f"share {name}") for name in "abcd"}
         expected = FairQueue()
         running, rows, with_keys = [], [], data.draw(st.booleans())
@@ -266,10 +265,9 @@ def claim_of_each_queue(expected, claimed, count, running):
 
 
 @pytest.mark.database_law
-def test_a_batch_of_a_thousand(db, monkeypatch):
+def test_a_batch_of_a_thousand(db, set_bounds):
     """Beside single jobs that come while it is claimed, and what is queued again at a shutdown."""
-    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(turns, "LAST_TURN_VALID_SECONDS", 0.0)
+    set_bounds(known=0.0)
     owners = {name: get_user_model().objects.create(username=f"share {name}") for name in "abcd"}
     expected = FairQueue()
     with batch():

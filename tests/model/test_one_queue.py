@@ -24,9 +24,8 @@ from hypothesis.stateful import (
 )
 
 from notifications.api import batch
-from notifications.jobs import cancel, turns
+from notifications.jobs import cancel
 from notifications.jobs.transitions import queueing
-from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.management import pause_queue
 from notifications.models import Job, Worker, uuid7
 from notifications.testing import clock
@@ -125,7 +124,7 @@ class OneQueue(RuleBasedStateMachine):
         """Those that join are due, of each share in a queue the longest, and as many shares as one chunk has."""
         due = {number for number, (at, _) in self.scheduled.items() if at <= clock.now()}
         before = self.read_scheduled()
-        assert queue_due_jobs() == 0 if due else queue_due_jobs() != 0
+        assert queueing.queue_due_jobs() == 0 if due else queueing.queue_due_jobs() != 0
         moved = [number for number in self.by_due_time(before - self.read_scheduled()) if number]
         assert set(moved) <= due and bool(moved) == bool(due)
         levels = {
@@ -213,16 +212,20 @@ class OneQueue(RuleBasedStateMachine):
     @precondition(lambda self: any(self.running.values()))
     @rule(worker=worker)
     def kill(self, worker):
-        """What it ran is queued again with its turns, and begins alone: one may have killed the process."""
-        running, self.running[worker] = self.running[worker], {}
+        """What it ran is queued again with its turns, and begins alone: one may have killed the process.
+
+        So is what another worker runs past its deadline.
+        """
         Worker.objects.filter(id=self.leases[worker]).update(lease_until=clock.now() - timedelta(seconds=1))
         run_duty("take jobs from lost workers")
-        for job, _ in running.values():
-            job.queue = f"{self.queue_of(job)}/quarantined"
-            self.model.jobs.append(job)
         self.leases[worker] = self.new_lease()
-        for _, row in running.values():
-            record(succeeded(row))  # It was frozen only, and changes nothing.
+        for other, running in self.running.items():
+            for number, (job, row) in list(running.items()):
+                if other == worker or row.deadline < clock.now():
+                    del running[number]
+                    job.queue = f"{self.queue_of(job)}/quarantined"
+                    self.model.jobs.append(job)
+                    record(succeeded(row))  # It was frozen only, and changes nothing.
 
     @rule(data=st.data())
     def cancel_one(self, data):
@@ -280,12 +283,9 @@ class OneQueue(RuleBasedStateMachine):
 
 
 @pytest.mark.database_law
-def test_jobs_begin_as_in_the_simulation(db, monkeypatch):
-    monkeypatch.setattr(turns, "CLOCK_INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(turns, "LAST_TURN_VALID_SECONDS", 0.0)
+def test_jobs_begin_as_in_the_simulation(db, monkeypatch, set_bounds):
+    set_bounds(known=0.0)
     monkeypatch.setattr(queueing, "max_rows", lambda: CHUNK)
-    monkeypatch.setattr(queueing, "READ_PAUSE_FACTOR", 0)
-    monkeypatch.setattr(queueing, "_next_read_at", 0.0)
     run_state_machine_as_test(
         OneQueue,
         settings=settings(

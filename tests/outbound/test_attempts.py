@@ -21,9 +21,9 @@ from .upstream import CannedServer
 
 
 @pytest.fixture(autouse=True)
-def short_delays(monkeypatch):
+def short_delays(set_bounds):
     """Retry without delay, except for Retry-After."""
-    monkeypatch.setattr(attempts, "INITIAL_DELAY_SECONDS", 0.001)
+    set_bounds(retries=0.001)
 
 
 @pytest.mark.parametrize("failure", ["429", "502", "503", "504", "cut", "half"])
@@ -143,9 +143,9 @@ async def test_retry_after_beyond_the_deadline(upstream, wait):
     assert isinstance(error.value, outbound.TEMPORARY)
 
 
-def test_retry_delay(monkeypatch):
+def test_retry_delay(monkeypatch, set_bounds):
     """Full jitter: the maximum doubles with each retry, up to half of the time left."""
-    monkeypatch.setattr(attempts, "INITIAL_DELAY_SECONDS", 0.5)
+    set_bounds(retries=0.5)
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
     assert [attempts.retry_delay(retry, None, 1000) for retry in (1, 2, 3, 6)] == [0.5, 1, 2, 10]
     assert attempts.retry_delay(3, None, 1) == 0.5

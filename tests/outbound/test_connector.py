@@ -78,6 +78,7 @@ async def test_not_public(resolve_names):
 async def test_cache(
     fake_dns,  # noqa: F811
     monkeypatch,
+    set_bounds,
 ):
     """A resolver caches an answer for CACHE_SECONDS, and checks it each time."""
     public_resolver = PublicResolver()
@@ -88,7 +89,7 @@ async def test_cache(
         context.setattr(connector, "describe_reserved", lambda address: "not public any more")
         with pytest.raises(ForbiddenAddress):
             await public_resolver.resolve("a.test", 80)
-    monkeypatch.setattr(connector, "CACHE_SECONDS", 0)
+    set_bounds(known=0)
     for host in ("b.test", "b.test"):
         assert await public_resolver.resolve(host, 80)
     assert fake_dns.resolved == ["a.test", "b.test", "b.test"]

@@ -81,23 +81,6 @@ async def test_not_to_another_origin(upstream, allow, without_telemetry):
     other.close()
 
 
-def test_scope():
-    """The headers of an ASGI request are parsed; two traceparents are ignored."""
-
-    def parse(*headers):
-        trace_context.set_from_headers([(b"host", b"a"), *headers])
-        return trace_context.current_headers()
-
-    parent = (b"traceparent", PARENT.encode())
-    assert parse(parent, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")) == (
-        ("traceparent", PARENT),
-        ("tracestate", "a=1,b=2"),
-    )
-    assert parse(parent, parent) == ()
-    assert parse((b"traceparent", b"\xff")) == ()
-    assert parse() == ()
-
-
 @pytest.fixture
 def spans(monkeypatch):
     """The finished spans of a tracer provider of the test."""

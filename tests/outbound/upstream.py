@@ -183,7 +183,10 @@ def _brotli(body):
 
 
 def _zstd(body):
-    from notifications.outbound.decompression import zstd
+    try:
+        from compression import zstd
+    except ImportError:
+        from backports import zstd
 
     return zstd.compress(body, 19)
 

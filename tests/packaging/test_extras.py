@@ -19,7 +19,7 @@ TESTS = [
     "tests/contrib/operations/test_metrics.py",
     "tests/outbound/test_decompression.py",
     "tests/realtime/doorbell/test_channel_layer.py",
-    "tests/jobs/test_spans.py",
+    "tests/tracing/test_spans.py",
 ]
 
 

@@ -92,6 +92,12 @@ async def test_application_can_start_again(application):
         await lifespan
 
 
+@pytest.fixture
+def outside_tests(monkeypatch):
+    """As in a process that is no test runner."""
+    monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "starts"),
     [
@@ -105,9 +111,8 @@ async def test_application_can_start_again(application):
         (["/venv/bin/uvicorn", "mysite.asgi:application"], True),
     ],
 )
-def test_only_servers_start_the_worker(monkeypatch, arguments, starts):
+def test_only_servers_start_the_worker(outside_tests, monkeypatch, arguments, starts):
     """Servers start the worker; management commands that import the ASGI module do not, except runserver."""
-    monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
     monkeypatch.setattr(sys, "argv", arguments)
     assert asgi.is_server() == starts
 
@@ -118,9 +123,8 @@ def test_test_runner_starts_no_worker(monkeypatch):
     assert not asgi.is_server()
 
 
-def test_wsgi_starts_no_worker(monkeypatch):
+def test_wsgi_starts_no_worker(outside_tests, monkeypatch):
     """A WSGI process, such as uWSGI's, that imports the ASGI module starts no worker."""
-    monkeypatch.setattr(asgi, "is_test_runner", lambda: False)
     monkeypatch.setattr(sys, "argv", ["uwsgi"])
     monkeypatch.setitem(sys.modules, "uwsgi", sys)
     assert not asgi.is_server()

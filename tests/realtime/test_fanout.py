@@ -22,9 +22,9 @@ USERS = range(8)
 class Reads:
     """A Fanout whose reads and deliveries are recorded in `events`; `on_read(users)` is called in a read."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, set_bounds):
         monkeypatch.setattr(fanout, "read_changes", self._read)
-        monkeypatch.setattr(fanout, "RETRY_SECONDS", 0.01)
+        set_bounds(retries=0.01)
         users = WatchedUsers()
         for user in USERS:
             subscriber = Subscriber(self, user, None)
@@ -51,8 +51,8 @@ class Reads:
 
 
 @pytest.fixture
-async def reads(monkeypatch):
-    reads = Reads(monkeypatch)
+async def reads(monkeypatch, set_bounds):
+    reads = Reads(monkeypatch, set_bounds)
     yield reads
     for thread in reads.pool.close():
         await asyncio.to_thread(thread.join, 5)

@@ -17,7 +17,6 @@ from django.utils import timezone
 from notifications.models import Stream
 from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
-from notifications.realtime.transports import websocket
 from tests.realtime.conftest import in_thread, sign_in
 
 pytestmark = pytest.mark.nightly_on_postgres
@@ -283,9 +282,9 @@ async def test_sockets_per_user_are_limited(connect, user, other_user, settings)
     await (await connect(user)).start()
 
 
-async def test_hello_timeout(connect, user, monkeypatch, short_ticks):
+async def test_hello_timeout(connect, user, set_bounds, short_ticks):
     """A client that sends no hello in time gets bye no_hello."""
-    monkeypatch.setattr(websocket, "HELLO_TIMEOUT_SECONDS", 0.1)
+    set_bounds(clients=0.1)
     bye = await (await connect(user)).receive_bye()
     assert (bye["code"], bye["reason"], bye["reconnect"]) == (4408, "no_hello", True)
 

@@ -90,10 +90,9 @@ async def test_thread_survives_closed_loop(pool):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_connections_are_replaced_periodically(monkeypatch):
+async def test_connections_are_replaced_periodically(set_bounds):
     """Connections are kept between calls but replaced periodically, so that a replaced database is noticed."""
     pool = ThreadPool("under-test", 1)
-    from notifications.db import threads
 
     def use():
         connection.ensure_connection()
@@ -101,15 +100,15 @@ async def test_connections_are_replaced_periodically(monkeypatch):
 
     first = await pool.run(use)
     assert await pool.run(use) is first
-    monkeypatch.setattr(threads, "MAX_CONNECTION_SECONDS", 0.0)
+    set_bounds(known=0.0)
     assert await pool.run(use) is not first
     for thread in pool.close():
         await asyncio.to_thread(thread.join, 5)
 
 
-def test_idle_pool_closes_connections(transactional_db, monkeypatch):
+def test_idle_pool_closes_connections(transactional_db, set_bounds):
     """An idle thread closes its connection IDLE_SECONDS after its last call."""
-    monkeypatch.setattr("notifications.db.threads.IDLE_SECONDS", 0.05)
+    set_bounds(idle=0.05)
 
     async def run_and_wait():
         pool = ThreadPool("under-test", 1)

@@ -80,10 +80,9 @@ def test_it_leads_to_the_app(settings, name):
         ("missing", "ImportError: "),
     ],
 )
-def test_it_leads_elsewhere(settings, monkeypatch, name, problem):
+def test_it_leads_elsewhere(settings, set_bounds, name, problem):
     """W038, and a warning of doctor, with what has happened."""
-    monkeypatch.setattr(probe, "TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr(probe, "CANCEL_SECONDS", 0.1)
+    set_bounds(checks=0.1)
     settings.ASGI_APPLICATION = f"{__name__}.{name}"
     (warning,) = system_checks("W038", include_deployment_checks=True)
     assert problem in warning.msg, warning

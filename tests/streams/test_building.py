@@ -21,6 +21,7 @@ from notifications.jobs import notifying
 from notifications.models import Notification, Stream
 from notifications.streams import marking
 from tests.data.shapes import assert_consistent, position, titles
+from tests.support.statements import preceded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
@@ -197,11 +198,11 @@ def test_many_users(transactional_db):
     assert_consistent(users)
 
 
-def test_many_users_do_not_block_other_writers(transactional_db, monkeypatch):
+def test_many_users_do_not_block_other_writers(transactional_db, set_bounds):
     """While many users are notified, another thread can write: SQLite's lock is released between two chunks."""
     if connection.vendor != "sqlite":
         pytest.skip("PostgreSQL needs no pauses.")
-    monkeypatch.setattr(notifying, "MAX_ROWS_PER_TRANSACTION", 5)
+    set_bounds(rows=5)
     users = get_user_model().objects.bulk_create(
         get_user_model()(username=f"u{number}") for number in range(300)
     )
@@ -355,17 +356,13 @@ def test_failed_numbering_of_stored_rows(transactional_db, monkeypatch, caplog):
     assert_consistent(users)
 
 
-def test_rows_of_a_repeated_transaction_are_numbered_anew(transactional_db, user, monkeypatch):
+def test_rows_of_a_repeated_transaction_are_numbered_anew(transactional_db, user):
     """Their numbers were rolled back with their streams."""
-    number_new, tries = streams.number_new, []
 
-    def number_at_first(rows):
-        tries.append(rows)
-        if len(tries) == 1:
-            number_new(rows)
-            raise OperationalError("database is locked")
+    def refuse():
+        raise OperationalError("database is locked")
 
-    monkeypatch.setattr(streams, "number_new", number_at_first)
-    notify(user, "Hello")
-    assert len(tries) == 2
+    with preceded("INSERT INTO notifications_notification", refuse) as inserts:
+        notify(user, "Hello")
+    assert inserts
     assert_consistent([user])

@@ -84,9 +84,9 @@ def test_notifications_and_active_jobs_cost_one_query(user, other_user):
     assert changes.read_active_jobs([id])[id].pk == job.pk
 
 
-def test_cursors_of_a_user_are_read_at_one_moment(user, other_user, monkeypatch):
+def test_cursors_of_a_user_are_read_at_one_moment(user, other_user, set_bounds):
     """A snapshot is read at the position of its user: with that of a later query, it would lack a notification."""
-    monkeypatch.setattr(changes, "MAX_RANGES_PER_QUERY", 1)
+    set_bounds(rows=1)
 
     def write():
         rows.notices(user, 1)

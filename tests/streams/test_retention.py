@@ -13,7 +13,7 @@ from notifications.jobs import notifying
 from notifications.jobs.transitions import recording
 from notifications.management.commands.notifications import Command
 from notifications.models import Attempt, Job, Notification, SeenMark, Stream, uuid7
-from notifications.streams import changes, purging, retention
+from notifications.streams import changes, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
@@ -191,9 +191,9 @@ def test_row_unarchived_during_pruning_is_kept(user):
     assert Notification.objects.exists()
 
 
-def test_rows_of_deleted_users_are_deleted(make_user, monkeypatch):
+def test_rows_of_deleted_users_are_deleted(make_user, set_bounds):
     """Rows of deleted users, which a killed process or a later notification left, are deleted."""
-    monkeypatch.setattr(purging, "MAX_KEYS_PER_CHUNK", 2)
+    set_bounds(rows=2)
     users = [make_user(f"u{number}") for number in range(5)]
     for owner in users:
         notifying.create_notifications(owner, "note")

@@ -10,6 +10,16 @@ def install(monkeypatch, *extensions):
     monkeypatch.setattr(hooks, "__dict__", Hooks([*hooks.extensions, *extensions]).__dict__)
 
 
+def set_channels(monkeypatch, **channels):
+    """Have these be the channels of all installed apps: the paths of their classes, by name."""
+    monkeypatch.setattr(extension.hooks, "channels", channels)
+
+
+def set_wait_kind(monkeypatch, name, kind):
+    """Have waits of this name be of this kind."""
+    monkeypatch.setitem(extension.hooks.wait_kinds, name, kind)
+
+
 def load(monkeypatch, *extensions):
     """Load these extensions and no others, as at the start of a process. Raises ``ImproperlyConfigured``."""
     monkeypatch.setattr(extension.hooks, "__dict__", dict(extension.hooks.__dict__))

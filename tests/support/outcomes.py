@@ -29,8 +29,3 @@ def schedule_retries(jobs, seconds):
 def release(job):
     """Queue a running job again, as a worker does that ends."""
     reaping.release_at_stop([job], ())
-
-
-def error_type(job):
-    """Return the documented type of a job's error, "" without one."""
-    return json.loads(job.error or "{}").get("type", "")

@@ -6,14 +6,16 @@ Each process prints LISTENING once it receives the rings of the others.
 import threading
 import time
 
+from tests.support.bounds import set_bounds
+
 LISTENING = "Receives rings of other processes."
 
 
 def change():
     from notifications.realtime import hub
-    from notifications.worker import worker
 
-    worker.POLL_INTERVAL_SECONDS = hub.POSITION_CHECK_TICKS = 10**6
+    set_bounds(setattr, polls=10**6)
+    hub.POSITION_CHECK_TICKS = 10**6
     threading.Thread(target=print_when_listening, daemon=True).start()
 
 

@@ -81,3 +81,20 @@ def test_the_trace_of_a_request_with_several_is_ignored(count):
 
     found = contextvars.copy_context().run(read)
     assert found == ((("traceparent", PARENT),) if count == 1 else ())
+
+
+def test_scope():
+    """The headers of an ASGI request are parsed; two traceparents are ignored."""
+
+    def parse(*headers):
+        trace_context.set_from_headers([(b"host", b"a"), *headers])
+        return trace_context.current_headers()
+
+    parent = (b"traceparent", PARENT.encode())
+    assert parse(parent, (b"tracestate", b"a=1"), (b"tracestate", b"b=2")) == (
+        ("traceparent", PARENT),
+        ("tracestate", "a=1,b=2"),
+    )
+    assert parse(parent, parent) == ()
+    assert parse((b"traceparent", b"\xff")) == ()
+    assert parse() == ()

@@ -26,9 +26,9 @@ def test_the_deadline_is_that_of_the_task(worker, gate):
 
 
 @pytest.fixture
-def no_polling(monkeypatch):
+def no_polling(set_bounds):
     """Workers claim when they are woken, or a slot is free."""
-    monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 600)
+    set_bounds(polls=600)
 
 
 def test_a_slot_that_is_freed_during_a_claim(start_worker, user, gate, no_polling, monkeypatch):

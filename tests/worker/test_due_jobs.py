@@ -6,13 +6,15 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.models import Job
-from notifications.worker import due_jobs, loops
+from notifications.worker import due_jobs
 from tests.jobs import tasks
 from tests.jobs.conftest import until_done
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -36,10 +38,9 @@ def bulk_schedule(count, due_at, owner=None):
     Job.objects.bulk_create([Job(**common) for _ in range(count)])
 
 
-def test_a_job_begins_when_it_is_due(worker, monkeypatch):
+def test_a_job_begins_when_it_is_due(worker, set_bounds):
     """Not at the next poll, of the queue or of scheduled jobs."""
-    for name in ("claim_loop", "due_jobs"):
-        monkeypatch.setattr(f"notifications.worker.{name}.POLL_INTERVAL_SECONDS", 600)
+    set_bounds(polls=600)
     until_done(tasks.noop.enqueue())
     late = []
     for _ in range(5):
@@ -86,28 +87,19 @@ def test_jobs_begin_between_the_chunks(start_worker, monkeypatch):
     assert begun_before < 1_000, "It waited for the flood."
 
 
-def test_a_worker_until_idle_runs_what_is_due(start_worker):
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_until_idle_runs_what_is_due():
     """Also what has not joined the queue when it starts, and not what is due later."""
     bulk_schedule(250, timezone.now() - timedelta(seconds=1))
     bulk_schedule(1, timezone.now() + timedelta(hours=1))
-    worker = start_worker(run_limit=loops.RunLimit(until_idle=True))
-    wait_until(lambda: not worker.thread.is_alive(), what="the worker to end")
+    call_command("run_jobs", "--until-idle")
     assert Job.objects.filter(state="succeeded").count() == 250
     assert Job.objects.get(state="queued").due_at > timezone.now()
 
 
-def test_a_worker_goes_on_when_the_move_fails(worker, monkeypatch):
-    failures = []
-    queue_chunk = due_jobs.queue_due_jobs
-
-    def fail_once():
-        if not failures:
-            failures.append(True)
-            raise ValueError("a defect")
-        return queue_chunk()
-
-    monkeypatch.setattr(due_jobs, "queue_due_jobs", fail_once)
-    until_done(tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.05)).enqueue())
+def test_a_worker_goes_on_when_the_move_fails(worker):
+    with refused("UPDATE notifications_job.* due_at = NULL", times=1, error=ValueError) as failures:
+        until_done(tasks.noop.using(run_after=timezone.now() + timedelta(seconds=0.05)).enqueue())
     assert failures
 
 

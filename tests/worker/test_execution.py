@@ -315,10 +315,9 @@ def claimed_as_async(result):
 
 
 def test_the_deadline_of_a_job_that_waits_for_a_thread_is_extended(
-    start_worker, monkeypatch, gate, one_sync_thread
+    start_worker, set_bounds, gate, one_sync_thread
 ):
-    monkeypatch.setattr("notifications.worker.running_jobs.CLAIM_CHECK_INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr("notifications.worker.claim_loop.POLL_INTERVAL_SECONDS", 0.1)
+    set_bounds(polls=0.1)
     start_worker()
     first, second = tasks.hold_sync.enqueue("first"), tasks.short_sync.enqueue(0.05)
     wait_until(lambda: tasks.held == ["first"], what="the first to hold the thread")
@@ -354,7 +353,7 @@ def test_sync_tasks_that_do_not_end(start_worker, gate, caplog, one_sync_thread)
 
 def test_doctor_counts_calls_that_do_not_end(start_worker, gate, settings, one_sync_thread):
     """Those of sync tasks as well as those of periodic work."""
-    settings.NOTIFICATIONS |= {"LEASE": 4}
+    settings.NOTIFICATIONS = settings.NOTIFICATIONS | {"LEASE": 4}
     start_worker()
     until_done(tasks.slow_sync.enqueue(0))
     wait_until(
@@ -368,7 +367,10 @@ def test_doctor_counts_calls_that_do_not_end(start_worker, gate, settings, one_s
 def test_a_sync_task_whose_call_waits_for_a_slot(worker, settings):
     """The wait ends with the timeout, and the thread with it. Nothing is sent."""
     upstream = Upstream()
-    settings.NOTIFICATIONS |= {"OUTBOUND_ALLOW": [upstream.address], "OUTBOUND_PER_HOST": 1}
+    settings.NOTIFICATIONS = settings.NOTIFICATIONS | {
+        "OUTBOUND_ALLOW": [upstream.address],
+        "OUTBOUND_PER_HOST": 1,
+    }
     origin = f"http://{upstream.address}"
     assert slots.try_acquire(origin, 1)
     try:

@@ -24,11 +24,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def prune_often(monkeypatch):
+def prune_often(set_bounds):
     """Prune at once, and again every tenth of a second."""
-    for name in ("PRUNE_INTERVAL_SECONDS", "FIRST_PRUNE_DELAY_SECONDS"):
-        monkeypatch.setattr(duties, name, 0.1)
-    monkeypatch.setattr(maintenance, "ROUND_INTERVAL_SECONDS", 0.1)
+    set_bounds(polls=0.1, duties=0.1)
 
 
 def make_old(days=31):
@@ -100,9 +98,9 @@ def test_pruning_after_a_database_outage(prune_often, user, start_worker, caplog
     assert "Could not prune old rows, which is tried again" in caplog.text
 
 
-async def test_schedules_wait_longer_while_the_database_is_unavailable(monkeypatch, caplog):
+async def test_schedules_wait_longer_while_the_database_is_unavailable(set_bounds, caplog):
     """Each worker would otherwise connect ten times a second. The log repeats the error after an interval."""
-    monkeypatch.setattr("notifications.extension.log_throttle.LOG_INTERVAL_SECONDS", 0.6)
+    set_bounds(known=0.6)
     worker = maintenance.Maintenance(lease_of(None), None, None)
     [run_schedules] = worker.own_loops
     with suppress(TimeoutError), refused("notifications_schedule") as rounds:

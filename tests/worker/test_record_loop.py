@@ -57,9 +57,9 @@ class TestRefusedByTheDatabase:
         assert json.loads(job.error)["type"] == "result-not-storable"
         assert Attempt.objects.get(job_id=job.id).outcome == "failed"
 
-    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, monkeypatch):
+    def test_an_outcome_whose_failure_is_refused_too(self, short_intervals, worker, set_bounds):
         """The job stays running, without its slot, and is recorded when the database takes it. Other jobs run."""
-        monkeypatch.setattr("notifications.worker.record_loop.REFUSED_INTERVAL_SECONDS", 0.1)
+        set_bounds(polls=0.1)
         with ExitStack() as faults:
             with transaction.atomic():
                 poison = tasks.noop.enqueue()
@@ -75,10 +75,9 @@ class TestRefusedByTheDatabase:
         assert (job.state, job.attempt) == ("succeeded", 1)
 
 
-def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch):
+def test_an_outcome_whose_row_is_locked_delays_no_other(worker, monkeypatch, set_bounds):
     """Other outcomes are recorded immediately, and each of their groups tries the locked one again."""
-    monkeypatch.setattr("notifications.worker.record_loop.MAX_RECORD_BATCH", 1)
-    monkeypatch.setattr("notifications.worker.loops.RETRY_INTERVAL_SECONDS", 60)
+    set_bounds(rows=1, polls=60)
     finish, tries = recording.record_outcomes, []
 
     def skip(group, **options):

@@ -10,7 +10,6 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from notifications.db import signal_queue
 from notifications.jobs import cancel
 from notifications.models import Job, Notification
 from notifications.signals import job_finished, notification_recorded
@@ -39,9 +38,9 @@ def connect_receiver():
 
 @pytest.mark.nightly_names("*[job_finished]", "*[recorded]", "*[started]")
 @pytest.mark.parametrize("signal", SIGNALS, ids=["started", "finished", "job_finished", "recorded"])
-def test_a_receiver_that_hangs_delays_no_job(worker, user, connect_receiver, signal, caplog, monkeypatch):
+def test_a_receiver_that_hangs_delays_no_job(worker, user, connect_receiver, signal, caplog, set_bounds):
     """Jobs are claimed and recorded meanwhile, and the log names the receiver."""
-    monkeypatch.setattr(signal_queue, "SLOW_SECONDS", 0.1)
+    set_bounds(answers=0.1)
     received = threading.Event()
 
     def hang(**kwargs):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -66,8 +66,7 @@ def mark_muted(rows: Sequence[Notification]) -> None:
         Preference, "user_id", sorted({user_to_db(row.user_id) for row in categorized})
     )
     now_sql, now = database_now_sql()
-    categories = {row.category for row in categorized}
-    of_categories, keys = where_in(Preference, "category", sorted(categories))
+    of_categories, keys = where_in(Preference, "category", sorted({row.category for row in categorized}))
     with connection().cursor() as cursor:
         cursor.execute(
             f"SELECT user_id, category, CASE WHEN off_until <= {now_sql} THEN before_mute ELSE choice END "
@@ -79,18 +78,13 @@ def mark_muted(rows: Sequence[Notification]) -> None:
             for user, category, choice in cursor.fetchall()
             if choice not in ("", DEFAULT)
         }
-    declared = load_categories().declared
 
+    @cache  # most users have chosen nothing
     def is_off(category: str, choice: str | None) -> bool:
-        if category in declared:
-            choice = find_category(category).choice(BELL, choice)
-        return choice == Choice.OFF
+        return find_category(category).choice(BELL, choice) == Choice.OFF
 
-    off_by_default = {category for category in categories if is_off(category, None)}
     for row in categorized:
-        # Most users have chosen nothing.
-        choice = chosen.get((row.user_id, row.category)) if chosen else None
-        is_muted = is_off(row.category, choice) if choice else row.category in off_by_default
+        is_muted = is_off(row.category, chosen.get((row.user_id, row.category)))
         row.read_at = row.created_at if is_muted else None
 
 

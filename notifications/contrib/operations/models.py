@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from notifications import management
 from notifications.db import database
 from notifications.extension import require
 from notifications.models import user_key
@@ -92,9 +93,7 @@ _add_bucket_columns()
 
 def alert_kinds() -> list[tuple[str, Any]]:
     """Return the kinds of alerts and their labels: those of the checks that have one."""
-    from notifications.management import Examination  # most processes never show an alert
-
-    return [(id, check.label) for id, check in Examination.alert_checks().items()]
+    return [(id, check.label) for id, check in management.Examination.alert_checks().items()]
 
 
 class Alert(models.Model):

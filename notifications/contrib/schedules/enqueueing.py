@@ -43,7 +43,7 @@ class ScheduledCall:
         task = scheduled_task(self._declaration)
         if (owner := find_owner(self._declaration)) is not None:
             task = task.using(owner=owner)
-        options = replace(task.options, schedule=self._declaration.name)
+        options = task.options._replace(schedule=self._declaration.name)
         self._task = replace(task, options=options)
         self._job, *_ = self._task.get_backend().prepare(
             self._task, self._declaration.args, self._declaration.kwargs

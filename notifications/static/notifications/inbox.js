@@ -29,6 +29,7 @@ export function connectElement(inbox, page, signal, modules) {
   /** Says what has changed, with a button to undo it. */
   const message = dom.createElement("div", "notifications-message notifications-floating");
   let lastSave = /** @type {Promise<unknown>} */ (Promise.resolve());
+  const getLastSave = () => lastSave;
   /** Start the changes that wait for others. All are sent when the page is left: after that they would be lost. */
   const waiting = /** @type {Set<() => void>} */ (new Set());
 
@@ -84,10 +85,6 @@ export function connectElement(inbox, page, signal, modules) {
         isPaneLoading = false;
       },
     );
-  }
-
-  function getLastSave() {
-    return lastSave;
   }
 
   /** Return the rows that are shown, and those of groups, without links to older ones. */
@@ -178,8 +175,8 @@ export function connectElement(inbox, page, signal, modules) {
   }
 
   /**
-   * Mark a row as read whose link, not an action, was followed. The page leaves: there is no place for an error. The browser
-   * returns to the row when it comes back: see `returnToRow()`.
+   * Mark a row as read whose link, not an action, was followed, to which `returnToRow()` returns later. The page leaves:
+   * there is no place for an error.
    * @param {HTMLElement} row
    */
   function follow(row) {

@@ -5,7 +5,6 @@ import uuid
 import pytest
 
 from notifications.jobs import retry
-from notifications.management.subcommands import job_tail
 from notifications.management.subcommands.job_tail import JobChanges
 from notifications.models import Job
 from notifications.testing import run_jobs
@@ -16,9 +15,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def two_per_read(monkeypatch):
+def two_per_read(set_bounds):
     """Two jobs are read at once."""
-    monkeypatch.setattr(job_tail, "MAX_JOBS_PER_READ", 2)
+    set_bounds(rows=2)
 
 
 def test_changes_of_jobs(user, other_user):

@@ -50,5 +50,4 @@ def make_broadcast(sender):
 def small_chunks(monkeypatch, set_rows_per_transaction):
     """Three users are read at once, and two are notified, or two notifications withdrawn, in one transaction."""
     monkeypatch.setattr("notifications.contrib.broadcasts.sending.MAX_KEYS_READ", 3)
-    monkeypatch.setattr("notifications.contrib.broadcasts.withdrawal.MAX_ROWS_PER_CHUNK", 2)
     set_rows_per_transaction(2)

@@ -79,10 +79,9 @@ def test_the_count_of_each_audience(client, staff, user, make_user):
 
 
 @pytest.fixture
-def few_counted(monkeypatch):
+def few_counted(set_bounds):
     """Users are counted up to two, while one types and before a confirmation."""
-    for name in ("MAX_USERS_COUNTED_LIVE", "MAX_USERS_COUNTED"):
-        monkeypatch.setattr(f"notifications.contrib.broadcasts.audiences.{name}", 2)
+    set_bounds(counted=2)
 
 
 def test_counts_are_bounded(client, staff, user):

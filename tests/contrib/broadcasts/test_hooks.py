@@ -120,9 +120,9 @@ def test_the_page_of_a_notification_links_to_its_broadcast(admin_client, user, i
 
 
 @pytest.mark.parametrize("query", ["", "&read=unread"])
-def test_the_filter_reads_no_other_notifications(admin_client, user, insert, query, set_slices):
+def test_the_filter_reads_no_other_notifications(admin_client, user, insert, query, set_bounds):
     """An index has those of a broadcast, in the order of the list: an old one is found at once."""
-    set_slices(1, 2)
+    set_bounds(rows=1, searched=2)
     row = insert()
     create_notifications(user, "News", broadcast=row.pk)
     for number in range(5):

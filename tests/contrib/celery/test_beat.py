@@ -53,8 +53,8 @@ def test_tick_expires(scheduler):
     assert timedelta(minutes=59) < Job.objects.get().expires_at - now < timedelta(minutes=61)
 
 
-def test_tick_is_tried_again(scheduler, monkeypatch, caplog):
-    monkeypatch.setattr("notifications.db.unavailable.RETRY_INTERVAL_SECONDS", 0.01)
+def test_tick_is_tried_again(scheduler, monkeypatch, set_bounds, caplog):
+    set_bounds(retries=0.01)
     fail_at_first(monkeypatch, OperationalError("the database is away"), times=3)
     tick(scheduler)
     assert Job.objects.count() == 1

@@ -4,8 +4,6 @@ from contextlib import closing
 
 import pytest
 
-from tests.contrib.celery import conftest
-
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.api import get_job  # noqa: E402
@@ -22,7 +20,7 @@ def publisher(app, redis):
     from celery import Celery
 
     publisher = Celery("publisher", broker=redis.url, set_as_current=False)
-    publisher.conf.task_default_queue = conftest.app.conf.task_default_queue
+    publisher.conf.task_default_queue = app.conf.task_default_queue
     yield publisher
     with closing(publisher.connection_for_write()) as connection:
         connection.default_channel.client.delete("jobs", "unacked", "unacked_index")

@@ -15,6 +15,7 @@ from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
 from tests.contrib.deliveries.conftest import send_all
 from tests.contrib.deliveries.test_resending import resend_by
+from tests.support.extensions import set_channels
 
 
 class ChannelContract:
@@ -113,7 +114,7 @@ class ChannelContract:
             sending.enqueue_due()
         preferences.choose(user.pk, {("", self.name): "on"})
         others = {name: path for name, path in hooks.channels.items() if name != self.name}
-        monkeypatch.setattr(hooks, "channels", others)
+        set_channels(monkeypatch, **others)
         [delivery] = self.send()
         assert (delivery.state, delivery.reason, server.count()) == ("skipped", "not-installed", 0)
         assert "The app of this channel is not installed any more." in self.texts(id)[-1]

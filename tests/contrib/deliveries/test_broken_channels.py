@@ -25,7 +25,7 @@ from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
 from tests.contrib.deliveries.test_resending import resend_by
 from tests.support.checks import system_checks
 from tests.support.duties import run_duty
-from tests.support.extensions import load
+from tests.support.extensions import load, set_channels
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
@@ -51,8 +51,7 @@ def odd(monkeypatch, configure):
     def install(path="", **methods):
         kind = type("Changed", (Odd,), {"sent": [], **methods})
         monkeypatch.setattr(f"{__name__}.Changed", kind, raising=False)
-        channels = {"odd": path or f"{__name__}.Changed", "email": hooks.channels["email"]}
-        monkeypatch.setattr(hooks, "channels", channels)
+        set_channels(monkeypatch, odd=path or f"{__name__}.Changed", email=hooks.channels["email"])
         _make_channel.cache_clear()
         configure([{"odd": 0}, {"email": 0}])
         return kind
@@ -121,9 +120,9 @@ def test_find_addresses(odd, user, found):
 
 
 @pytest.mark.parametrize("judge", [raising(LookupError), returning(True), returning((False,))])
-def test_judge(odd, user, judge, caplog, monkeypatch):
+def test_judge(odd, user, judge, caplog, set_bounds):
     """The usual is done."""
-    monkeypatch.setattr("notifications.extension.log_throttle.LOG_INTERVAL_SECONDS", 0)
+    set_bounds(known=0)
     odd(send=raising(ValueError("too long")), judge=judge)
     notify(user, "note")
     send_due()

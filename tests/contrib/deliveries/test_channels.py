@@ -10,6 +10,7 @@ from notifications.extension import AddressGone, Channel, Verdict, hooks
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.channel_contract import ChannelContract
 from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
+from tests.support.extensions import set_channels
 
 pytestmark = pytest.mark.nightly_on_postgres
 
@@ -61,7 +62,7 @@ class Pager(Channel):
 @pytest.fixture
 def pager(monkeypatch, configure):
     """The class, whose channel is installed."""
-    monkeypatch.setitem(hooks.channels, "pager", f"{__name__}.Pager")
+    set_channels(monkeypatch, **hooks.channels, pager=f"{__name__}.Pager")
     monkeypatch.setattr(Pager, "sent", [])
     monkeypatch.setattr(Pager, "numbers", {})
     monkeypatch.setattr(Pager, "error", None)

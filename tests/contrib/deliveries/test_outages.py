@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.template.backends.django import Template
 from django.utils import timezone
 
 from notifications.api import notify
@@ -27,9 +28,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def silent(mailbox, settings, monkeypatch):
+def silent(mailbox, settings, set_bounds):
     """A mail server that takes connections and does not answer, until `silent.may_answer` is set."""
-    monkeypatch.setattr(emails, "SMTP_TIMEOUT_SECONDS", 0.2)
+    set_bounds(answers=0.2)
     with SilentProxy(mailbox.port) as proxy:
         use_mail_backend(settings, "smtp", host="127.0.0.1", port=proxy.port)
         yield proxy
@@ -174,9 +175,9 @@ def test_push_goes_on_while_email_is_suspended(user, service):
     assert states() == ["sent"] and len(service.messages) == 1 and not mail.outbox
 
 
-def test_threads_keep_their_connections(made_due, silent, start_worker, monkeypatch):
+def test_threads_keep_their_connections(made_due, silent, start_worker, set_bounds):
     """For further messages, and until they are idle."""
-    monkeypatch.setattr(job_runner, "EMAIL_IDLE_SECONDS", 0.5)
+    set_bounds(idle=0.5)
     silent.may_answer.set()
     made_due(12)
     while sending.enqueue_due():
@@ -220,7 +221,7 @@ def test_a_timeout_of_a_template_is_none_of_the_server(made_due, silent, monkeyp
     def fail(*args, **fields):
         raise TimeoutError("a cache")
 
-    monkeypatch.setattr(emails, "build_email", fail)
+    monkeypatch.setattr(Template, "render", fail)
     made_due(outages.MAX_TIMEOUTS)
     enqueue_and_run()
     assert not ChannelOutage.objects.exists()
@@ -292,7 +293,7 @@ def test_a_message_that_cannot_be_made_ends_no_outage(made_due, silent, monkeypa
     for _ in range(outages.MAX_TIMEOUTS):
         outages.add_timeout("email")
     end_suspension()
-    monkeypatch.setattr(emails, "build_email", lambda *args, **fields: 1 / 0)
+    monkeypatch.setattr(Template, "render", lambda *args, **fields: 1 / 0)
     made_due(1)
     enqueue_and_run()
     assert states() == ["failed"] and ChannelOutage.objects.exists()

@@ -207,9 +207,9 @@ def test_answers_that_do_not_pass(user, service, status):
 
 
 @pytest.fixture
-def set_deadline(monkeypatch):
+def set_deadline(set_bounds):
     """set_deadline(seconds) sets the time that a push service has to answer."""
-    return lambda seconds: monkeypatch.setattr(pushes, "DEADLINE_SECONDS", seconds)
+    return lambda seconds: set_bounds(answers=seconds)
 
 
 @pytest.mark.parametrize("answer", [201, 400, 410, 429, 500, None])

@@ -8,12 +8,12 @@ import django
 import pytest
 from django.core import mail
 from django.db import connection
+from django.template.backends.django import Template
 from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
 from notifications.contrib.deliveries import (
-    email_texts,
     sending,
 )
 from notifications.contrib.deliveries.models import Delivery
@@ -125,9 +125,9 @@ def test_seen_of_another_notification(notified, user):
     assert {first.id: "skipped", second.id: "sent"} == dict(Delivery.objects.values_list("id", "state"))
 
 
-def test_concurrent_processes_enqueue_each_once(make_user, by_email, monkeypatch):
+def test_concurrent_processes_enqueue_each_once(make_user, by_email, set_bounds):
     """Also more than one chunk."""
-    monkeypatch.setattr(sending, "MAX_PER_CHUNK", 10)
+    set_bounds(rows=10)
     users = [make_user(f"user{number}", email=f"{number}@users.example") for number in range(46)]
     notify(users, "note")
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
@@ -232,13 +232,13 @@ def test_address_of_the_site_is_missing(notified, configure):
 def test_template_that_raises(notified, monkeypatch):
     """It fails at once with its error, and its neighbor is sent."""
 
-    def render(template, context):
+    def render(template, context, request):
         if context["title"] == "bad":
             raise KeyError("total")
-        return template
+        return "text"
 
     delivery, neighbor = notified("bad"), notified("good")
-    monkeypatch.setattr("notifications.contrib.deliveries.email_texts.render_to_string", render)
+    monkeypatch.setattr(Template, "render", render)
     send_due()
     delivery.refresh_from_db()
     neighbor.refresh_from_db()
@@ -256,15 +256,15 @@ def test_template_that_raises(notified, monkeypatch):
 @pytest.mark.parametrize("exc", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=repr)
 def test_template_that_lacks_a_resource(notified, monkeypatch, exc):
     """Loading it opens files. It is tried again, and nothing is lost."""
-    failures, render = [exc], email_texts.render_to_string
+    failures, render = [exc], Template.render
 
-    def fail_once(*args):
+    def fail_once(*args, **options):
         if failures:
             raise failures.pop()
-        return render(*args)
+        return render(*args, **options)
 
     delivery = notified()
-    monkeypatch.setattr(email_texts, "render_to_string", fail_once)
+    monkeypatch.setattr(Template, "render", fail_once)
     send_due()
     # Nothing can have arrived.
     assert (Delivery.objects.get().state, Delivery.objects.get().attempted_at) == ("queued", None)

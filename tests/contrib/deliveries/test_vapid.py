@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from io import StringIO
 
 import pytest
@@ -22,7 +23,7 @@ def test_signatures(push_to, monkeypatch, private_key):
     """One an origin for six hours, valid for at most twelve; another one with another key."""
     push_to()
     clock = [1_000_000_000.0]
-    monkeypatch.setattr(vapid.time, "time", lambda: clock[0])
+    monkeypatch.setattr(time, "time", lambda: clock[0])
     first = vapid.sign("https://push.example")
     assert Vapid02.verify(first) and vapid.sign("https://push.example") is first
     assert vapid.sign("https://other.example") != first

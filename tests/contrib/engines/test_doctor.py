@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from notifications.contrib.engines import findings as engines
 from notifications.management import pause_queue
 from notifications.models import Job
 from tests.commands.test_doctor import diagnose
@@ -125,10 +124,10 @@ def test_an_engine_that_does_not_answer(idle_engine, engine_process):  # noqa: F
     assert findings["round trip"]["message"] == "Skipped: Idle does not answer."
 
 
-def test_an_engine_that_answers_never(idle_engine, engine_process, monkeypatch):  # noqa: F811
+def test_an_engine_that_answers_never(idle_engine, engine_process, set_bounds):  # noqa: F811
     """The checks end all the same."""
     engine_process()
-    monkeypatch.setattr(engines, "PING_SECONDS", 0.2)
+    set_bounds(checks=0.2)
     idle_engine.wait = threading.Event()
     try:
         assert "no answer within 0.2 s" in diagnose(failed=["engine"])["engine"]["message"]

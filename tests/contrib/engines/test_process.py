@@ -59,8 +59,8 @@ def upstream():
 
 class TestProcess:
     @pytest.fixture(autouse=True)
-    def short_idle(self, sent, monkeypatch, gate):  # noqa: F811
-        monkeypatch.setattr(worker, "IDLE_SECONDS", 0.2)
+    def short_idle(self, sent, set_bounds, gate):  # noqa: F811
+        set_bounds(idle=0.2)
         yield
         gate.set()
         process.stop(0)

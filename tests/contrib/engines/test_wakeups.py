@@ -30,10 +30,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def messages(with_engine, monkeypatch):
+def messages(with_engine, monkeypatch, set_bounds):
     """The messages that the engine of the backend "default" was sent: backend, queue, count."""
     monkeypatch.setattr(wakeups, "enabled_in_tests", True)
-    monkeypatch.setattr(wakeups._Sender, "IDLE_SECONDS", 0.0)
+    set_bounds(idle=0.0)
     monkeypatch.setattr(wakeups, "_senders", {})
     yield with_engine.messages
     for sender in wakeups._senders.values():
@@ -123,12 +123,12 @@ def test_message_follows_a_job_that_joins_the_queue(messages, live_worker, chang
     assert sent(messages) == {("default", "default"): 1}
 
 
-def test_broker_that_is_away(messages, monkeypatch, caplog):
+def test_broker_that_is_away(messages, monkeypatch, set_bounds, caplog):
     """Enqueueing does not fail, the log says it once, and the engine is called again only after some seconds.
 
     Also without another job: however long it was away, the next message for what waits may be a minute off.
     """
-    monkeypatch.setattr(wakeups, "RETRY_SECONDS", 0.2)
+    set_bounds(retries=0.2)
     calls = []
 
     def refuse(self, queue, count, *, expires):

@@ -1,5 +1,7 @@
 """The list of alerts in the admin."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.utils import timezone, translation
@@ -34,3 +36,16 @@ def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
     assert link not in client.get(address).text
     user.user_permissions.add(Permission.objects.get(codename="view_job"))
     assert link in client.get(address).text
+
+
+def test_times_are_short_and_exact_on_hover(db, admin_client):
+    """As in all lists of the admin; and the name of an alert may be broken after its dots."""
+    moment = timezone.now().replace(month=1, day=5, hour=13, minute=7)
+    Alert.objects.create(kind="failures", subject="shop.tasks.fetch", opened_at=moment, seen_at=moment)
+    page = admin_client.get("/admin/notifications_operations/alert/").text
+    assert re.search(
+        r'class="field-opened_at"><time datetime="[^"]*" title="Jan. 5, \d{4}, 1:07 p.m. UTC">Jan 5, 13:07 UTC<',
+        page,
+    )
+    assert 'class="field-closed_at"><span class="none">-</span>' in page
+    assert "Many jobs fail: shop.<wbr>tasks.<wbr>fetch" in page

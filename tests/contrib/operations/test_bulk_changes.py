@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from notifications.admin import JobAdmin
 from notifications.contrib.operations.admin import WithFilters
-from notifications.jobs import cancel, changing, selection
+from notifications.jobs import cancel
 from notifications.jobs.transitions import manual
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -233,10 +233,8 @@ def test_owner_with_too_many_jobs_is_skipped(staff, user, other_user, change_all
     assert json.loads(bulk_job().result)["text"] == "3 queued again, 1 skipped."
 
 
-def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
-    monkeypatch.setattr(selection, "MAX_JOBS_COUNTED", 2)
-    monkeypatch.setattr(changing, "JOBS_PER_CHUNK", 1)
-    monkeypatch.setattr(selection, "MAX_IDS_READ", 1)
+def test_many_are_counted_up_to_a_limit(staff, user, change_all, set_bounds):
+    set_bounds(counted=2, rows=1)
     for _ in range(3):
         tasks.noop.using(owner=user).enqueue()
     assert "<h1>Cancel at least 2 jobs?</h1>" in change_all("cancel_jobs").text
@@ -246,9 +244,9 @@ def test_many_are_counted_up_to_a_limit(staff, user, change_all, monkeypatch):
     assert json.loads(bulk_job().result)["changed"] == 3
 
 
-def test_many_are_counted_exactly(staff, user, change_all, set_slices):
+def test_many_are_counted_exactly(staff, user, change_all, set_bounds):
     """However few rows a page of the list may read."""
-    set_slices(1, 2)
+    set_bounds(rows=1, searched=2)
     ids = [tasks.noop.using(owner=user).enqueue().id for _ in range(5)]
     Job.objects.filter(pk__in=ids).update(state="failed", finished_at=timezone.now())
     assert "<h1>Retry 5 jobs?</h1>" in change_all("retry_jobs").text
@@ -328,8 +326,10 @@ def test_withdrawn_permission_stops_it(staff, user, change_all):
 
 
 @pytest.mark.parametrize("right", RIGHTS)
-def test_right_that_is_lost_stops_it_before_the_next_chunk(staff, user, change_all, monkeypatch, right):
-    monkeypatch.setattr(changing, "JOBS_PER_CHUNK", 2)
+def test_right_that_is_lost_stops_it_before_the_next_chunk(
+    staff, user, change_all, monkeypatch, set_bounds, right
+):
+    set_bounds(rows=2)
     later = timezone.now() + timedelta(days=1)
     ids = [tasks.noop.using(owner=user, run_after=later).enqueue().id for _ in range(5)]
     change_all("cancel_jobs", confirm=True)

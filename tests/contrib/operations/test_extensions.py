@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from notifications import testing
 from notifications.contrib.operations.alerts import texts
 from notifications.contrib.operations.alerts.texts import subject_url
-from notifications.extension import Check, Extension, Finding, hooks, log_throttle
+from notifications.extension import Check, Extension, Finding, hooks
 from notifications.management import admin_list
 from tests.contrib.operations.test_metrics import read, token  # noqa: F401 (a fixture)
 from tests.extension import faulty
@@ -84,8 +84,7 @@ def test_metrics(client, module):
 
 
 @pytest.mark.parametrize("fault", [*faulty.FAULTS, "returns None"])
-def test_what_fails_is_left_out(admin_client, module, fault, caplog, monkeypatch):
-    log_throttle.forget_logged()
+def test_what_fails_is_left_out(admin_client, module, fault, caplog, forgotten_log, monkeypatch):
     for name in ("metrics", "overview_sections"):
         setattr(module, name, faulty.FAULTS.get(fault, faulty.return_none))
     monkeypatch.setattr(TooManyRecords, "find", faulty.FAULTS.get(fault, faulty.return_none))

@@ -11,8 +11,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from notifications import api
-from notifications.admin import paging
-from notifications.db import keyset
 from notifications.models import Job
 from tests.admin.test_job_list import LIST, START, link, make_job, titles, walk
 from tests.support.offenders import collect_offenders
@@ -49,18 +47,18 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("rows_per_slice", [1, 5_000])
-def test_filters(get, filtered_jobs, monkeypatch, rows_per_slice):
+def test_filters(get, filtered_jobs, set_bounds, rows_per_slice):
     """Each filter and the search show the jobs that meet it, however small the slices are that are read."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
+    set_bounds(rows=rows_per_slice)
     with collect_offenders() as offenders:
         for query, shown in SHOWN.items():
             with offenders.row(query):
                 assert sorted(titles(get(query))) == sorted(shown.split())
 
 
-def test_choices_come_from_the_newest_rows(get, filtered_jobs, monkeypatch):
+def test_choices_come_from_the_newest_rows(get, filtered_jobs, set_bounds):
     """A value that the newest rows do not have can be typed, and is shown while it is chosen."""
-    monkeypatch.setattr("notifications.admin.filters.MAX_ROWS_READ", 3)
+    set_bounds(searched=3)
     page = get()
     assert "?task_path=shop.tasks.send" in page and "?queue_name=mail" not in page
     assert "?error=shop.tasks.render+builtins.ValueError" in page
@@ -130,9 +128,9 @@ def jobs_with_arguments(user):
 
 
 @pytest.mark.parametrize(("query", "rows_per_slice"), [("", 1), ("", 5_000), ("&user=ada", 5_000)])
-def test_arguments(get, jobs_with_arguments, monkeypatch, query, rows_per_slice):
+def test_arguments(get, jobs_with_arguments, set_bounds, query, rows_per_slice):
     """Words of values and keywords are found, whatever the case; of secrets and of values that are not shown none."""
-    monkeypatch.setattr(keyset, "ROWS_PER_SLICE", rows_per_slice)
+    set_bounds(rows=rows_per_slice)
     with collect_offenders() as offenders:
         for words, found in FOUND.items():
             with offenders.row(words):
@@ -199,9 +197,9 @@ def test_a_long_text_of_arguments(admin_client):
 
 
 @pytest.mark.with_all_apps("a list that hides the jobs of notifications.contrib.deliveries has no estimate")
-def test_counts(get, short_pages, monkeypatch):
+def test_counts(get, short_pages, set_bounds):
     """Few rows are counted exactly; many are estimated, or counted up to a limit."""
-    monkeypatch.setattr(paging, "MAX_ROWS_COUNTED", 10)
+    set_bounds(counted=10)
     for number in range(5):
         make_job(f"{number}", state="failed")
     assert "5 jobs" in get() and "5 jobs" in get("?state__exact=failed")

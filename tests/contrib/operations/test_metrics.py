@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from notifications.contrib.operations.metrics import JobCollector
 from notifications.contrib.operations.models import Alert, JobStatistics, alert_kinds
-from notifications.contrib.operations.statistics import roll_up
 from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.transitions import reaping
 from notifications.models import Job, ServerProcess, Wait, Worker
@@ -152,7 +151,7 @@ def test_buckets_only_grow(client):
     assert buckets[-1] == (float("inf"), 1)
 
 
-def test_counters_outlast_jobs_and_roll_ups(client, monkeypatch):
+def test_counters_outlast_jobs_and_roll_ups(client, set_bounds):
     """No counter falls when statistics are rolled up and deleted, jobs are pruned, or workers are lost."""
 
     def counters():
@@ -162,7 +161,7 @@ def test_counters_outlast_jobs_and_roll_ups(client, monkeypatch):
             if key[0].endswith(("_total", "_count", "_sum", "_bucket"))
         }
 
-    monkeypatch.setattr(roll_up, "ROLL_UP_AFTER_SECONDS", 0)
+    set_bounds(delays=0)
     before = {}
     for step in ("run", "roll up", "prune", "lose a worker", "run", "roll up", "delete"):
         if step == "run":

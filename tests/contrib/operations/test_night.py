@@ -16,6 +16,7 @@ from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from django.db.models import F
 
+from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Incident, JobStatistics
 from notifications.db import database_now
 from notifications.jobs.announcing import Announcer
@@ -196,6 +197,9 @@ def test_tasks_that_fail_at_one_host_are_one_alert(jobs_clock, operator, user, o
         "Many jobs fail: unrelated_fetch_orders",
         "Many jobs fail: fetch_orders",
     ]
+    several = Alert.objects.get(kind="failures", subject=TASK)
+    assert "task_path" not in subject_url(several, lambda model: "/jobs/")
+    assert "finished_from" not in subject_url(Alert(kind="failures", subject=TASK), lambda model: "/jobs/")
     pass_minutes(8, **{stock: 12})  # the first task is over
     assert Incident.objects.get(task_path=TASK).over_at
     [said] = [text for text in night.doctor() if text.startswith(TASK)]

@@ -10,16 +10,14 @@ import pytest
 from django.contrib.admin import AdminSite
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
-from django.db import OperationalError, connection
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
 from notifications.contrib.operations.admin import OverviewAdmin
-from notifications.contrib.operations.admin.overview import failures
 from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
-from notifications.jobs.claiming import backlog
 from notifications.management import pause_queue
 from notifications.models import Job, ServerProcess, Worker, uuid7
 from notifications.testing import run_jobs
@@ -28,6 +26,7 @@ from tests.support import core_alone
 from tests.support.checks import doctor
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
+from tests.support.statements import refused
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -151,9 +150,9 @@ def test_depth_and_wait_of_queues(admin_client):
 
 
 @pytest.fixture
-def two_counted(monkeypatch):
+def two_counted(set_bounds):
     """Two jobs of a queue are counted."""
-    monkeypatch.setattr(backlog, "MAX_COUNTED_PER_QUEUE", 2)
+    set_bounds(counted=2)
 
 
 def test_a_long_backlog_is_not_counted_to_its_end(admin_client, two_counted):
@@ -295,9 +294,9 @@ def test_retry_of_what_was_counted(staff_client):
     assert set(Job.objects.filter(attempt=2).values_list("pk", flat=True)) == counted
 
 
-def test_retry_of_all_groups(staff_client, monkeypatch):
+def test_retry_of_all_groups(staff_client, set_bounds):
     """Those that failed in the period. It is offered where there are several groups, whether they are shown or not."""
-    monkeypatch.setattr(failures, "MAX_GROUPS", 1)
+    set_bounds(shown=1)
     client = staff_client("view_overview", "view_job", "change_job")
     fail_jobs(3)
     old, *failed = Job.objects.order_by("id")
@@ -334,11 +333,11 @@ def test_retry_of_jobs_that_raised_nothing(staff_client):
     assert Job.objects.get(pk=raised.pk).attempt == 1
 
 
-def test_retry_of_a_large_group_is_counted_to_a_limit(staff_client, monkeypatch):
+def test_retry_of_a_large_group_is_counted_to_a_limit(staff_client, set_bounds):
     """The page says that there may be more, and the job retries all."""
     client = staff_client("view_overview", "change_job")
     fail_jobs(3)
-    monkeypatch.setattr(failures, "MAX_FAILED_READ", 2)
+    set_bounds(counted=2)
     fields = retry_fields(client)
     assert "<h1>Retry at least 2 jobs?</h1>" in client.get(RETRY, fields).text
     client.post(RETRY, {**fields, "confirm": "1"})
@@ -533,14 +532,11 @@ def test_unknown_period(admin_client):
     assert admin_client.get(f"{PAGE}?period=week").context["period"] == "week"
 
 
-def test_database_is_unavailable(admin_client, monkeypatch):
+def test_database_is_unavailable(admin_client):
     """A page says so, with a status after which the script keeps the figures that it shows."""
 
-    def raise_error(period, **selection):
-        raise OperationalError("database is locked")
-
-    monkeypatch.setattr("notifications.contrib.operations.admin.overview.figures.read_figures", raise_error)
-    response = admin_client.get(PAGE)
+    with refused("notifications_"):
+        response = admin_client.get(PAGE)
     assert response.status_code == 503
     assert "The database is not available" in response.text
 

@@ -353,10 +353,10 @@ def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
 
 
 @pytest.fixture
-def many_pieces(monkeypatch, set_belongings):
+def many_pieces(monkeypatch, set_bounds):
     """Output is stored in chunks of four bytes, of which ten are deleted at once."""
     monkeypatch.setattr("notifications.contrib.output.storage.MAX_CHUNK_BYTES", 4)
-    set_belongings(10)
+    set_bounds(rows=10)
 
 
 def test_pruned_with_their_jobs(db, many_pieces):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -92,9 +93,9 @@ def test_offsets_that_are_none(user_client, job, at):
     assert_problem(user_client.get(url(job), {"offset": at}), 400)
 
 
-def test_parts(user_client, job, small_parts, monkeypatch):
+def test_parts(user_client, job, small_parts, set_bounds):
     """A large output comes in parts, of which only the last one is up to date, whatever chunks it was written in."""
-    monkeypatch.setattr(reading, "MAX_PART_CHUNKS", 7)
+    set_bounds(rows=7)
     text = "".join(f"{number} ä\n" for number in range(9_000))
     for start in range(0, 500, 50):
         write(job, text[start : start + 50])
@@ -179,8 +180,8 @@ async def test_a_long_poll(asgi, user, job, path):
     assert int(poll.headers["stream-cursor"]) > int(cursor)
 
 
-async def test_a_long_poll_without_output(asgi, user, job, path, monkeypatch):
-    monkeypatch.setattr(views, "LONG_POLL_SECONDS", 0.2)
+async def test_a_long_poll_without_output(asgi, user, job, path, set_bounds):
+    set_bounds(clients=0.2)
     await in_thread(write, job, "all")
     response = await (await asgi(f"{path}?offset=now&live=long-poll", user)).wait_for_response()
     assert response.status == 204
@@ -377,7 +378,7 @@ async def test_too_many_readers(asgi, user, path, monkeypatch):
 
 def test_cursors(monkeypatch):
     """They count intervals of 20 s, and one that the client has is never repeated."""
-    monkeypatch.setattr(views.time, "time", lambda: 1_728_432_000 + 20 * 1_000 + 7)
+    monkeypatch.setattr(time, "time", lambda: 1_728_432_000 + 20 * 1_000 + 7)
     assert next_cursor("") == next_cursor("999") == next_cursor("x") == "1000"
     assert 1_000 < int(next_cursor("1000")) <= 1_180
     assert int(next_cursor("5000")) > 5_000

@@ -11,7 +11,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from notifications.contrib.rates import pages, uses
 from notifications.contrib.rates.models import Limit
 from notifications.db import database_now
 from tests.contrib.rates import rated_tasks
@@ -56,9 +55,9 @@ def test_an_open_page_is_loaded_again_at_the_time_that_it_shows(
     assert re.findall(r'reload-after="(\d+)"', page) == [str(expected)]
 
 
-def test_an_open_page_without_a_time_is_loaded_again(waiting, user_client, monkeypatch):
+def test_an_open_page_without_a_time_is_loaded_again(waiting, user_client, set_bounds):
     """Over so many jobs before it."""
-    monkeypatch.setattr(pages, "MAX_COUNTED", -1)
+    set_bounds(counted=-1)
     page = user_client.get(reverse("notifications:job", args=[waiting.id])).text
     assert "Waits for the limit of partner." in page and 'reload-after="300"' in page
 
@@ -95,9 +94,9 @@ def test_the_admin_lists_limits(waiting, admin_client):
     )
 
 
-def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, admin_client, monkeypatch):
+def test_the_admin_counts_what_waits_for_all_limits_in_one_query(declare, user, admin_client, set_bounds):
     """And no more of a limit than it shows."""
-    monkeypatch.setattr(uses, "MAX_COUNTED", 2)
+    set_bounds(counted=2)
     declare(partner={"rate": "1/m", "burst": 1})
 
     def read():

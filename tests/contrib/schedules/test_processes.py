@@ -12,7 +12,6 @@ from django.utils.functional import lazy
 from notifications.api import policy, task
 from notifications.contrib.engines.server import ServerUpkeep
 from notifications.contrib.schedules.models import Tick
-from notifications.db import project_threads
 from notifications.models import Worker
 from notifications.testing import run_jobs
 from tests.support.django_tasks import task_enqueued
@@ -137,7 +136,7 @@ def test_schedules_go_on_soon_after_an_outage(each_second, start_worker, caplog,
 
 
 @pytest.fixture
-def never_found(settings, monkeypatch, transactional_db):
+def never_found(settings, monkeypatch, set_bounds, transactional_db):
     """The manager of users looks for the owner of two schedules until this event. Another one is due each second."""
     found = threading.Event()
 
@@ -150,7 +149,7 @@ def never_found(settings, monkeypatch, transactional_db):
     schedules = {"poll": options, "first": {**options, "owner": "ada"}, "second": {**options, "owner": "ada"}}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules, "LEASE": 4}
     monkeypatch.setattr(UserManager, "filter", find)
-    monkeypatch.setattr(project_threads, "STUCK_SECONDS", 0.3)
+    set_bounds(answers=0.3)
     before = threading.enumerate()
     yield found
     found.set()

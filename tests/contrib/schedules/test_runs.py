@@ -6,7 +6,6 @@ import pytest
 from django.utils import translation
 
 from notifications.api import policy, task
-from notifications.contrib.schedules import runs
 from notifications.contrib.schedules.models import Tick
 from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification
@@ -127,9 +126,9 @@ def test_long_runs_are_one_problem(schedules, titles, user):
     assert titles(user) == ["poll is always skipped"]
 
 
-def test_an_end_behind_long_runs(schedules, monkeypatch):
+def test_an_end_behind_long_runs(schedules, set_bounds):
     """It is recorded, however many jobs of the schedules before it are active."""
-    monkeypatch.setattr(runs, "MAX_READ_RUNS", 1)
+    set_bounds(rows=1)
     schedules.declare(overlap="allow")
     schedules.round(at=schedules.row().next_tick), schedules.round(at=schedules.row().next_tick)
     ended = Tick.objects.order_by("id").last()

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
+from notifications.api import task
 from notifications.contrib.schedules import (
     ScheduleGone,
     TooManySchedules,
@@ -35,6 +36,12 @@ COMPARE = "set next runs of stored schedules"
 @own_task()
 def internal():
     pass
+
+
+@task
+def report(fails):
+    if fails:
+        raise ValueError("no data")
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +267,7 @@ def test_deleted_with_its_owner(user):
 def test_pauses_itself_after_failures_in_a_row(user, settings):
     """Its owner is told once, with a link, and not again by later rounds; a success begins the count anew."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "USER_SCHEDULES": {"max_failures": 3, "offers": {}}}
-    row = schedule("tests.contrib.schedules.tasks.report", [True], every=HOUR, owner=user, title="My report")
+    row = schedule(report, [True], every=HOUR, owner=user, title="My report")
     run_next(row), run_next(row)
     update_schedule(row, args=[False])
     run_next(row)

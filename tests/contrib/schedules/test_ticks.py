@@ -11,6 +11,7 @@ from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.contrib.schedules.tasks import nightly
 from tests.support.django_tasks import task_enqueued
+from tests.support.statements import refused
 
 TEN_MINUTES = timedelta(minutes=10)
 
@@ -344,9 +345,11 @@ def test_task_with_a_key_that_another_call_has_used(schedules, jobs):
     assert len(jobs()) == 1 and schedules.row().next_tick == row.next_tick + TEN_MINUTES
 
 
-def test_schedules_that_cannot_be_prepared_delay_no_others(schedules, jobs, settings, monkeypatch):
+def test_schedules_that_cannot_be_prepared_delay_no_others(
+    schedules, jobs, settings, monkeypatch, set_bounds
+):
     """Nor are they tried without a pause, or the ends of runs left unrecorded, if more are due than one round takes."""
-    monkeypatch.setattr(ticks, "MAX_PREPARED_PER_ROUND", 1)
+    set_bounds(rows=1)
     task = {"task": "tests.jobs.tasks.noop", "every": TEN_MINUTES}
     declared = dict.fromkeys(["bad-0", "bad-1", "good"], task)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": declared}
@@ -367,17 +370,13 @@ def test_schedules_that_cannot_be_prepared_delay_no_others(schedules, jobs, sett
     assert Tick.objects.get().job_state == "succeeded"
 
 
-def test_rolled_back_enqueue_leaves_no_tick(schedules, jobs, monkeypatch):
+def test_rolled_back_enqueue_leaves_no_tick(schedules, jobs):
     """Job, tick and next tick are one transaction: after an error the next round does it all."""
     row = schedules.declare()
 
-    def fail(*args, **kwargs):
-        raise RuntimeError("after the job was inserted")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("notifications.contrib.schedules.models.Schedule.save", fail)
+    with refused("UPDATE .notifications_schedules_schedule", error=RuntimeError) as updates:
         schedules.round(at=row.next_tick)
-    assert jobs() == [] and schedules.ticks() == []
+    assert updates and jobs() == [] and schedules.ticks() == []
     schedules.round()
     assert len(jobs()) == 1 and schedules.ticks() == [("enqueued", 1)]
 

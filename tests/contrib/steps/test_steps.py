@@ -16,7 +16,7 @@ from notifications.api import policy, task
 from notifications.contrib.steps import astep, listing, step
 from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.testing import steps as stored_steps
-from notifications.jobs import retry, step_list
+from notifications.jobs import retry
 from notifications.jobs.step_list import read_steps
 from notifications.models import Attempt, Job
 from notifications.streams.retention import prune_chunks
@@ -244,9 +244,9 @@ def test_retry_by_hand_keeps_steps_and_from_start_deletes_them(transactional_db,
     assert calls.count("first") == 2
 
 
-def test_pruned_with_their_jobs(db, set_belongings):
+def test_pruned_with_their_jobs(db, set_bounds):
     """Those of many jobs in several transactions, and only those of a job with too many before the job."""
-    set_belongings(25)
+    set_bounds(rows=25)
     for _ in range(4):
         step_tasks.ten_steps.enqueue()
     step_tasks.side_by_side.enqueue(30)
@@ -267,9 +267,9 @@ def test_pruned_with_their_jobs(db, set_belongings):
     assert [step.name for step in Step.objects.all()] == ["kept"]
 
 
-def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, set_belongings):
+def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, set_bounds):
     """Or a job that is retried by hand while others are pruned would make calls again."""
-    set_belongings(15)
+    set_bounds(rows=15)
     jobs = [step_tasks.ten_steps.enqueue() for _ in range(3)]
     run_jobs()
     Job.objects.update(state="failed")
@@ -329,8 +329,8 @@ def test_in_the_admin(client, django_user_model, transactional_db, may):
     assert "DE02" not in text and "s3cret" not in text
 
 
-def test_long_lists_and_large_results(db, monkeypatch):
-    monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 4)
+def test_long_lists_and_large_results(db, monkeypatch, set_bounds):
+    set_bounds(shown=4)
     monkeypatch.setattr(listing, "MAX_RESULT_CHARS", 9)
     job, _ = run(step_tasks.ten_steps)
     steps = read_steps(job, with_results=True)

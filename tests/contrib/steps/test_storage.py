@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.api import task
-from notifications.contrib.steps import astep, storage
+from notifications.contrib.steps import astep
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import StepLoop, StepWrite, note_running, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
@@ -17,6 +17,7 @@ from notifications.models import Attempt, Job
 from tests.contrib.steps import step_tasks
 from tests.contrib.steps.step_tasks import pay
 from tests.jobs.conftest import until_done, until_state
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -49,18 +50,13 @@ def test_a_step_of_a_cancelled_job_is_stored(worker, monkeypatch):
     assert stored_steps(result) == {"first": {"paid": "first"}}
 
 
-def test_a_refused_result_fails_its_step_only(worker, monkeypatch):
+def test_a_refused_result_fails_its_step_only(worker):
     """The database refuses one of a group: the others are stored."""
 
-    def refuse(group):
-        if any(write.name == "step 3" for write in group):
-            raise ValueError("refused")
-        return store_steps(group)
-
-    monkeypatch.setattr(storage, "store_steps", refuse)
-    (job,) = until_done(step_tasks.side_by_side.enqueue(10))
+    with refused("INTO notifications_steps_step.*step 3", error=ValueError):
+        (job,) = until_done(step_tasks.side_by_side.enqueue(10))
     assert job.state == "failed"
-    assert "refused" in Attempt.objects.get(job=job).traceback
+    assert "The database is away" in Attempt.objects.get(job=job).traceback
     assert Step.objects.count() == 9
 
 

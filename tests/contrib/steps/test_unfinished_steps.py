@@ -12,7 +12,7 @@ from notifications.api import apause, policy, task
 from notifications.contrib.steps import astep, storage
 from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import note_running
-from notifications.jobs import cancel, retry, step_list
+from notifications.jobs import cancel, retry
 from notifications.jobs.step_list import read_steps
 from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Job, Wait
@@ -147,9 +147,9 @@ def test_a_call_that_runs_is_not_hidden_by_later_failures(worker):
     until_done(result)
 
 
-def test_a_call_that_runs_is_found_behind_any_number_of_others(worker, monkeypatch):
+def test_a_call_that_runs_is_found_behind_any_number_of_others(worker, monkeypatch, set_bounds):
     """The first of them stay where they are while another transaction holds the row of their job."""
-    monkeypatch.setattr(storage, "MAX_STORE_BATCH", 1)
+    set_bounds(rows=1)
     monkeypatch.setattr(
         storage, "note_running", lambda calls: note_running([call for call in calls if call.name != "locked"])
     )
@@ -161,9 +161,9 @@ def test_a_call_that_runs_is_found_behind_any_number_of_others(worker, monkeypat
     until_done(result, *others)
 
 
-def test_a_wait_that_is_open_is_found_behind_any_number_of_others(user, monkeypatch):
+def test_a_wait_that_is_open_is_found_behind_any_number_of_others(user, set_bounds):
     """And shown, where what is telling is more than the list has."""
-    monkeypatch.setattr(step_list, "MAX_STEPS_SHOWN", 3)
+    set_bounds(shown=3)
     now = timezone.now()
     job = Job.objects.get(pk=step_tasks.ten_steps.using(owner=user).enqueue().id)
     Job.objects.update(state="waiting", started_at=now, attempt=1)
@@ -245,8 +245,8 @@ def test_many_short_calls_ring_rarely(worker, user):
     assert 4 <= job.version <= 4 + took / 0.5
 
 
-def test_a_job_that_is_done_soon_rings_as_one_without_steps(worker, user, monkeypatch):
-    monkeypatch.setattr(storage, "FOLLOW_INTERVAL_SECONDS", 30)
+def test_a_job_that_is_done_soon_rings_as_one_without_steps(worker, user, set_bounds):
+    set_bounds(beats=30)
     (job,) = until_done(many_steps.using(owner=user).enqueue(20))
     assert job.version == 3
 

@@ -19,11 +19,11 @@ from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.inbox import read_timeline
 from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification
-from notifications.outbound import resolver
 from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.jobs import tasks
+from tests.outbound.conftest import resolve_names  # noqa: F401 (a fixture)
 
 HEADER = "Callback-URL"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -284,9 +284,9 @@ class TestRefused:
         calling = Job.objects.get(task_path=call.module_path)
         assert (calling.state, calling.attempt, receiver.requests) == ("failed", 1, [])
 
-    def test_inside_the_network(self, settings, request_job, receiver, monkeypatch):
+    def test_inside_the_network(self, settings, request_job, receiver, resolve_names):  # noqa: F811
         """An origin that is allowed is called through the guard of all outbound calls."""
-        monkeypatch.setattr(resolver, "resolve_name", lambda host: ["127.0.0.1"])
+        resolve_names({"inside.test": ["127.0.0.1"]})
         settings.NOTIFICATIONS = {
             **settings.NOTIFICATIONS,
             "OUTBOUND_ALLOW": [],

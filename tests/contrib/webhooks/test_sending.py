@@ -20,12 +20,12 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.jobs import retry
 from notifications.jobs.declaring.policies import policy_of
 from notifications.models import Attempt, Job, Notification
-from notifications.outbound import resolver
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.contrib.webhooks.endpoints.receiver import signers
 from tests.jobs import tasks
+from tests.outbound.conftest import resolve_names  # noqa: F401 (a fixture)
 from tests.outbound.upstream import CannedServer
 from tests.support.waiting import wait_until
 
@@ -195,9 +195,9 @@ def test_turned_off_twice(create, user):
 
 
 @pytest.fixture
-def set_deadline(monkeypatch):
+def set_deadline(set_bounds):
     """set_deadline(seconds) sets the time that an endpoint has to answer."""
-    return lambda seconds: monkeypatch.setattr(sending, "DEADLINE_SECONDS", seconds)
+    return lambda seconds: set_bounds(answers=seconds)
 
 
 def test_silence(create, receiver, user, set_deadline):
@@ -260,10 +260,10 @@ def test_internal_address(user, url):
     assert attempts() == [(None, "Refused")]
 
 
-def test_name_that_leads_inside(user, receiver, create, settings, monkeypatch):
+def test_name_that_leads_inside(user, receiver, create, settings, resolve_names):  # noqa: F811
     """The address is checked where the socket is made; nothing arrives."""
     endpoint = create()
-    monkeypatch.setattr(resolver, "resolve_name", lambda host: ["127.0.0.1"])
+    resolve_names({"inside.test": ["127.0.0.1"]})
     url = f"http://inside.test:{receiver.port}/hook"
     WebhookEndpoint.objects.filter(id=endpoint.id).update(url=url)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OUTBOUND_PORTS": [receiver.port]}

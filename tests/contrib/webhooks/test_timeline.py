@@ -9,7 +9,6 @@ from django.utils import timezone
 from notifications.api import notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks import sending
-from notifications.contrib.webhooks import timeline as calls
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.timeline import read_calls_of
 from notifications.inbox import read_timeline
@@ -127,9 +126,9 @@ def test_secrets_are_not_shown(create, user, user_client, admin_client, capsys):
     assert "treasure" not in shown and endpoint.secret not in shown
 
 
-def test_reads_are_bounded(create, user, monkeypatch, django_assert_max_num_queries):
+def test_reads_are_bounded(create, user, set_bounds, django_assert_max_num_queries):
     """The newest calls are shown, and the first attempts of each."""
-    monkeypatch.setattr(calls, "MAX_CALLS_SHOWN", 3)
+    set_bounds(shown=3)
     create()
     job = tasks.noop.using(owner=user).enqueue()
     run_until_idle()

@@ -9,10 +9,10 @@ from django.db.models import Q
 from django.utils import timezone
 
 from notifications.api import batch, get_job, join
-from notifications.db import keyset
 from notifications.exceptions import JobFailed
 from notifications.jobs import retry
 from notifications.jobs.transitions import expiring, manual, queueing, reaping, running
+from notifications.jobs.transitions.claims import claim_jobs
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
@@ -120,10 +120,12 @@ def test_a_job_that_has_begun_does_not_expire(live_worker):
 def test_a_job_that_goes_back_before_its_task_is_called_expires(live_worker):
     """Claimed at a shutdown, by a worker without a thread, or by one that does not know the task."""
     results = [enqueue() for _ in range(3)]
-    jobs = claim_rows(live_worker(), 3)
+    worker = live_worker()
+    jobs = claim_rows(worker, 2)
+    [claimed] = claim_jobs(worker, 1)
     reaping.release_at_stop([jobs[0]], ())
     queueing.requeue_without_thread(jobs[1])
-    queueing.requeue_unknown_task(running.ClaimedJob(jobs[2]))
+    queueing.requeue_unknown_task(claimed)
     clock.advance(61)
     run_duty(DUTY)
     assert {row(result).state for result in results} == {"failed"}
@@ -175,8 +177,8 @@ def test_a_job_that_changes_meanwhile_is_not_ended():
     assert row(result).state == "queued"
 
 
-def test_jobs_are_ended_in_chunks(monkeypatch):
-    monkeypatch.setattr(keyset, "MAX_IDS_PER_PAGE", 2)
+def test_jobs_are_ended_in_chunks(set_bounds):
+    set_bounds(rows=2)
     for _ in range(3):
         enqueue()
     clock.advance(61)

@@ -293,10 +293,10 @@ def test_function_that_raises(threads, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("reason", ["all are occupied", "none can be started"])
-def test_call_without_a_thread(threads, monkeypatch, caplog, reason):
+def test_call_without_a_thread(threads, monkeypatch, set_bounds, caplog, reason):
     """The default notification is recorded."""
     if reason == "all are occupied":
-        monkeypatch.setattr(notify_functions, "MAX_WAIT_SECONDS", 0.1)
+        set_bounds(answers=0.1)
         threads.calls = DaemonExecutor(1, "notifications-notify")
         notify_functions._Call(outcome_with(hang))
         wait_until(lambda: calls, what="the function to be called")

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications.extension import Where
-from notifications.jobs.transitions import conditional_updates, queueing
+from notifications.jobs.transitions import queueing
 from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.models import Job, Queue, Wait, uuid7
 from notifications.testing import clock, run_jobs
@@ -30,9 +30,8 @@ def people(db):
 
 
 @pytest.fixture(autouse=True)
-def own_clock(monkeypatch):
-    monkeypatch.setattr(queueing, "READ_PAUSE_FACTOR", 0)
-    monkeypatch.setattr(queueing, "_next_read_at", 0.0)
+def own_clock(set_bounds):
+    set_bounds(known=0)
     yield
     clock.reset()
 
@@ -71,9 +70,9 @@ def test_a_time_that_is_over_is_none(people):
     assert (job.due_at, job.turn) == (None, 1) and job.run_after < timezone.now()
 
 
-def test_jobs_join_in_chunks(people, monkeypatch):
+def test_jobs_join_in_chunks(people, set_bounds):
     """Those first that are due longest; each chunk behind what its share has in the queue."""
-    monkeypatch.setattr(conditional_updates, "MAX_ROWS_POSTGRESQL", 100)
+    set_bounds(rows=100)
     ids = schedule(people[0], 250)
     first, ids = ids[200:], [*ids[200:], *ids[:200]]
     Job.objects.filter(id__in=first).update(due_at=timezone.now() + MINUTE / 2)

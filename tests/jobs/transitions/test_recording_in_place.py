@@ -5,13 +5,13 @@ from django.db import connection
 
 from notifications import times
 from notifications.api import notify
-from notifications.jobs import Policy, outcomes, retry
+from notifications.jobs import retry
 from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Stream, uuid7
 from tests.jobs import tasks
 from tests.jobs.conftest import notifications_of
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.outcomes import failed, succeeded
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_notification_with_the_key_of_the_job_is_archived(user, numbered):
 def test_the_second_end_of_a_job(user, statements, is_read):
     """It is numbered in place, unless the notification of the first end is unread: a pass archives that one."""
     (job,) = claim(user)
-    recording.record_outcomes([outcomes.failure(job, Policy(), "worker-lost")])
+    recording.record_outcomes([failed(job)])
     if is_read:
         Notification.objects.update(read_at=times.now(), counted=False)
         Stream.objects.update(unread=0, unseen=0)

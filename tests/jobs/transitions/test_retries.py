@@ -198,8 +198,8 @@ def test_a_retry_rings_for_the_owner(user):
     assert rings == [([user.pk], False)] * 2, "Of the claim, and of the retry."
 
 
-def test_a_worker_claims_a_retry_without_a_ring(worker, user, monkeypatch):
-    monkeypatch.setattr("notifications.jobs.outcomes.MAX_BACKOFF_SECONDS", 0.2)
+def test_a_worker_claims_a_retry_without_a_ring(worker, user, set_bounds):
+    set_bounds(retries=0.2)
     result = tasks.busy.using(owner=user).enqueue(3)
     (job,) = until_done(result)
     assert (job.state, job.attempt, job.fence, job.result) == ("succeeded", 4, 4, "4")

@@ -45,8 +45,8 @@ def test_locked_jobs_hold_up_no_others():
     assert {row(id).state for id in locked} == {"queued"}
 
 
-def test_more_waits_than_one_transaction_ends(monkeypatch):
-    monkeypatch.setattr(waiting, "MAX_WAITS_PER_TRANSACTION", 1)
+def test_more_waits_than_one_transaction_ends(set_bounds):
+    set_bounds(rows=1)
     ids = [suspended().id for _ in range(2)]
     clock.advance(DAY)
     run_duty("end waits that are due")
@@ -64,8 +64,8 @@ def test_a_job_without_a_wait_is_queued_and_logged(caplog):
     assert (row(job.id).state, row(other.id).state) == ("queued", "waiting")
 
 
-def test_the_search_goes_on_after_its_last_job(monkeypatch):
-    monkeypatch.setattr(waiting, "MAX_JOBS_PER_CHECK", 2)
+def test_the_search_goes_on_after_its_last_job(set_bounds):
+    set_bounds(rows=2)
     ids = sorted(suspended().id for _ in range(3))
     Wait.objects.filter(job=ids[2]).delete()
     run_duty(SEARCH)

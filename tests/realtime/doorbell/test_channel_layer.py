@@ -174,9 +174,9 @@ def test_project_can_receive_on_the_same_layer(configure_layer, start_listener, 
     assert asyncio.run(receive()) == {"type": "chat"}
 
 
-def test_group_is_joined_again(configure_layer, start_listener, publisher, empty_redis, monkeypatch, caplog):
+def test_group_is_joined_again(configure_layer, start_listener, publisher, empty_redis, set_bounds, caplog):
     """After a flush of Redis, which removes groups without an error, the self-check joins the group again."""
-    monkeypatch.setattr(channel_layer, "SELF_CHECK_SECONDS", 1.0)
+    set_bounds(beats=1.0)
     configure_layer(CORE, hosts=[empty_redis.url])
     listener = start_listener()
     flush(empty_redis)
@@ -210,9 +210,9 @@ def flush(server):
         client.flushall()
 
 
-def test_failed_self_check_reconnects(configure_layer, start_listener, empty_redis, monkeypatch, caplog):
+def test_failed_self_check_reconnects(configure_layer, start_listener, empty_redis, set_bounds, caplog):
     """A layer that drops the self-check message is logged and reconnected."""
-    monkeypatch.setattr(channel_layer, "SELF_CHECK_SECONDS", 0.05)
+    set_bounds(beats=0.05)
     configure_layer("tests.realtime.layers.Dropping", hosts=[empty_redis.url])
     with caplog.at_level(logging.INFO):
         start_listener()
@@ -258,9 +258,9 @@ def test_stop_leaves_the_group(configure_layer, start_listener, empty_redis):
     assert not listener.is_running
 
 
-def test_idle_publisher_thread_ends(configure_layer, publisher, start_listener, empty_redis, monkeypatch):
+def test_idle_publisher_thread_ends(configure_layer, publisher, start_listener, empty_redis, set_bounds):
     """An idle publisher's thread ends, and the next ring starts a new one."""
-    monkeypatch.setattr(channel_layer, "IDLE_SECONDS", 0.05)
+    set_bounds(idle=0.05)
     configure_layer(PUBSUB, hosts=[empty_redis.url])
     listener = start_listener()
     for user in (1, 2):

@@ -258,9 +258,9 @@ def test_listener_leaks_no_file_descriptors(transactional_db):
 
 
 @pytest.fixture
-def quick_identity_check(monkeypatch):
+def quick_identity_check(set_bounds):
     """The file is checked for another one, and watched again after an error, after 20 ms."""
-    monkeypatch.setattr(sqlite, "IDENTITY_CHECK_SECONDS", 0.02)
+    set_bounds(beats=0.02)
 
 
 @on_sqlite

@@ -102,10 +102,10 @@ async def test_rest_of_a_refused_body_is_read(settings, name):
 
 
 @pytest.mark.parametrize("messages", [[], [{"type": "http.disconnect"}]], ids=["silent", "gone"])
-async def test_refused_client_that_sends_no_more(settings, monkeypatch, messages):
+async def test_refused_client_that_sends_no_more(settings, set_bounds, messages):
     """It is silent or has disconnected. The wait is limited."""
     settings.NOTIFICATIONS = {"MAX_BODY_BYTES": 10}
-    monkeypatch.setattr(request_limits, "LINGER_SECONDS", 0.1)
+    set_bounds(clients=0.1)
     sent = []
 
     async def receive():

@@ -2,8 +2,7 @@
 
 import pytest
 
-from notifications.realtime.close_reasons import ProtocolViolation
-from notifications.realtime.transports.incoming import parse_frame
+from notifications.realtime.transports.incoming import ProtocolViolation, parse_frame
 
 
 @pytest.mark.parametrize(

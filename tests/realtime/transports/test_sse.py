@@ -150,10 +150,12 @@ async def test_project_with_other_settings(send_request, user, settings, monkeyp
     assert (await (await send_request("sync/", user)).wait_for_response()).status == 200
 
 
-async def test_comments_keep_the_connection_open(send_request, user, monkeypatch, short_ticks):
+async def test_comments_keep_the_connection_open(send_request, user, set_bounds, short_ticks):
     """A comment is sent every 15 seconds, which keeps proxies from closing the connection."""
     assert sse.COMMENT_INTERVAL_SECONDS == 15
-    monkeypatch.setattr(sse, "COMMENT_INTERVAL_SECONDS", 0.1)
+    # Authenticators are asked again as often: an unanswered stream is ended after two intervals.
+    assert sse.MAX_UNCONFIRMED_SECONDS == 30
+    set_bounds(beats=0.1)
     events = await send_request("events/", user)
     await events.wait_for_response()
     assert await events.receive() == {"retry": "3000"}
@@ -163,10 +165,10 @@ async def test_comments_keep_the_connection_open(send_request, user, monkeypatch
     assert [event for event in received if "event" not in event] == [{"comment": ""}] * 3
 
 
-async def test_response_ends_after_5_minutes(send_request, user, monkeypatch, short_ticks):
+async def test_response_ends_after_5_minutes(send_request, user, set_bounds, short_ticks):
     """A response ends after 5 minutes without a bye, so that the EventSource reconnects."""
     assert sse.EventStream.max_response_seconds == 300
-    monkeypatch.setattr(sse.EventStream, "max_response_seconds", 0.2)
+    set_bounds(clients=0.2)
     events = await send_request("events/", user)
     await events.start()
     assert await events.receive() is None
@@ -222,9 +224,9 @@ async def test_pending_events_of_slow_client_are_bounded(send_request, user):
 
 
 @pytest.mark.parametrize("notes", [0, 1])
-async def test_stuck_client_is_dropped(send_request, user, monkeypatch, notes, short_ticks):
+async def test_stuck_client_is_dropped(send_request, user, set_bounds, notes, short_ticks):
     """A response that has ended but whose rest, or only its end, cannot be sent is dropped after a timeout."""
-    monkeypatch.setattr(sse, "DRAIN_TIMEOUT_SECONDS", 0.2)
+    set_bounds(clients=0.2)
     events = await send_request("events/", user)
     await events.start()
     [stream] = current_hub().subscribers()

@@ -2,16 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 
+from tests.support.bounds import set_bounds
+
 WINDOW_SECONDS = 4
 
 
 def change():
-    from notifications.contrib.deliveries import attempts, digests, sending
+    from notifications.contrib.deliveries import digests
     from notifications.contrib.webhooks import sending as webhooks
 
-    sending.INTERVAL_SECONDS = 0.2
-    sending.ORPHAN_CHECK_INTERVAL_SECONDS = 1.0
-    attempts.FIRST_PAUSE_SECONDS, attempts.MAX_PAUSE_SECONDS = 0.2, 1
+    set_bounds(setattr, deliveries=0.2)
     webhooks.PAUSES_SECONDS = (0.2,) * len(webhooks.PAUSES_SECONDS)
     digests.window_end = window_end
     digests.THROTTLE = timedelta(0)  # each e-mail by itself, which the ledger compares

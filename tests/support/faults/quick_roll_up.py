@@ -1,8 +1,7 @@
 """Workers that roll up statistics all the time, also those of the current minute, to which others still add."""
 
+from tests.support.bounds import set_bounds
+
 
 def change():
-    from notifications.contrib.operations.statistics import roll_up
-
-    roll_up.INTERVAL_SECONDS = 0.1
-    roll_up.ROLL_UP_AFTER_SECONDS = 0.0
+    set_bounds(setattr, delays=0.1)

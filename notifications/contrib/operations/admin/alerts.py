@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from notifications.admin import LateModule, ReadOnlyMixin, list_url
 from notifications.contrib.operations.models import Alert
-from notifications.templatetags.notifications_formats import breakable
 
 if TYPE_CHECKING:
     from notifications.contrib.operations.alerts import evaluation, texts
@@ -77,7 +78,9 @@ class AlertAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     @admin.display(description=_("alert"), ordering="kind")
     def name(self, row: Any) -> str:
-        return breakable(str(row))
+        """Return the kind and the subject, which may be broken after its dots and underscores only."""
+        parts = re.split(r"(?<=[._])", str(row))
+        return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in parts))
 
     @admin.display(description=_("detail"))
     def text(self, row: Any) -> str:

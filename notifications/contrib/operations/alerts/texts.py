@@ -107,8 +107,9 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
     jobs_url, parameters = find_list(Job), getattr(check, "jobs", None)
     facts = json.loads(alert.facts)
     if alert.kind == "failures":
-        if len(facts.get("tasks", ())) < 2:
-            parameters = {**(parameters or {}), "task_path": alert.subject}
+        parameters = dict(parameters or {})
+        if len(facts.get("tasks", ())) < 2:  # else the list has the jobs of all that fail
+            parameters["task_path"] = alert.subject
         if since := facts.get("since"):
             parameters["finished_from"] = f"{times.as_utc(datetime.fromisoformat(since)):%Y-%m-%dT%H:%MZ}"
     elif alert.subject and parameters is not None:

@@ -1,10 +1,7 @@
 """Alerts with short limits, evaluated by hand."""
 
-from unittest.mock import patch
-
 import pytest
 
-from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert
 from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
@@ -23,8 +20,8 @@ def operator(make_user):
 class Alerts:
     """Sets limits and evaluates; reads the rows of alerts, and what the operator was notified of."""
 
-    def __init__(self, settings):
-        self.settings = settings
+    def __init__(self, settings, set_bounds):
+        self.settings, self.set_bounds = settings, set_bounds
 
     def limit(self, **limits):
         self.settings.NOTIFICATIONS = {**self.settings.NOTIFICATIONS, "ALERTS": {**SHORT, **limits}}
@@ -34,9 +31,9 @@ class Alerts:
 
         An alert is over as soon as its condition is.
         """
-        with patch.object(evaluation, "CLEAR_SECONDS", 0):
-            run_duty("record failures")
-            run_duty("evaluate alerts")
+        self.set_bounds(delays=0)
+        run_duty("record failures")
+        run_duty("evaluate alerts")
         Announcer().run_round()
         return self.open()
 
@@ -50,7 +47,7 @@ class Alerts:
 
 
 @pytest.fixture
-def alerts(settings, transactional_db, operator):
-    alerts = Alerts(settings)
+def alerts(settings, transactional_db, operator, set_bounds):
+    alerts = Alerts(settings, set_bounds)
     alerts.limit()
     return alerts

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from notifications import times
 from notifications.contrib import webhooks
-from notifications.contrib.operations.alerts import conditions, texts
+from notifications.contrib.operations.alerts import texts
 from notifications.contrib.operations.models import Alert, AlertState, JobStatistics
 from notifications.contrib.webhooks import sending as webhook_sending
 from notifications.jobs import task_backends
@@ -189,9 +189,9 @@ def test_an_unanswered_question(alerts, operator, user):
 
 
 @pytest.mark.parametrize(("number", "counted"), [(2, "2 questions are open"), (3, "2+ questions are open")])
-def test_as_many_questions_as_are_counted(alerts, number, counted, monkeypatch):
+def test_as_many_questions_as_are_counted(alerts, number, counted, set_bounds):
     """The text has a plus only if there are more than are counted."""
-    monkeypatch.setattr(conditions, "MAX_QUESTIONS_COUNTED", 2)
+    set_bounds(counted=2)
     alerts.limit(question=3_600)
     asked_at = timezone.now() - timedelta(hours=2)
     details = '{"choices": {"yes": "Ship"}, "body": "", "to": []}'

@@ -23,9 +23,9 @@ def night(jobs_clock, user):
 
 
 @pytest.fixture
-def short_rounds(monkeypatch):
+def short_rounds(monkeypatch, set_bounds):
     """Each round records two failed jobs."""
-    monkeypatch.setattr(recording, "MAX_FAILURES_READ", 2)
+    set_bounds(rows=2)
     monkeypatch.setattr(recording, "MAX_CHUNKS", 1)
 
 

@@ -106,11 +106,11 @@ def test_sums_are_the_same_at_each_moment():
     assert chunks >= 1
 
 
-def test_rows_of_the_current_minute_are_not_rolled_up(monkeypatch):
+def test_rows_of_the_current_minute_are_not_rolled_up(set_bounds):
     """Their writers still add to them."""
     write(time.time())
     assert roll_up_chunk() == 0
-    monkeypatch.setattr(roll_up, "ROLL_UP_AFTER_SECONDS", 0)
+    set_bounds(delays=0)
     assert roll_up_chunk() == 1
 
 
@@ -137,9 +137,9 @@ def test_figures_outlast_the_jobs():
     assert (figures.queue, figures.succeeded) == ("default", 3)
 
 
-def test_a_worker_rolls_up(start_worker, monkeypatch):
+def test_a_worker_rolls_up(start_worker, set_bounds):
     """One of them does so once a minute."""
-    monkeypatch.setattr("notifications.contrib.operations.statistics.roll_up.INTERVAL_SECONDS", 0.05)
+    set_bounds(delays=0.05)
     write(time.time() - 600)
     start_worker()
     wait_until(lambda: rows(Period.ALL_TIME) == [(0, 1)], timeout=60, what="the statistics to be rolled up")

@@ -11,7 +11,6 @@ from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, W
 from notifications.models import Job, uuid7
 from notifications.streams import purging, retention
 from notifications.testing import run_jobs
-from notifications.worker import running_jobs
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import declare  # noqa: F401 (fixture)
 from tests.data.rows import job
@@ -74,9 +73,9 @@ def test_those_of_others_stay(handled, receiver, other_user):
     assert all(f'"user":{other_user.pk},' in row.args for row in left)
 
 
-def test_running_ones(declare, user, start_worker, monkeypatch):  # noqa: F811
+def test_running_ones(declare, user, start_worker, set_bounds):  # noqa: F811
     """A worker stops them within seconds."""
-    monkeypatch.setattr(running_jobs, "CLAIM_CHECK_INTERVAL_SECONDS", 0.2)
+    set_bounds(polls=0.2)
     declare({"notification.created": ["hold"]})
     start_worker()
     notify(user, SECRET)
@@ -95,9 +94,9 @@ def test_callback_url(user):
     assert not Job.objects.exists() and not JobCallback.objects.exists()
 
 
-def test_many_of_one_user(user, monkeypatch):
+def test_many_of_one_user(user, set_bounds):
     """More than one transaction deletes, of many users, also by `prune`."""
-    monkeypatch.setattr(purging, "MAX_ROWS_PER_TRANSACTION", 3)
+    set_bounds(rows=3)
     for prune in (False, True):
         rows = [job(user) for _ in range(5)]
         for row in rows:

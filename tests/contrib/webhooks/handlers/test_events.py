@@ -170,7 +170,7 @@ def test_transactions_have_as_many_rows_with_handlers(make_user, declare, set_ro
     assert rows == [0, 8, 8 + 8, 8 + 8 + 4]
 
 
-def test_groups_of_outcomes_have_as_many_rows_with_handlers(start_worker, declare, monkeypatch):
+def test_groups_of_outcomes_have_as_many_rows_with_handlers(start_worker, declare, monkeypatch, set_bounds):
     """But in the first group of a process, which does not know how many jobs follow. Jobs of handlers have none."""
     declare({"job.succeeded": ["handle", "handle_too"], "notification.created": ["handle"]})
     finish_jobs([succeeded(Job.objects.get(id=make_lost(tasks.noop)))])
@@ -182,7 +182,7 @@ def test_groups_of_outcomes_have_as_many_rows_with_handlers(start_worker, declar
         return finish(group)
 
     monkeypatch.setattr(record_loop, "finish_jobs", count)
-    monkeypatch.setattr(record_loop, "MAX_RECORD_BATCH", 5)
+    set_bounds(rows=5)
     results = [tasks.noop.enqueue() for _ in range(20)]
     start_worker()
     for result in results:

@@ -9,7 +9,6 @@ from django.core import checks
 from django.core.management import call_command
 
 from notifications.api import notify
-from notifications.compat import signature_of
 from notifications.conf import settings as app_settings
 from notifications.contrib.webhooks import handlers
 from notifications.jobs.backend import JobBackend
@@ -99,13 +98,6 @@ def test_host_code_that_raises_anything(with_engine, with_handlers, monkeypatch,
     wrong = handlers.read_handlers().wrong
     assert {each.id for each in wrong} == {"notifications.W027"}
     assert all("'broken'" in each.message for each in wrong)
-
-
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="Annotations are evaluated when they are read.")
-def test_annotation_that_cannot_be_evaluated():
-    namespace = {}
-    exec("def tell(event: Missing): pass", namespace)
-    assert list(signature_of(namespace["tell"]).parameters) == ["event"]
 
 
 def test_job_that_cannot_be_enqueued(with_handlers):

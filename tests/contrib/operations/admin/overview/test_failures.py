@@ -24,10 +24,10 @@ def test_the_message_at_the_end_of_a_traceback(end, message):
 
 
 @pytest.mark.parametrize(("count", "is_capped"), [(1, False), (2, False), (3, True)])
-def test_as_many_failures_as_are_read_are_all_of_them(db, count, is_capped, monkeypatch):
+def test_as_many_failures_as_are_read_are_all_of_them(db, count, is_capped, set_bounds):
     """The figures and the count before a retry say that there are more only if there are."""
     fail_jobs(count)
-    monkeypatch.setattr(failures, "MAX_FAILED_READ", 2)
+    set_bounds(counted=2)
     since = timezone.now() - timedelta(hours=1)
     found = failures.read_failures(since)
     assert (found.count, found.is_capped) == (min(count, 2), is_capped)

@@ -22,6 +22,7 @@ from notifications.jobs import cancel, notifying, retry
 from notifications.models import Job, Notification, Stream
 from notifications.streams import marking, purging, retention
 from notifications.testing import run_jobs
+from tests.data.conftest import on_sqlite  # noqa: F401 (a fixture)
 from tests.data.rows import job, unnumbered
 from tests.jobs import tasks
 
@@ -57,7 +58,7 @@ def pauses(monkeypatch):
     return record
 
 
-def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):
+def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):  # noqa: F811
     """fair_atomic() pauses for as long as the lock was held, if more work follows, and not inside a transaction.
 
     It does so at its next call, of which the caller prepares the rows meanwhile.
@@ -173,7 +174,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, name, set_marking):
+def test_bulk_writes_release_the_lock(on_sqlite, user, pauses, name, set_marking):  # noqa: F811
     """At most 100 rows are written between two pauses, and after the last one."""
     set_marking(MAX_MARKED_ROWS=150)
     write, count = WRITES[name]

@@ -16,7 +16,13 @@ from notifications.models import Job
 from notifications.testing import run_jobs
 from notifications.tracing import spans
 from tests.jobs import tasks
-from tests.jobs.conftest import until_done
+from tests.jobs.conftest import (  # noqa: F401 (fixtures)
+    gate,
+    longest_backoff,
+    short_join_idle,
+    start_worker,
+    until_done,
+)
 from tests.support.site import ROOT
 from tests.support.span_file import read_spans
 from tests.support.waiting import wait_until
@@ -109,7 +115,7 @@ def test_job_and_the_request_that_enqueued_it(finished, provider):
 
 
 @pytest.mark.parametrize("task", [tasks.notify_and_enqueue, tasks.notify_and_enqueue_sync])
-def test_what_a_task_does_is_below_its_execution(start_worker, finished, task, user):
+def test_what_a_task_does_is_below_its_execution(start_worker, finished, task, user):  # noqa: F811
     """In async tasks, and on the threads of sync ones: notifications and jobs that it enqueues."""
     start_worker()
     job = task.enqueue(user.pk)
@@ -128,7 +134,7 @@ def test_what_a_task_does_is_below_its_execution(start_worker, finished, task, u
     assert [ids_of(link.context) for link in second.links] == [ids_of(inner.context)]
 
 
-def test_claims_that_find_jobs(start_worker, finished):
+def test_claims_that_find_jobs(start_worker, finished):  # noqa: F811
     """One span for the jobs of a claim, with links to their enqueueing; none for a claim that finds nothing."""
     jobs = [tasks.noop.using(queue_name="mail").enqueue() for _ in range(5)]
     start_worker()
@@ -177,7 +183,7 @@ def test_each_attempt_is_a_span(finished):
     assert first.attributes["messaging.message.id"] == job.id
 
 
-def test_a_worker_that_stops_ends_the_spans_of_its_jobs(start_worker, finished):
+def test_a_worker_that_stops_ends_the_spans_of_its_jobs(start_worker, finished):  # noqa: F811
     """They are queued again."""
     worker = start_worker()
     tasks.hold.enqueue("stopped")

@@ -27,9 +27,9 @@ WAIT_20 = {"Prefer": "wait=20"}
 
 
 @pytest.fixture(autouse=True)
-def no_waits_left(monkeypatch):
+def no_waits_left(set_bounds):
     """Check after each test that no slot is taken, no request waits, and the lookup thread has ended."""
-    monkeypatch.setattr(job_ends, "IDLE_SECONDS", 0.02)
+    set_bounds(joins=0.02)
     yield
     assert not job_ends.end_reader._awaited and not any(waiting_requests._slots.values())
     threads = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
@@ -37,10 +37,9 @@ def no_waits_left(monkeypatch):
 
 
 @pytest.fixture
-def rings_only(monkeypatch):
+def rings_only(set_bounds):
     """Look for awaited jobs only after a ring."""
-    for name in ("FIRST_POLL_SECONDS", "MAX_POLL_SECONDS"):
-        monkeypatch.setattr(job_ends, name, 1_000.0)
+    set_bounds(polls=1_000.0)
 
 
 @pytest.fixture
