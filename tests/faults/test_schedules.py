@@ -28,7 +28,7 @@ JOBS_OF = "SELECT id FROM notifications_job WHERE schedule <> ''"
 #: Stores the schedule that the settings declare in other runs.
 STORE = """
 from notifications.contrib.schedules import schedule
-from tests.faults.support.schedule_settings import SCHEDULE
+from tests.support.faults.schedule_settings import SCHEDULE
 schedule(**SCHEDULE)
 """
 
