@@ -412,6 +412,23 @@ class TestEachByItself:
         self.make_owed_calls(made)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_calls_about_one_subject_keep_their_order(user, monkeypatch):
+    """Also if the first one, which was tried again, is due later than the next one."""
+    made = faulty.install(monkeypatch, "on_attempts", "on_ends", fault=faulty.raise_error)
+    tasks.noop.using(owner=user).enqueue()
+    run_jobs()
+    now = times.now()
+    first, second = OwedCall.objects.order_by("id")
+    assert first.subject == second.subject
+    OwedCall.objects.filter(id=first.id).update(due_at=now - timedelta(seconds=1))
+    OwedCall.objects.filter(id=second.id).update(due_at=now - timedelta(seconds=60))
+    made.fault, made.calls = None, []
+    for _ in range(2):
+        run_duty(CALL_OWED)
+    assert made.calls == [first.hook, second.hook] and not OwedCall.objects.exists()
+
+
 def test_doctor(transactional_db, monkeypatch, set_bounds):
     """It names the hook of a call that fails again, and of an app that is not installed; their number too."""
     faulty.install(monkeypatch, "on_ends")
