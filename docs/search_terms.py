@@ -453,7 +453,7 @@ SEARCH_TERMS = {
     "test": "how-to/testing",
     "third party": "explanation/security#third-parties-and-dependencies parties",
     "throttle": "how-to/concurrency#other-limits rate limit",
-    "time zone of each user": "how-to/schedules#in-the-time-zone-of-each-user",
+    "time zone of each user": "how-to/user-schedules#in-the-time-zone-of-the-owner owner",
     "time zone": "how-to/schedules",
     "timeout": "how-to/retries#timeouts",
     "toast": "how-to/browser#toasts-of-your-own-and-a-sound",

@@ -203,7 +203,8 @@ CLOCKS = listed(
     what is due by the database's time, in a query of the duty that does it
         contrib/deliveries/digests contrib/deliveries/sending contrib/files/pages contrib/files/removing
         contrib/files/views contrib/questions/reminders jobs/outcomes
-        contrib/schedules/problems contrib/schedules/ticks contrib/schedules/undeclared
+        contrib/schedules/problems contrib/schedules/stored contrib/schedules/ticks
+        contrib/schedules/undeclared
         contrib/webhooks/callback_storage jobs/claiming/candidates jobs/transitions/limit_openings
         jobs/transitions/queueing jobs/transitions/reaping jobs/transitions/waiting jobs/waits
         jobs/calling_owed streams/retention testing/inline

@@ -142,6 +142,8 @@ LATE_IMPORTS = {
     "contrib/deliveries/checks.py": (1, "Each command would import the app otherwise."),
     "contrib/schedules/apps.py": (1, "Django imports it before the models are loaded."),
     "contrib/schedules/checks.py": (1, "Each command would import the app otherwise."),
+    "contrib/schedules/api.py": (3, BEFORE_MODELS),
+    "contrib/schedules/decorating.py": (1, BEFORE_MODELS),
     "contrib/webhooks/apps.py": (1, "Django imports it before the models are loaded."),
     "contrib/webhooks/checks.py": (1, "Each command would import the app otherwise."),
     "contrib/deliveries/devices.py": (1, WITH_AIOHTTP),

@@ -10,6 +10,7 @@ mixins, paging, filters    what all lists share: read-only, keyset pages, filter
 timelines                  how pages show times, events and attempts
 """
 
+from notifications.admin.arguments_form import ArgumentsForm as ArgumentsForm
 from notifications.admin.filters import ListFilter as ListFilter
 from notifications.admin.jobs import JobAdmin as JobAdmin
 from notifications.admin.mixins import ModelAdminBase as ModelAdminBase

@@ -21,7 +21,7 @@ from django.db.transaction import TransactionManagementError
 from notifications.extension.channels import Channel, Verdict, read_addresses
 from notifications.extension.findings import Check
 from notifications.extension.log_throttle import is_log_due
-from notifications.extension.pages import read_steps, read_zone
+from notifications.extension.pages import read_steps, read_zones
 
 logger = logging.getLogger("notifications")
 
@@ -104,7 +104,7 @@ LEFT_OUT: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     **dict.fromkeys(("after_commit", "end"), (_none, _none)),
     # None: it has failed, and the jobs with these keys wait a moment.
     "allow_starts": (_none, dict),
-    "time_zone_of": (_none, read_zone),
+    "time_zones_of": (dict, read_zones),
     "may_follow": (bool, bool),
     "steps_of": (lambda: ((), 0), read_steps),
     # Methods of WaitKind, JobSection and Check.

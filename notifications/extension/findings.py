@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +71,14 @@ class Check:
         """Return the text of a finding without one in the active language, from facts that may have been stored."""
         return ""
 
-    def topics(self, announced: Collection[str]) -> Iterable[Topic]:
+    def topics(self, announced: Mapping[str, Collection[str]]) -> Iterable[Topic]:
         """Return what is wrong, or was, and has readers of its own, who are notified of it, and of its end.
 
         Called every few seconds in each process that lasts, on a thread that may run code of the project, outside of
         any transaction. At most two queries.
 
         ``announced``
-            The keys of the topics of which readers were last notified that something is wrong.
+            The keys of the topics of which readers were last notified that something is wrong, each with the states of
+            which they were. A topic whose readers all know its state may be left out.
         """
         return ()

@@ -34,13 +34,14 @@ class JobStep(NamedTuple):
     state: str = "returned"
 
 
-def read_zone(value: Any) -> tzinfo | None:
-    """Return what ``time_zone_of()`` has returned. Raises TypeError for another type."""
-    if not isinstance(value, tzinfo | None):
+def read_zones(value: Any) -> dict[Any, tzinfo]:
+    """Return what ``time_zones_of()`` has returned. Raises TypeError for another type."""
+    zones = dict(value)
+    if wrong := [zone for zone in zones.values() if not isinstance(zone, tzinfo)]:
         raise TypeError(
-            f"time_zone_of() returned {value!r}. Return a time zone, such as a ZoneInfo, or None."
+            f"time_zones_of() returned {wrong[0]!r}. Return time zones, such as a ZoneInfo, by the keys of users."
         )
-    return value
+    return zones
 
 
 def read_steps(value: Any) -> tuple[list[JobStep], int]:
@@ -63,12 +64,13 @@ class PageHooks:
         """
         return (), 0
 
-    def time_zone_of(self, user: Any) -> tzinfo | None:
-        """Return the time zone that a user (key) has chosen, None for none.
+    def time_zones_of(self, users: Sequence[Any]) -> Mapping[Any, tzinfo]:
+        """Return the time zones that users (keys, 1,000 at most) have chosen, in one query. Others are left out.
 
-        Called by pages that read a local time without the help of a script. One user: the reader of digests.
+        Called by pages that read a local time without the help of a script, and for schedules in the time zone of their
+        owner. A project that stores time zones of its own users says them by it.
         """
-        return None
+        return {}
 
     def page_data(self) -> Mapping[str, Any]:
         """Return what the script of each page with the bell is given besides, as JSON by names of this extension.

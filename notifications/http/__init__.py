@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from notifications.paths import bind_to_user as bind_to_user
     from notifications.problems import Problem as Problem
     from notifications.problems import exceptions_as_problems as exceptions_as_problems
-    from notifications.problems import log_database_error as log_database_error
     from notifications.problems import prevent_caching as prevent_caching
     from notifications.serializers import encode_json as encode_json
     from notifications.serializers import read_data as read_data
@@ -50,7 +49,7 @@ else:
             "notifications.http.paging": "paginate",
             "notifications.http.parsing": "describe_browser parse_integer parse_json_object read_body",
             "notifications.paths": "bind_to_user",
-            "notifications.problems": "Problem exceptions_as_problems log_database_error prevent_caching",
+            "notifications.problems": "Problem exceptions_as_problems prevent_caching",
             "notifications.serializers": "encode_json read_data",
             "notifications.templatetags.notifications": "script_element",
         },

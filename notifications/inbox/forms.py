@@ -236,7 +236,7 @@ def _zone_of(user: Any, name: str) -> tzinfo:
     """Return the time zone of this name, else the one that a user (key) has chosen, else that of the site."""
     with suppress(KeyError, OSError, ValueError):  # none, or one that does not exist
         return ZoneInfo(name)
-    chosen = (hook(user) for hook in hooks.time_zone_of)
+    chosen = (hook([user]).get(user) for hook in hooks.time_zones_of)
     return next(filter(None, chosen), timezone.get_default_timezone())
 
 

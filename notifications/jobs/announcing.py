@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any
@@ -54,8 +55,10 @@ class Announcer:
         """Notify the readers of all topics that have changed. Raises ``django.db.Error``."""
         rows = AnnouncedState.objects.using(database()).order_by("topic", "state")
         announced = list(rows.values_list("topic", "state").annotate(Count("id")))
-        keys = {topic for topic, _, _ in announced}
-        topics = list(chain.from_iterable(check.topics(keys) for check in hooks.read_checks()))
+        states: dict[str, set[str]] = defaultdict(set)
+        for topic, state, _ in announced:
+            states[topic].add(state)
+        topics = list(chain.from_iterable(check.topics(dict(states)) for check in hooks.read_checks()))
         seen = (announced, [(topic.key, topic.state) for topic in topics])
         if not topics or (seen == self._last and time.monotonic() < self._read_readers_at):
             return

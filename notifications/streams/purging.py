@@ -94,10 +94,10 @@ def purge_chunk(users: Sequence[Any]) -> int:
 def select_ids(model: Any, column: str, keys: Sequence[Any]) -> list[Any]:
     """Return the ids of some rows with one of these values, as the database stores both."""
     condition, params = bulk.where_in(model, column, keys)
+    table, key = model._meta.db_table, model._meta.pk.column
     with connection().cursor() as cursor:
         cursor.execute(
-            f"SELECT id FROM {model._meta.db_table} WHERE {condition} LIMIT {MAX_ROWS_PER_TRANSACTION}",
-            params,
+            f"SELECT {key} FROM {table} WHERE {condition} LIMIT {MAX_ROWS_PER_TRANSACTION}", params
         )
         return [id for (id,) in cursor.fetchall()]
 
@@ -124,7 +124,7 @@ def _delete_of_users(model: Any, column: str, keys: Sequence[Any]) -> int:
     for label, owner in belongings if owners else ():
         if count := delete_rows(apps.get_model(label), owner, owners):
             return count
-    return delete_rows(model, "id", owners) if owners else 0
+    return delete_rows(model, model._meta.pk.column, owners) if owners else 0
 
 
 def clear_users(model: Any, column: str, keys: Sequence[Any]) -> int:

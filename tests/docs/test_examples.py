@@ -3,7 +3,6 @@
 import ast
 import re
 import sys
-from datetime import UTC, datetime, time, timedelta
 from types import ModuleType, SimpleNamespace
 from uuid import uuid4
 
@@ -103,39 +102,6 @@ def test_a_task_starts_processes_that_use_the_database(site, tmp_path):
     assert worker.popen.wait(90) == 0, worker.output
     assert site.rows("SELECT state, result FROM notifications_job") == [("succeeded", "[[7,1],[8,1]]")]
     assert "forks" not in worker.output
-
-
-@pytest.mark.django_db
-def test_schedule_in_the_time_zone_of_each_user(execute, make_user, monkeypatch):
-    """Each user has one job a day, at 8 o'clock there, also when clocks change and after a missed tick."""
-    zones = {"ada": "Europe/Berlin", "bob": "Asia/Kathmandu", "cid": "America/New_York"}
-    profiles = [SimpleNamespace(user=make_user(name), time_zone=zone) for name, zone in zones.items()]
-
-    class Profiles:
-        def values_list(self, name, *, flat):
-            return SimpleNamespace(distinct=lambda: set(zones.values()))
-
-        def filter(self, *, time_zone):
-            return SimpleNamespace(
-                select_related=lambda name: [each for each in profiles if each.time_zone == time_zone]
-            )
-
-    declared, block = blocks(DOCS / "how-to/schedules.md", "python", "In the time zone of each user")
-    names = execute(block, Profile=SimpleNamespace(objects=Profiles()))
-    schedule = ast.literal_eval(re.search(r"\{.*\}", declared, re.S)[0])["SCHEDULES"]["mornings"]
-    assert schedule["cron"] == "*/15 * * * *"
-    start, begun = datetime(2027, 3, 27, tzinfo=UTC), []
-    for now in (start + number * timedelta(minutes=15) for number in range(2 * 24 * 4)):
-        if now.time() == time(7):  # in Berlin it is 8 o'clock
-            continue
-        monkeypatch.setattr(names, "timezone", SimpleNamespace(now=lambda now=now: now))
-        names.start_mornings.func()
-        jobs = Job.objects.exclude(id__in=[id for _, id, _ in begun])
-        begun += [(job.user_id, job.id, f"{now:%d %H:%M}") for job in jobs]
-    ada, bob, cid = ([when for user, _, when in begun if user == profile.user.pk] for profile in profiles)
-    assert ada == ["27 07:15", "28 06:00"]  # in summer time on the second day
-    assert bob == ["27 02:15", "28 02:15"]
-    assert cid == ["27 12:00", "28 12:00"]
 
 
 @pytest.mark.django_db

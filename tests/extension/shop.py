@@ -60,5 +60,5 @@ class Shop(Extension):
             row.pk: [PageButton(f"Hide “{row.title}”", "mute", "/hide/", "row", str(row.pk))] for row in rows
         }
 
-    def time_zone_of(self, user):
-        return ZoneInfo("Asia/Tokyo")
+    def time_zones_of(self, users):
+        return dict.fromkeys(users, ZoneInfo("Asia/Tokyo"))

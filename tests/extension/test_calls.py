@@ -54,7 +54,7 @@ READING = (
         "page_data",
         "events_of",
         "steps_of",
-        "time_zone_of",
+        "time_zones_of",
     ),
     *("may_follow",),
     *("checks", "duties"),

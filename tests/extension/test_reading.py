@@ -119,13 +119,13 @@ def test_parts_of_the_inbox(notification, user, client, shop, rf):
 
 def test_time_zone_of_a_reader(notification, user, client, monkeypatch, shop):
     """Without the help of a script, a notification is snoozed until the morning there."""
-    monkeypatch.setattr(extension.hooks, "time_zone_of", [shop.time_zone_of])
+    monkeypatch.setattr(extension.hooks, "time_zones_of", [shop.time_zones_of])
     client.force_login(user)
     form = {"until": f"tomorrow.{notification.pk}", "up_to": Stream.objects.get(user=user).head}
     assert client.post("/notifications/snooze/", form).status_code == 303
     notification.refresh_from_db()
     assert notification.snoozed_until.astimezone(ZoneInfo("Asia/Tokyo")).hour == 8
-    faulty.install(monkeypatch, "time_zone_of", fault=lambda user: "Asia/Tokyo")  # as in an earlier version
+    faulty.install(monkeypatch, "time_zones_of", fault=lambda users: dict.fromkeys(users, "Asia/Tokyo"))
     assert client.post("/notifications/snooze/", form).status_code == 303
 
 

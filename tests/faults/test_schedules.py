@@ -24,7 +24,13 @@ SCHEDULES, EVERY = 40, timedelta(seconds=2 if ROUNDS else 10)
 FAULTS, FREEZE_SECONDS = 20 if ROUNDS else 4, 20.0
 TICK_TABLE = "notifications_schedules_tick"
 TICKS_OF = f"SELECT due_at, first_due_at, count, outcome, job, recorded_at FROM {TICK_TABLE} ORDER BY due_at"
-JOBS_OF = "SELECT id FROM notifications_job WHERE schedule = 'poll'"
+JOBS_OF = "SELECT id FROM notifications_job WHERE schedule <> ''"
+#: Stores the schedule that the settings declare in other runs.
+STORE = """
+from notifications.contrib.schedules import schedule
+from tests.support.faults.schedule_settings import SCHEDULE
+schedule(**SCHEDULE)
+"""
 
 
 @pytest.fixture
@@ -67,10 +73,14 @@ def assert_one_job_a_tick(site, every):
 
 
 @pytest.mark.timeout(2 * TIMEOUT_SECONDS)
-def test_workers_killed_at_random(schedule_site):
+@pytest.mark.parametrize("kind", ["declared", "stored"])
+def test_workers_killed_at_random(schedule_site, kind):
     """Ten workers, of which each may be killed at any statement, and once all of them are."""
     every = timedelta(seconds=0.2)
     schedule_site.environment["TEST_EVERY"] = str(every.total_seconds())
+    if kind == "stored":
+        schedule_site.environment["TEST_STORED"] = "1"
+        schedule_site.python(STORE)
     rng = random.Random(13)
     # None is waited for: on a busy machine each takes long to start, and one may be killed before it has.
     workers = [start_worker(schedule_site) for _ in range(WORKERS)]

@@ -91,7 +91,7 @@ class Deliveries(Extension):
     before_raised = import_later("rules.reopen_deliveries")
     duties = import_later("sending.list_duties")
     events_of = import_later("timeline.read_deliveries_of")
-    time_zone_of = import_later("preferences.read_time_zone")
+    time_zones_of = import_later("preferences.read_time_zones")
     page_data = import_later("preference_views.describe_key")
     page_links = import_later("preference_views.list_links")
     parts_of = import_later("preference_views.list_buttons", rows_with="category")

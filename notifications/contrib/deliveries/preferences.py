@@ -273,10 +273,10 @@ def remember_dead_address(user: Any, channel: str, address: str | None) -> None:
     retrying_atomic(change)
 
 
-def read_time_zone(user: Any) -> tzinfo | None:
-    """Return the time zone that a user (key) has chosen, None for none."""
-    reader = read_reader(user)
-    return zone_of(reader) if reader.time_zone else None
+def read_time_zones(users: Sequence[Any]) -> dict[Any, tzinfo]:
+    """Return the time zones that users (keys) have chosen, by their keys."""
+    readers = Reader.objects.using(database()).filter(user__in=users).exclude(time_zone="")
+    return {reader.user_id: zone_of(reader) for reader in readers}
 
 
 def paused_until(reader: Reader, now: datetime) -> datetime | None:

@@ -1,15 +1,17 @@
-"""The admin of schedules, which staff can view, pause, resume and run now, but neither edit nor delete."""
+"""The admin of schedules, which staff can view, pause, resume and run now; and make, change and delete stored ones."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -18,12 +20,15 @@ from notifications.admin import LateModule, ReadOnlyMixin, list_url
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.contrib.schedules.timing import MAX_COUNTED_TICKS
 from notifications.db import database
+from notifications.jobs import can_view
 from notifications.models import Job
 from notifications.times import format_short
 
 if TYPE_CHECKING:
-    from notifications.contrib.schedules import declarations, operating, runs, users
+    from notifications.contrib.schedules import admin_pages, declarations, operating, runs, stored, users
 else:
+    admin_pages = LateModule("notifications.contrib.schedules.admin_pages")
+    stored = LateModule("notifications.contrib.schedules.stored")
     declarations = LateModule("notifications.contrib.schedules.declarations")
     operating = LateModule("notifications.contrib.schedules.operating")
     runs = LateModule("notifications.contrib.schedules.runs")
@@ -41,12 +46,38 @@ MAX_SCHEDULES_RUN = 100
 
 @admin.register(Schedule)
 class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
-    list_display = ("name", "state_now", "timing", "next_run", "last_run", "task_path")
-    search_fields = ("name", "task_path")
+    list_display = ("__str__", "state_now", "timing", "next_run", "last_run", "task_path")
+    search_fields = ("name", "title", "task_path")
     ordering = ("name",)
     show_full_result_count = False
     actions = ("pause_schedules", "resume_schedules", "run_schedules")
-    fields = ("name", "state_now", "timing", "next_run", "task_path", "options")
+    fields = ("name", "state_now", "timing", "next_run", "task_path", "declaration")
+    add_form_template = "admin/notifications_schedules/schedule/form.html"
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(partial(admin_pages.edit, self))
+        return [path("<path:object_id>/edit/", view, name="notifications_schedule_edit"), *super().get_urls()]
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Make a schedule."""
+        return admin_pages.add(self, request)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may have jobs enqueued with any arguments, periodically."""
+        return all(
+            map(request.user.has_perm, ("notifications_schedules.add_schedule", "notifications.add_job"))
+        )
+
+    def has_edit_permission(self, request: HttpRequest, row: Schedule) -> bool:
+        """Return whether the user may change what a schedule says, and view the arguments that it has."""
+        permissions = ("notifications_schedules.change_schedule", "notifications.add_job")
+        may_change = all(map(request.user.has_perm, permissions)) and can_view(request.user, "arguments")
+        return row.is_stored and may_change
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may delete a schedule: one that is declared would come again."""
+        may_delete = request.user.has_perm("notifications_schedules.delete_schedule")
+        return obj is not None and obj.is_stored and may_delete
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Show the list, with schedules that are declared and that no process has run yet."""
@@ -136,19 +167,22 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             ]
             if self.has_operate_permission(request):
                 context["offered_change"] = "resume_schedules" if row.paused_at else "pause_schedules"
-            context["offers_run"] = (
-                self.has_run_permission(request) and row.name in declarations.declared_schedules()
-            )
+            is_known = row.is_stored or row.name in declarations.declared_schedules()
+            context["offers_run"] = self.has_run_permission(request) and is_known
+            if self.has_edit_permission(request, row):
+                site = self.admin_site.name
+                context["edit_url"] = reverse(f"{site}:notifications_schedule_edit", args=[quote(row.pk)])
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("state"))
     def state_now(self, row: Schedule) -> str:
         """Return whether the schedule is declared, paused, or has a problem."""
-        if row.name not in declarations.declared_schedules():
+        if not row.is_stored and row.name not in declarations.declared_schedules():
             return _("Not declared")
         if row.paused_at:
-            return _("Paused since %(when)s") % {"when": format_short(row.paused_at)}
-        if row.problem == Schedule.Problem.FAILED:
+            text = _("Paused since %(when)s") % {"when": format_short(row.paused_at)}
+            return f"{text} ({row.get_paused_by_display()})" if row.paused_by else text
+        if row.problem in (Schedule.Problem.FAILED, Schedule.Problem.GIVEN_UP):
             return _("Failing since %(when)s") % {"when": format_short(row.problem_since)}
         if row.problem == Schedule.Problem.MISSED:
             return _("Missed since %(when)s") % {"when": format_short(row.problem_since)}
@@ -159,7 +193,8 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
     @admin.display(description=_("next run"), ordering="next_tick")
     def next_run(self, row: Schedule) -> str:
         """Return when the schedule is due next, in the time zone of the page, unless it does not run."""
-        if row.paused_at or row.name not in declarations.declared_schedules() or row.next_tick is None:
+        is_known = row.is_stored or row.name in declarations.declared_schedules()
+        if row.paused_at or not is_known or row.next_tick is None:
             return "-"
         return format_short(row.next_tick)
 
@@ -174,13 +209,14 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
         return (job_link(tick, text, self.admin_site.name) if links_jobs else "") or text
 
     @admin.display(description=_("declaration"))
-    def options(self, row: Schedule) -> str:
+    def declaration(self, row: Schedule) -> str:
         """Return the other options of the declaration. The arguments may be secrets."""
-        declaration = declarations.declared_schedules().get(row.name)
+        declaration = stored.find_declaration(row.name)
         if declaration is None:
             return "-"
         values = {
-            "owner": declaration.owner,
+            "owner": declaration.owner or declaration.user,
+            "zone": stored.OWNER_ZONE if row.is_in_owner_zone else "",
             "group": declaration.group,
             "queue": declaration.queue,
             "overlap": "allow" if declaration.allows_overlap else "skip",

@@ -51,7 +51,7 @@ class SchedulesCommand(ManagementCommand):
             outcome = f"{last['due_at']} {last['state'] or last['outcome']}" if last else "never"
             self.stdout.write_line(
                 f"{row.name:<24}  {item['state']:<12}  next {item['next_run'] or '-':<20}  last {outcome}"
-                f"  | {row.timing} | {row.task_path}"
+                f"  | {row.timing} | {row.task_path}{f' | {row.title}' if row.title else ''}"
             )
 
     def run(self, names: Sequence[str], **options: Any) -> None:
@@ -88,15 +88,17 @@ class SchedulesCommand(ManagementCommand):
 
 def schedule_item(row: Schedule) -> dict[str, Any]:
     """Return a schedule as JSON, with its last tick."""
-    is_declared = row.name in declared_schedules()
-    state = "not declared" if not is_declared else "paused" if row.paused_at else row.problem or "active"
+    is_known = row.is_stored or row.name in declared_schedules()
+    state = "not declared" if not is_known else "paused" if row.paused_at else row.problem or "active"
+    of_stored = {"title": row.title, "owner": row.user_id and str(row.user_id)} if row.is_stored else {}
     tick = Tick.objects.using(database()).filter(schedule=row.pk).order_by("-due_at").first()
     return {
         "name": row.name,
+        **of_stored,
         "state": state,
         "timing": row.timing,
         "task": row.task_path,
-        "next_run": rfc3339(row.next_tick) if is_declared and not row.paused_at else None,
+        "next_run": rfc3339(row.next_tick) if is_known and not row.paused_at else None,
         "paused_at": rfc3339(row.paused_at),
         "problem_since": rfc3339(row.problem_since),
         "last_run": tick

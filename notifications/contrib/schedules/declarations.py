@@ -1,6 +1,7 @@
-"""The declarations of schedules in ``NOTIFICATIONS["SCHEDULES"]``, validated.
+"""What schedules say, validated: entries of ``NOTIFICATIONS["SCHEDULES"]``, and those that ``@every`` makes.
 
-A wrong declaration does not keep the others from running: it is reported by a system check and logged.
+A wrong declaration does not keep the others from running: it is reported by a system check and logged. The options of
+stored schedules are validated by the same rules, when they are stored.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ EXAMPLE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleDeclaration:
-    """A valid entry of ``NOTIFICATIONS["SCHEDULES"]``.
+    """A valid entry of ``NOTIFICATIONS["SCHEDULES"]``, or what a stored schedule says.
 
     ``owner``, ``group``
         The name of a user, by which it logs in, or of a group; "" if there is none.
+    ``user``
+        The owner of a stored schedule, who has no name here.
     ``queue``
         "" for that of the task.
     """
@@ -53,6 +56,17 @@ class ScheduleDeclaration:
     queue: str
     allows_overlap: bool
     grace: timedelta
+    user: Any = None
+
+
+#: The options of the schedules that ``@every`` has declared, by name, as entries of ``SCHEDULES``.
+_decorated: dict[str, dict[str, Any]] = {}
+
+
+def declare(name: str, options: dict[str, Any]) -> None:
+    """Declare a schedule in code. An entry of the settings with its name takes its place."""
+    _decorated[name] = options
+    _read.cache_clear()  # type: ignore[attr-defined]
 
 
 def declared_schedules() -> dict[str, ScheduleDeclaration]:
@@ -65,23 +79,32 @@ def wrong_declarations() -> list[WrongDeclaration]:
     return _read()[1]
 
 
+def _of_settings() -> dict[str, Any]:
+    try:
+        return dict(settings.SCHEDULES)
+    except ImproperlyConfigured:  # not a dict, which another check reports
+        return {}
+
+
+def label_of(name: str) -> str:
+    """Return where a schedule is declared, as messages name it."""
+    return f"@every of {name}" if name not in _of_settings() else f"NOTIFICATIONS['SCHEDULES'][{name!r}]"
+
+
 @cached_until_changed("NOTIFICATIONS", "TIME_ZONE")
 def _read() -> tuple[dict[str, ScheduleDeclaration], list[WrongDeclaration]]:
     valid: dict[str, ScheduleDeclaration] = {}
     wrong: list[WrongDeclaration] = []
-    try:
-        schedules = settings.SCHEDULES
-    except ImproperlyConfigured:  # not a dict, which another check reports
-        schedules = {}
-    for name, options in schedules.items():
+    for name, options in {**_decorated, **_of_settings()}.items():
         problems = list(_problems(name, options))
         wrong += problems
         if not problems:
-            valid[name] = _declaration(name, options)
+            valid[name] = make_declaration(name, options)
     return valid, wrong
 
 
-def _declaration(name: str, options: Mapping[str, Any]) -> ScheduleDeclaration:
+def make_declaration(name: str, options: Mapping[str, Any], user: Any = None) -> ScheduleDeclaration:
+    """Return the declaration of a schedule with valid options."""
     return ScheduleDeclaration(
         name=name,
         task_path=options["task"],
@@ -93,6 +116,7 @@ def _declaration(name: str, options: Mapping[str, Any]) -> ScheduleDeclaration:
         queue=options.get("queue", ""),
         allows_overlap=options.get("overlap", "skip") == "allow",
         grace=timedelta(seconds=options.get("grace", DEFAULT_GRACE_SECONDS)),
+        user=user,
     )
 
 
@@ -104,7 +128,7 @@ def _timing(options: Mapping[str, Any]) -> timing.Timing:
 
 
 def _problems(name: Any, options: Any) -> Iterator[WrongDeclaration]:
-    label = f"NOTIFICATIONS['SCHEDULES'][{name!r}]"
+    label = label_of(name)
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         yield WrongDeclaration(
             "notifications.W020",
@@ -121,18 +145,23 @@ def _problems(name: Any, options: Any) -> Iterator[WrongDeclaration]:
                 f"{label} has an unknown key {unknown[0]!r}.",
                 f"Known keys: {', '.join(KEYS)}.",
             )
-        for check in (
-            _task_problems,
-            _timing_problems,
-            _argument_problems,
-            _reader_problems,
-            _other_problems,
-        ):
-            for id, message, hint in check(options):
-                yield WrongDeclaration(id, f"{label}: {message}", hint)
+        for id, message, hint in find_wrong_options(options):
+            yield WrongDeclaration(id, f"{label}: {message}", hint)
 
 
 Problems = Iterator[tuple[str, str, str]]
+
+
+def find_wrong_options(options: Mapping[str, Any]) -> Problems:
+    """Yield what is wrong with the options of a schedule: the id of a system check, the message and the remedy."""
+    for check in (
+        _task_problems,
+        _timing_problems,
+        _argument_problems,
+        _reader_problems,
+        _other_problems,
+    ):
+        yield from check(options)
 
 
 def _task_problems(options: Mapping[str, Any]) -> Problems:

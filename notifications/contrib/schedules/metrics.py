@@ -14,7 +14,7 @@ MAX_SCHEDULES = 100
 
 
 def collect() -> Iterator[Metric]:
-    """Yield what is known of each schedule, in one query."""
+    """Yield what is known of each declared schedule, in one query. There may be thousands of stored ones."""
     paused = GaugeMetricFamily(
         "notifications_schedule_paused", "1 if the schedule is paused.", labels=["schedule"]
     )
@@ -29,9 +29,10 @@ def collect() -> Iterator[Metric]:
     following = GaugeMetricFamily(
         "notifications_schedule_next_run_timestamp_seconds", "When it is due next.", labels=["schedule"]
     )
-    for row in Schedule.objects.using(database()).order_by("name")[:MAX_SCHEDULES]:
+    declared = Schedule.objects.using(database()).filter(options__isnull=True)
+    for row in declared.order_by("name")[:MAX_SCHEDULES]:
         paused.add_metric([row.name], float(row.paused_at is not None))
-        for name in Schedule.Problem.values:
+        for name in ("failed", "missed", "skipped"):
             problem.add_metric([row.name, name], float(row.problem == name))
         if row.last_tick:
             last.add_metric([row.name], row.last_tick.timestamp())

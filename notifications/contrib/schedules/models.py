@@ -8,18 +8,26 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.contrib.schedules import timing  # noqa: F401 (it says at the start that its package is missing)
 from notifications.extension import require
+from notifications.models import user_key
 from notifications.times import MomentField
 
 require("notifications.contrib.schedules")
 
 
 class Schedule(models.Model):
-    """A periodic job that is or was declared in ``NOTIFICATIONS["SCHEDULES"]``."""
+    """A periodic job. It is or was declared by the project, or its row is the declaration: it is *stored*."""
 
     class Problem(models.TextChoices):
         FAILED = "failed", _("Failed")
+        #: It has failed so often that it has paused itself.
+        GIVEN_UP = "given up", _("Given up")
         MISSED = "missed", _("Missed")
         SKIPPED = "skipped", _("Skipped")
+
+    class PausedBy(models.TextChoices):
+        PERSON = "", _("A person")
+        FAILURES = "failures", _("Failed runs in a row")
+        OWNER = "owner", _("The owner is not active")
 
     name = models.CharField(_("schedule"), max_length=100, primary_key=True)
     #: As declared when the row was last written: the text of a ``Timing``.
@@ -27,11 +35,25 @@ class Schedule(models.Model):
     task_path = models.CharField(_("task"), max_length=500)
     created_at = MomentField(_("created"))
     paused_at = MomentField(_("paused"), null=True, blank=True)
+    paused_by = models.CharField(max_length=10, choices=PausedBy, blank=True, default="")
+    #: What an entry of ``SCHEDULES`` would have, as JSON. NULL: the project declares it.
+    options = models.TextField(null=True, editable=False)  # noqa: DJ001 (an index is of the rows without NULL)
+    #: What people call a stored schedule.
+    title = models.CharField(_("title"), max_length=200, blank=True, default="")
+    #: The owner of a stored schedule.
+    user = user_key(null=True, verbose_name=_("owner"))
+    #: Whether its times are those of the time zone of its owner, who may choose another one.
+    is_in_owner_zone = models.BooleanField(default=False)
+    #: Runs of a stored schedule that have failed since one that succeeded.
+    failures = models.PositiveIntegerField(default=0)
+    #: Until when rounds leave a stored schedule out, because they have failed at it.
+    put_off_until = MomentField(null=True, editable=False)
     #: The first tick that is not recorded yet. NULL: to be computed from now on, or the timing is never due again.
     next_tick = MomentField(_("next run"), null=True, blank=True)
     #: The last tick that is recorded.
     last_tick = MomentField(_("last tick"), null=True, blank=True)
-    #: Until when some process that declares it counts as present. The others leave its ticks to that one.
+    #: Until when some process that declares it counts as present. The others leave its ticks to that one. Of no meaning
+    #: for one that is stored.
     declared_until = MomentField(editable=False)
     #: What has gone wrong since the last run that succeeded, "" if nothing has.
     problem = models.CharField(_("problem"), max_length=10, choices=Problem, blank=True, default="")
@@ -44,11 +66,33 @@ class Schedule(models.Model):
     class Meta:
         verbose_name = _("schedule")
         verbose_name_plural = _("schedules")
-        default_permissions = ("view", "change")
         permissions = [("run_schedule", "Can run a schedule now")]
+        indexes = [
+            models.Index(
+                fields=["next_tick"],
+                condition=Q(options__isnull=False, paused_at__isnull=True),
+                name="notifications_schedule_due",
+            ),
+            models.Index(
+                fields=["last_tick"], condition=Q(options__isnull=False), name="notifications_schedule_last"
+            ),
+            models.Index(
+                fields=["name"], condition=Q(is_in_owner_zone=True), name="notifications_schedule_zone"
+            ),
+            models.Index(fields=["user", "name"], name="notifications_schedule_user"),
+            models.Index(
+                fields=["name"], condition=Q(options__isnull=True), name="notifications_schedule_decl"
+            ),
+            models.Index(fields=["name"], condition=~Q(problem=""), name="notifications_schedule_problem"),
+        ]
 
     def __str__(self) -> str:
-        return self.name
+        return self.title or self.name
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its row is its declaration."""
+        return self.options is not None
 
 
 class Tick(models.Model):

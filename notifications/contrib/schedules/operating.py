@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from notifications.contrib.schedules import runs, ticks, undeclared
+from notifications.contrib.schedules import runs, stored, ticks, undeclared
 from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.enqueueing import ScheduledCall
 from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.tasks import import_tasks
 from notifications.db import database, database_now, lock_query, retrying_atomic
 
 
@@ -17,6 +18,7 @@ class ScheduleNotRun(Exception):
 
 def insert_declared() -> None:
     """Insert the rows of declared schedules that no process has run yet, so that they are listed."""
+    import_tasks()
     ticks.read_rows(declared_schedules())
 
 
@@ -34,13 +36,13 @@ def resume(names: Iterable[str]) -> list[str]:
 
 
 def _change(names: Iterable[str], *, is_paused: bool) -> list[str]:
-    declared = declared_schedules()
     changed = []
     for name in sorted(set(names)):
         now = database_now()
-        values: dict[str, object] = {"paused_at": now if is_paused else None}
+        values: dict[str, object] = {"paused_at": now if is_paused else None, "paused_by": ""}
         if not is_paused:
-            declaration = declared.get(name)
+            declaration = stored.find_declaration(name)
+            values["failures"], values["put_off_until"] = 0, None
             # NULL: a process in which it is declared computes it.
             values["next_tick"] = declaration.timing.next_tick(now) if declaration else None
             if declaration:
@@ -57,12 +59,16 @@ def run_now(name: str) -> Tick:
 
     Raises ``ScheduleNotRun``.
     """
-    declaration = declared_schedules().get(name)
+    insert_declared()
+    row = Schedule.objects.using(database()).filter(name=name).first()
+    declaration = stored.find_declaration(name)
+    has_owner = row is not None and row.user_id is not None
+    if has_owner and declaration and not stored.is_active(declaration.user):
+        raise ScheduleNotRun(f"{row} was not run, because its owner is not active.")
     if declaration is None:
         raise ScheduleNotRun(
             f"The schedule {name} is not declared correctly in NOTIFICATIONS['SCHEDULES']. Run manage.py check."
         )
-    insert_declared()
     call = ScheduledCall(declaration)
 
     def write() -> Tick:

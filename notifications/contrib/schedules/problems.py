@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.core.checks import CheckMessage, Info, Warning
+from django.db.models import Max, OuterRef, Q, Subquery
+from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from notifications import times, validators
-from notifications.contrib.schedules.declarations import ScheduleDeclaration, declared_schedules
+from notifications.contrib.schedules.declarations import declared_schedules
 from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.offers import read_settings
+from notifications.contrib.schedules.stored import PREFIX as STORED_PREFIX
+from notifications.contrib.schedules.stored import stored_schedules
 from notifications.contrib.schedules.users import find_notified_users, find_problem
 from notifications.db import database, is_lease_valid
 from notifications.extension import Check, Finding, Topic
@@ -36,14 +41,19 @@ WINDOW_SECONDS = 300.0
 OVERDUE_SECONDS = 60.0
 #: Workers that a remedy names at most.
 MAX_WORKERS_NAMED = 10
+#: Schedules that are overdue, or cannot be run, that one examination names.
+MAX_SCHEDULES_NAMED = 100
+#: Characters of the title of a schedule in that of a notification.
+MAX_NAME_IN_TITLE = 150
 #: When this process has imported this module (monotonic).
 _imported_at = time.monotonic()
 
 
-def _describe(row: Schedule, declaration: ScheduleDeclaration, before: str) -> dict[str, Any]:
+def _describe(row: Schedule, before: str, *, has_owner: bool) -> dict[str, Any]:
     facts = json.loads(row.problem_facts)
     title, body, level = {
         Problem.FAILED: (_("%(schedule)s has failed"), _describe_failure(facts), "error"),
+        Problem.GIVEN_UP: (_("%(schedule)s is paused"), _describe_giving_up(facts), "error"),
         Problem.MISSED: (_("%(schedule)s was not run"), _describe_missed(facts), "warning"),
         Problem.SKIPPED: (
             _("%(schedule)s is always skipped"),
@@ -56,10 +66,12 @@ def _describe(row: Schedule, declaration: ScheduleDeclaration, before: str) -> d
             "success",
         ),
     }[row.problem]
-    # The page of a job is for its owner.
-    url = job_path(row.problem_job) if declaration.owner and row.problem_job else ""
+    # The page of a job is for its owner, and that of schedules, if it is open, for owners of stored ones.
+    url = job_path(row.problem_job) if has_owner and row.problem_job else ""
+    if row.problem == Problem.GIVEN_UP and read_settings().offers is not None:
+        url = reverse("notifications:schedules")
     return {
-        "title": title % {"schedule": row.name},
+        "title": title % {"schedule": validators.shortened(str(row), MAX_NAME_IN_TITLE)},
         "body": validators.shortened(body, validators.MAX_BODY_LENGTH),
         "level": level,
         "category": "schedule",
@@ -69,6 +81,15 @@ def _describe(row: Schedule, declaration: ScheduleDeclaration, before: str) -> d
 
 def _describe_failure(facts: dict[str, Any]) -> str:
     return facts.get("detail") or _("Its job could not be enqueued.")
+
+
+def _describe_giving_up(facts: dict[str, Any]) -> str:
+    text = ngettext(
+        "Its last run has failed. It runs again when it is resumed.",
+        "Its last %(count)d runs have failed. It runs again when it is resumed.",
+        facts.get("count", 1),
+    )
+    return text % {"count": facts.get("count", 1)}
 
 
 def _describe_missed(facts: dict[str, Any]) -> str:
@@ -84,14 +105,18 @@ def _describe_missed(facts: dict[str, Any]) -> str:
 
 
 def find_overdue(now: datetime) -> list[Schedule]:
-    """Return the declared schedules with a tick that has long been due and is not recorded, the oldest first.
+    """Return the schedules with a tick that has long been due and is not recorded, the oldest first.
 
     No process runs rounds, or code of the project that prepares their jobs does not return.
     """
-    rows = Schedule.objects.using(database()).filter(
-        name__in=declared_schedules(), paused_at=None, next_tick__lt=now - timedelta(seconds=OVERDUE_SECONDS)
+    due = Schedule.objects.using(database()).filter(
+        paused_at__isnull=True, next_tick__lt=now - timedelta(seconds=OVERDUE_SECONDS)
     )
-    return list(rows.order_by("next_tick", "name"))
+    found = [
+        due.filter(name__in=declared_schedules(), options__isnull=True),
+        due.filter(options__isnull=False),
+    ]
+    return [row for rows in found for row in rows.order_by("next_tick", "name")[:MAX_SCHEDULES_NAMED]]
 
 
 class OverdueCheck(Check):
@@ -136,21 +161,17 @@ class MissedCheck(Check):
     remedy = "See the log of the workers. What was missed is not run later."
 
     def find(self, examination: Any) -> Iterator[Finding]:
-        rows = Tick.objects.using(database()).filter(
-            recorded_at__gte=examination.now - timedelta(seconds=WINDOW_SECONDS),
-            outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED),
-        )
+        since = examination.now - timedelta(seconds=WINDOW_SECONDS)
+        recent = Tick.objects.using(database()).filter(recorded_at__gte=since)
+        rows = recent.filter(outcome__in=(Tick.Outcome.MISSED, Tick.Outcome.FAILED))
         missed: dict[str, list[Tick]] = {}
         for tick in rows.order_by("-recorded_at")[:MAX_TICKS_READ]:
             missed.setdefault(tick.schedule_id, []).append(tick)
+        # One round records missed ticks and enqueues the newest. It has run if a later one has enqueued.
+        enqueued = recent.filter(outcome=Tick.Outcome.ENQUEUED, schedule_id__in=missed)
+        last_enqueued = dict(enqueued.values_list("schedule_id").annotate(Max("recorded_at")))
         for name, ticks in missed.items():
-            newest = Tick.objects.using(database()).filter(schedule_id=name).order_by("-due_at").first()
-            # One round records missed ticks and enqueues the newest. It has run if a later one has enqueued.
-            if not (
-                newest
-                and newest.outcome == Tick.Outcome.ENQUEUED
-                and newest.recorded_at > ticks[0].recorded_at
-            ):
+            if last_enqueued.get(name, since) <= ticks[0].recorded_at:
                 last = max(tick.due_at for tick in ticks).isoformat()
                 facts = {"count": sum(tick.count for tick in ticks), "last": last, "detail": ticks[0].detail}
                 yield Finding(name, facts, since=ticks[-1].recorded_at)
@@ -163,6 +184,36 @@ class MissedCheck(Check):
             facts["count"],
         ) % {"count": facts["count"], "last": f"{last:%Y-%m-%d %H:%M}"}
         return f"{detail} {facts['detail']}".strip()
+
+
+def read_newest_ticks(names: Collection[str]) -> dict[str, Tick]:
+    """Return the newest tick of each of these schedules that has one, by the name of the schedule."""
+    newest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at").values("pk")[:1]
+    rows = Schedule.objects.using(database()).filter(name__in=names).annotate(newest=Subquery(newest))
+    ids = [id for id in rows.values_list("newest", flat=True) if id]
+    return {tick.schedule_id: tick for tick in Tick.objects.using(database()).filter(pk__in=ids)}
+
+
+class UnusableCheck(Check):
+    """The job of a stored schedule cannot be enqueued: its task is gone, or does not take its arguments any more."""
+
+    id, label = "unusable", gettext_lazy("Schedule unusable")
+    model = "notifications_schedules.Schedule"
+    remedy = "Change the schedule in the admin or by update_schedule(), and resume it; or delete it."
+
+    def find(self, examination: Any) -> Iterator[Finding]:
+        rows = stored_schedules().filter(
+            problem__in=(Problem.FAILED, Problem.GIVEN_UP), problem_job__isnull=True
+        )
+        found = {row.name: row for row in rows.order_by("problem_since", "name")[:MAX_SCHEDULES_NAMED]}
+        newest = read_newest_ticks(found)
+        for name, row in found.items():
+            detail = newest[name].detail if name in newest else ""
+            facts = {"title": row.title, "task": row.task_path, "detail": detail}
+            yield Finding(name, facts, since=row.problem_since)
+
+    def describe(self, facts: dict[str, Any]) -> str:
+        return _("“%(title)s” cannot enqueue %(task)s. %(detail)s") % facts
 
 
 class ScheduleCheck(Check):
@@ -181,22 +232,33 @@ class ScheduleCheck(Check):
         if not problems:
             yield Info(f"Declared: {len(declared)}." if declared else "None is declared.")
 
-    def topics(self, announced: Collection[str]) -> Iterator[Topic]:
-        """Yield the declared schedules that have a problem, or whose readers were last notified of one."""
+    def topics(self, announced: Mapping[str, Collection[str]]) -> Iterator[Topic]:
+        """Yield the schedules that have a problem, or whose readers were last notified of one.
+
+        Of stored ones, of which there may be thousands, those whose owner is to be notified.
+        """
+        names = {key.removeprefix(PREFIX) for key in announced if key.startswith(PREFIX)}
         declared = declared_schedules()
-        if not declared:
-            return
-        for row in Schedule.objects.using(database()).filter(name__in=declared):
-            key = f"{PREFIX}{row.name}"
-            if row.problem or key in announced:
+        gone = {name for name in names if name.startswith(STORED_PREFIX)}
+        is_named = Q(name__in={*declared, *gone})
+        is_wrong = ~Q(problem="") & Q(options__isnull=False, user__isnull=False)
+        for row in Schedule.objects.using(database()).filter(is_named | is_wrong):
+            gone.discard(row.name)
+            if row.is_stored:
+                if row.problem not in announced.get(f"{PREFIX}{row.name}", ("",)):
+                    yield _make_topic(row, partial(list, [row.user_id]), has_owner=True)
+            elif row.problem or row.name in names:
                 declaration = declared[row.name]
-                yield Topic(
-                    key=key,
-                    state=row.problem,
-                    read_readers=partial(find_notified_users, declaration),
-                    describe=partial(_describe, row, declaration),
-                )
+                find_readers = partial(find_notified_users, declaration)
+                yield _make_topic(row, find_readers, has_owner=bool(declaration.owner))
+        for name in gone:  # stored ones that were deleted
+            yield _make_topic(Schedule(name=name), list, has_owner=False)
+
+
+def _make_topic(row: Schedule, read_readers: Callable[[], list[Any]], *, has_owner: bool) -> Topic:
+    describe = partial(_describe, row, has_owner=has_owner)
+    return Topic(key=f"{PREFIX}{row.name}", state=row.problem, read_readers=read_readers, describe=describe)
 
 
 def make_checks() -> list[Check]:
-    return [OverdueCheck(), MissedCheck(), ScheduleCheck()]
+    return [OverdueCheck(), MissedCheck(), UnusableCheck(), ScheduleCheck()]

@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.offers import read_settings
 from notifications.db import (
     chunks,
     database,
     database_now,
     lock_query,
     retrying_atomic,
-    where_in,
 )
 from notifications.models import ACTIVE, Job
 
@@ -45,7 +45,7 @@ Run = tuple[int | None, UUID, str, str | None]
 
 #: The state of a run whose job does not exist any more.
 DELETED = "deleted"
-FAILED, MISSED, SKIPPED = "failed", "missed", "skipped"  # of Schedule.Problem
+FAILED, GIVEN_UP, MISSED, SKIPPED = "failed", "given up", "missed", "skipped"  # of Schedule.Problem
 
 
 def open_ticks(schedules: Iterable[str]) -> Any:
@@ -62,43 +62,33 @@ def count_active(schedules: Iterable[str]) -> Counter[str]:
     return Counter(names[job] for job in active.values_list("pk", flat=True))
 
 
-def _read_ended_ticks(schedules: Sequence[str]) -> list[Tick]:
-    """Return the open ticks of these schedules whose jobs have ended, at most ``MAX_READ_RUNS``."""
-    if not schedules:
-        return []
+def record_ends() -> None:
+    """Record which jobs of schedules have ended, and which problems began or ended with them."""
+    ended: dict[str, list[Run]] = defaultdict(list)
+    jobs, ticks = Job._meta.db_table, Tick._meta.db_table
     # Once a second: building the queryset takes longer than this.
-    condition, params = where_in(Tick, "schedule_id", schedules)
     sql = f"""
-        SELECT * FROM {Tick._meta.db_table} AS tick WHERE {condition} AND outcome = 'enqueued' AND job_state = ''
-            AND NOT EXISTS (SELECT 1 FROM notifications_job WHERE id = tick.job AND state IN (%s, %s, %s))
-        ORDER BY schedule_id, id LIMIT {MAX_READ_RUNS}
+        SELECT tick.*, job.state AS ended_state, job.error AS ended_error
+        FROM {ticks} AS tick LEFT JOIN {jobs} AS job ON job.id = tick.job
+        WHERE tick.outcome = 'enqueued' AND tick.job_state = ''
+            AND (job.state IS NULL OR job.state NOT IN (%s, %s, %s))
+        ORDER BY tick.schedule_id, tick.id LIMIT {MAX_READ_RUNS}
     """
-    return list(Tick.objects.using(database()).raw(sql, [*params, *ACTIVE]))
-
-
-def record_ends(schedules: Iterable[Schedule]) -> None:
-    """Record which jobs of these schedules have ended, and which problems began or ended with them."""
-    names = {row.problem_job: row.name for row in schedules if row.problem_job}
-    ended_ticks = _read_ended_ticks([row.name for row in schedules])
-    if not ended_ticks and not names:
+    for tick in Tick.objects.using(database()).raw(sql, ACTIVE):
+        ended[tick.schedule_id].append((tick.id, tick.job, tick.ended_state or DELETED, tick.ended_error))
+    # After a retry by hand.
+    sql = f"""
+        SELECT schedule.* FROM {Schedule._meta.db_table} AS schedule JOIN {jobs} AS job ON job.id = schedule.problem_job
+        WHERE NOT (schedule.problem = '') AND schedule.problem <> %s AND job.state = %s LIMIT {MAX_READ_RUNS}
+    """
+    for row in Schedule.objects.using(database()).raw(sql, [GIVEN_UP, Job.State.SUCCEEDED]):
+        ended[row.name].append((None, row.problem_job, str(Job.State.SUCCEEDED), None))
+    if not ended:
         return
-    ids = [tick.job for tick in ended_ticks] + list(names)
-    rows = Job.objects.using(database()).filter(pk__in=ids).values_list("id", "state", "error")
-    jobs = {id: (state, error) for id, state, error in rows}
-    ended: dict[str, list[tuple[int | None, UUID]]] = defaultdict(list)
-    for tick in ended_ticks:
-        if jobs.get(tick.job, (DELETED, None))[0] not in ACTIVE:
-            ended[tick.schedule_id].append((tick.id, tick.job))
-    for job, schedule in names.items():
-        if jobs.get(job, ("", None))[0] == Job.State.SUCCEEDED:  # after a retry by hand
-            ended[schedule].append((None, job))
     now = database_now()
     for chunk in chunks(sorted(ended), MAX_SCHEDULES_PER_TRANSACTION):
-        runs = {
-            name: [(tick, job, *jobs.get(job, (DELETED, None))) for tick, job in ended[name]]
-            for name in chunk
-        }
-        retrying_atomic(partial(_record_ends_of, runs, now), idle_seconds=MAX_IDLE_SECONDS)
+        of_chunk = {name: ended[name] for name in chunk}
+        retrying_atomic(partial(_record_ends_of, of_chunk, now), idle_seconds=MAX_IDLE_SECONDS)
 
 
 def _record_ends_of(ended: dict[str, list[Run]], now: datetime) -> None:
@@ -122,10 +112,18 @@ def _record_ends_of(ended: dict[str, list[Run]], now: datetime) -> None:
                 note_success(row)
         if _problem(row) != before:
             row.save(using=database())
+    # A schedule that was deleted before its job has ended.
+    names = Schedule.objects.using(database()).filter(name__in=list(ended)).values("name")
+    runs = [tick for name in ended for tick, *_ in ended[name]]
+    left = Tick.objects.using(database()).filter(id__in=runs, job_state="").exclude(schedule_id__in=names)
+    left.update(job_state=DELETED)
 
 
 def _problem(row: Schedule) -> tuple[Any, ...]:
-    return row.problem, row.problem_since, row.problem_job, row.problem_facts
+    return (
+        *(row.problem, row.problem_since, row.problem_job, row.problem_facts),
+        *(row.failures, row.paused_at),
+    )
 
 
 def note_failure(row: Schedule, job: UUID | None, detail: str, now: datetime) -> None:
@@ -133,6 +131,12 @@ def note_failure(row: Schedule, job: UUID | None, detail: str, now: datetime) ->
     if row.problem != FAILED:
         _note_problem(row, FAILED, now, detail=detail)
     row.problem_job = job
+    if not row.is_stored:
+        return
+    row.failures += 1
+    if row.failures >= read_settings().max_failures and row.paused_at is None:
+        _note_problem(row, GIVEN_UP, now, count=row.failures, detail=detail)
+        row.paused_at, row.paused_by = now, Schedule.PausedBy.FAILURES
 
 
 def note_missed(row: Schedule, count: int, last: datetime, now: datetime) -> None:
@@ -157,6 +161,7 @@ def note_enqueued(row: Schedule) -> None:
 
 def note_success(row: Schedule) -> None:
     """Note that a run has succeeded, which ends a problem. The caller holds the row and saves it."""
+    row.failures = 0
     if row.problem != SKIPPED:
         _note_end(row)
 

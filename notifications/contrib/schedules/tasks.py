@@ -2,30 +2,84 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from typing import Any
+
+from django.apps import apps
+from django.utils.module_loading import module_has_submodule
 
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
+    label_of,
     wrong_declarations,
 )
+from notifications.contrib.schedules.offers import (
+    declare_offer,
+    find_offers,
+    find_wrong_offers,
+    label_of_offer,
+)
+from notifications.db import import_path
 from notifications.extension import WrongDeclaration
 from notifications.jobs import find_project_task, stores_jobs
+
+logger = logging.getLogger("notifications.jobs")
 
 
 def find_wrong_tasks() -> Iterator[WrongDeclaration]:
     """Yield the valid declarations whose task does not exist or cannot be called like that. Imports the tasks."""
-    for name, declaration in declared_schedules().items():
+    declared = [(label_of(name), each) for name, each in declared_schedules().items()]
+    for label, declaration in [
+        *declared,
+        *((label_of_offer(name), declare_offer(name)) for name in find_offers()),
+    ]:
         try:
             scheduled_task(declaration)
         except ScheduledTaskError as exc:
-            yield WrongDeclaration(exc.id, f"NOTIFICATIONS['SCHEDULES'][{name!r}]: {exc}", exc.hint)
+            yield WrongDeclaration(exc.id, f"{label}: {exc}", exc.hint)
 
 
 def find_wrong_schedules() -> list[WrongDeclaration]:
     """Return W020 to W025: what is wrong with declarations of schedules. Imports the tasks."""
-    return [*wrong_declarations(), *find_wrong_tasks()]
+    return [*import_tasks(), *wrong_declarations(), *find_wrong_tasks(), *find_wrong_offers()]
+
+
+@cache
+def import_tasks() -> tuple[WrongDeclaration, ...]:
+    """Import the modules ``tasks`` of apps, once, for the schedules that ``@every`` declares there.
+
+    Returns what is wrong with them.
+    """
+    wrong = []
+    for app in apps.get_app_configs():
+        if app.name.startswith("notifications.") or not module_has_submodule(app.module, "tasks"):
+            continue
+        try:
+            import_path(f"{app.name}.tasks.__name__")
+        except ImportError as exc:
+            message = f"No schedule of @every in {app.name}.tasks runs: {exc}"
+            wrong.append(WrongDeclaration("notifications.W021", message, "Correct the module."))
+            logger.exception("Could not import the tasks of an app: %s", app.name)
+    return tuple(wrong)
+
+
+def list_tasks() -> list[str]:
+    """Return the dotted paths of the tasks in the modules ``tasks`` of apps, but own tasks of apps."""
+    import_tasks()
+    found = set()
+    for app in apps.get_app_configs():
+        for value in vars(sys.modules.get(f"{app.name}.tasks", object)).values():
+            path = getattr(value, "module_path", "")
+            if isinstance(path, str) and path and hasattr(value, "enqueue"):
+                with suppress(ImportError):
+                    find_project_task(path)
+                    found.add(path)
+    return sorted(found)
 
 
 class ScheduledTaskError(Exception):

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from notifications.contrib.schedules import runs, undeclared
+from notifications.contrib.schedules import runs, stored, undeclared
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
@@ -21,7 +21,7 @@ from notifications.contrib.schedules.declarations import (
 )
 from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.contrib.schedules.tasks import find_wrong_tasks
+from notifications.contrib.schedules.tasks import find_wrong_schedules
 from notifications.db import catching, database, database_now, lock_query, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
 
@@ -66,6 +66,7 @@ def make_duties(process: Upkeep) -> list[Duty]:
             Where.ENGINE,
             is_for_each_process=True,
         ),
+        stored.make_duty(),
     ]
 
 
@@ -77,7 +78,7 @@ def run_worker_round() -> float:
     """
     global _has_imported_tasks
     if not _has_imported_tasks:
-        list(find_wrong_tasks())
+        find_wrong_schedules()
         _has_imported_tasks = True
     return run_round()
 
@@ -89,13 +90,18 @@ def run_round() -> float:
     """
     for wrong in wrong_declarations():
         _log_once("A schedule is not declared correctly: %s %s", wrong.message, wrong.hint)
-    declared = declared_schedules()
-    stored = read_rows(declared)
-    if not stored:
-        return ROUND_INTERVAL_SECONDS
     now = database_now()
-    undeclared.record_undeclared([row for name, row in stored.items() if name not in declared], now)
-    rows = {name: row for name, row in stored.items() if name in declared}
+    pauses = [_run_declared(now), _run_stored(now)]
+    runs.record_ends()
+    return min(pauses)
+
+
+def _run_declared(now: datetime) -> float:
+    """Record the ticks that are due of declared schedules. Return the seconds until another one may be due."""
+    declared = declared_schedules()
+    found = read_rows(declared)
+    undeclared.record_undeclared([row for name, row in found.items() if name not in declared], now)
+    rows = {name: row for name, row in found.items() if name in declared}
     undeclared.extend_declarations(rows.values(), declared, now)
     due = []
     for row in sorted(rows.values(), key=lambda row: row.next_tick or now):
@@ -108,15 +114,36 @@ def run_round() -> float:
         if row.paused_at is None and row.next_tick and row.next_tick <= now:
             due.append(row)
     pause = _record_due_ticks(due, declared, now)
-    runs.record_ends(rows.values())
     # Those that were due are due again at the tick after it, which may be less than a second away.
+    names = {row.name for row in due}
     moments = (
-        row.next_tick if row.next_tick > now else declared[row.name].timing.next_tick(now)
+        declared[row.name].timing.next_tick(now) if row.name in names else row.next_tick
         for row in rows.values()
         if row.next_tick and row.paused_at is None
     )
     pauses = [(moment - now).total_seconds() for moment in moments if moment]
     return min([pause, *pauses])
+
+
+def _run_stored(now: datetime) -> float:
+    """Record the ticks that are due of stored schedules. Return the seconds until another one may be due."""
+    soon = now + timedelta(seconds=ROUND_INTERVAL_SECONDS)
+    rows = stored.read_due(soon, now, MAX_PREPARED_PER_ROUND + 1)
+    seconds = {row.name: (row.next_tick - now).total_seconds() for row in rows}
+    due = [row for row in rows if seconds[row.name] <= 0]
+    declarations = stored.read_declarations(due)
+    ready = []
+    for row in stored.pause_without_owner(due, declarations, now):
+        # Of one that is moved to another time zone the next round knows whether it is due there.
+        has_moved = isolate([row.name], partial(stored.follow_owner, row, declarations[row.name], now))
+        if has_moved is False:
+            ready.append(row)
+    left = {row.name for row in due}.difference(row.name for row in ready)
+    stored.put_off(left, now)
+    pause = _record_due_ticks(ready, declarations, now)
+    if left and len(due) > MAX_PREPARED_PER_ROUND:
+        return 0
+    return min([pause, *(each for each in seconds.values() if each > 0)])
 
 
 def isolate(names: Sequence[str], work: Callable[[], T]) -> T | None:
@@ -132,9 +159,10 @@ def isolate(names: Sequence[str], work: Callable[[], T]) -> T | None:
 
 
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
-    """Return the rows of all schedules by name. Rows of declared ones that do not exist are inserted."""
+    """Return the rows of schedules that are not stored ones, by name. Those of declared ones are inserted."""
     rows = Schedule.objects.using(database())
-    found = {row.name: row for row in rows.raw(f"SELECT * FROM {Schedule._meta.db_table}")}
+    sql = f"SELECT * FROM {Schedule._meta.db_table} WHERE options IS NULL"
+    found = {row.name: row for row in rows.raw(sql)}
     missing = [declaration for name, declaration in declared.items() if name not in found]
     if missing:
         now = database_now()
@@ -189,7 +217,7 @@ class DueTicks:
     def __init__(self, row: Schedule, declaration: ScheduleDeclaration, now: datetime) -> None:
         timing = declaration.timing
         assert row.next_tick is not None
-        self.first, self.timing, self.now = row.next_tick, row.timing, now
+        self.read, self.now = (row.next_tick, row.timing, row.options), now
         before, self.first_missed = row.next_tick - INSTANT, row.next_tick
         # ``next_tick`` was set back by hand: what is recorded was not missed. A last tick to come is of a wrong clock.
         if row.last_tick and before < row.last_tick <= now:
@@ -209,6 +237,7 @@ class DueTicks:
         exist already, as after a restored backup or a change by hand.
         """
         row.next_tick, row.last_tick, row.task_path = self.next, self.newest, self.task_path
+        row.put_off_until = None
         if not is_recorded:
             if self.missed and self.missed_until:
                 insert_tick(
@@ -232,11 +261,12 @@ def _record_due_ticks(
 
     Of many it takes those that waited longest for it: ones that cannot be prepared stay due, and would come first.
     """
-    prepared = {}
+    prepared, failed = {}, set()
     started = time.monotonic()
     due = [row for row in due if row.name not in _being_prepared]
     for row in sorted(due, key=lambda row: _prepared_at.get(row.name, 0))[:MAX_PREPARED_PER_ROUND]:
-        _prepared_at[row.name] = started
+        if not row.is_stored:
+            _prepared_at[row.name] = started
         # A process with another declaration may have set the timing meanwhile.
         if row.timing == str(declared[row.name].timing):
             _being_prepared.add(row.name)
@@ -246,6 +276,9 @@ def _record_due_ticks(
                 _being_prepared.discard(row.name)
             if ticks:
                 prepared[row.name] = ticks
+            else:
+                failed.add(row.name)
+    stored.put_off(failed, now)
     if not prepared:
         return ROUND_INTERVAL_SECONDS
     pause, has_claimed = ROUND_INTERVAL_SECONDS, False
@@ -258,7 +291,9 @@ def _record_due_ticks(
                 del group[name]
         if group and claimed is None and len(group) > 1:  # it failed at one of them
             groups += [{name: ticks} for name, ticks in group.items()]
-        elif group and claimed is not None:
+        elif group and claimed is None:
+            stored.put_off(group, now)
+        elif group:
             pause = LOCKED_RETRY_SECONDS
     return 0 if has_claimed and len(due) > MAX_PREPARED_PER_ROUND else pause
 
@@ -271,7 +306,7 @@ def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> list[str]:
     claimed = [
         row
         for row in lock_query(due.order_by("next_tick", "name"))[: runs.MAX_SCHEDULES_PER_TRANSACTION]
-        if (row.next_tick, row.timing) == (prepared[row.name].first, prepared[row.name].timing)
+        if (row.next_tick, row.timing, row.options) == prepared[row.name].read
     ]
     if not claimed:
         return []

@@ -49,15 +49,26 @@ class Timing:
     zone: str = ""
     every: timedelta | None = None
 
+    @classmethod
+    def of_text(cls, text: str) -> Timing:
+        """Return the cron expression in a time zone with this text."""
+        cron, _, zone = text.rpartition(" ")
+        return cls(cron=cron, zone=zone)
+
     def __str__(self) -> str:
         return f"every {self.every.total_seconds():g} s" if self.every else f"{self.cron} {self.zone}"
+
+    @property
+    def is_in_real_time(self) -> bool:
+        """Whether a change of clocks, or another zone, moves no tick of it."""
+        return self.every is not None or any(field.startswith("*") for field in self.cron.split()[:2])
 
     def next_tick(self, after: datetime) -> datetime | None:
         """Return the first tick after a time, None if there is none within 50 years."""
         if self.every:
             return INTERVAL_ORIGIN + ((after - INTERVAL_ORIGIN) // self.every + 1) * self.every
         zone = ZoneInfo(self.zone)
-        if any(field.startswith("*") for field in self.cron.split()[:2]):
+        if self.is_in_real_time:
             return self._next_real_time(after, zone)
         # In the hour after clocks were set back, the wall times of the hour before come first.
         moments = (_moment(wall, zone) for wall in self._wall_times(_wall_time(after, zone)))
@@ -79,6 +90,21 @@ class Timing:
 
     def _wall_times(self, after: datetime) -> Iterator[datetime]:
         return CronSim(self.cron, after)
+
+    def next_in_zone(self, tick: datetime, before: Timing, now: datetime) -> datetime | None:
+        """Return the next tick of this expression in place of ``tick``, which is that of the same one in another zone.
+
+        That is a change of clocks: a wall time that it skips is due right after it, and none comes twice. So the tick
+        keeps its wall time, however often the zone changes.
+        """
+        if self.is_in_real_time:
+            return self.next_tick(now)
+        left = ZoneInfo(before.zone)
+        wall = next(self._wall_times(_wall_time(tick - SECOND, left)), None)
+        # Else it is due right after an earlier move. Of one right after a change of clocks, the time that this skips.
+        if wall is None or _moment(wall, left) != tick:
+            wall = _wall_time(tick, left)
+        return max(_moment(wall, ZoneInfo(self.zone)), now.replace(microsecond=0))
 
     def is_beyond_next(self, tick: datetime, now: datetime) -> bool:
         """Return whether a tick that is stored as the next one lies beyond it, because a clock was wrong."""

@@ -63,7 +63,7 @@ def find_problem(declaration: ScheduleDeclaration) -> tuple[str, str] | None:
 
 def _read_owner(declaration: ScheduleDeclaration) -> Any:
     if not declaration.owner:
-        return None
+        return declaration.user
     model = get_user_model()
     return model._default_manager.filter(**{model.USERNAME_FIELD: declaration.owner}).first()
 

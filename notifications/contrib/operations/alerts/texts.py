@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -61,7 +61,7 @@ class OpenAlerts(Check):
             named = ", ".join(map(str, open_alerts()[:MAX_ALERTS_NAMED]))
         yield Info(f"Open: {named}." if named else "No alert is open.")
 
-    def topics(self, announced: Collection[str]) -> Iterator[Topic]:
+    def topics(self, announced: Mapping[str, Collection[str]]) -> Iterator[Topic]:
         """Yield the open alerts, and those of which users were last notified that they are open."""
         found = {_key(alert): alert for alert in open_alerts()}
         for key, alert in found.items():

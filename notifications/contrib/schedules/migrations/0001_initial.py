@@ -1,11 +1,15 @@
 import django.db.models.deletion
+from django.conf import settings
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [("notifications", "0001_streams")]
+    dependencies = [
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+        ("notifications", "0001_streams"),
+    ]
 
     operations = [
         migrations.CreateModel(
@@ -21,6 +25,24 @@ class Migration(migrations.Migration):
                 ("task_path", models.CharField(max_length=500, verbose_name="task")),
                 ("created_at", models.DateTimeField(verbose_name="created")),
                 ("paused_at", models.DateTimeField(blank=True, null=True, verbose_name="paused")),
+                (
+                    "paused_by",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("", "A person"),
+                            ("failures", "Failed runs in a row"),
+                            ("owner", "The owner is not active"),
+                        ],
+                        default="",
+                        max_length=10,
+                    ),
+                ),
+                ("options", models.TextField(editable=False, null=True)),
+                ("title", models.CharField(blank=True, default="", max_length=200, verbose_name="title")),
+                ("is_in_owner_zone", models.BooleanField(default=False)),
+                ("failures", models.PositiveIntegerField(default=0)),
+                ("put_off_until", models.DateTimeField(editable=False, null=True)),
                 ("next_tick", models.DateTimeField(blank=True, null=True, verbose_name="next run")),
                 ("last_tick", models.DateTimeField(blank=True, null=True, verbose_name="last tick")),
                 ("declared_until", models.DateTimeField(editable=False)),
@@ -28,7 +50,12 @@ class Migration(migrations.Migration):
                     "problem",
                     models.CharField(
                         blank=True,
-                        choices=[("failed", "Failed"), ("missed", "Missed"), ("skipped", "Skipped")],
+                        choices=[
+                            ("failed", "Failed"),
+                            ("given up", "Given up"),
+                            ("missed", "Missed"),
+                            ("skipped", "Skipped"),
+                        ],
                         default="",
                         max_length=10,
                         verbose_name="problem",
@@ -37,12 +64,23 @@ class Migration(migrations.Migration):
                 ("problem_since", models.DateTimeField(blank=True, null=True)),
                 ("problem_job", models.UUIDField(blank=True, null=True)),
                 ("problem_facts", models.TextField(db_default="{}", default="{}", editable=False)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="owner",
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "schedule",
                 "verbose_name_plural": "schedules",
                 "permissions": [("run_schedule", "Can run a schedule now")],
-                "default_permissions": ("view", "change"),
             },
         ),
         migrations.CreateModel(
@@ -90,17 +128,66 @@ class Migration(migrations.Migration):
                 "verbose_name": "tick",
                 "verbose_name_plural": "ticks",
                 "default_permissions": ("view",),
-                "indexes": [
-                    models.Index(
-                        condition=models.Q(("job_state", ""), ("outcome", "enqueued")),
-                        fields=["schedule", "id"],
-                        name="notifications_tick_open",
-                    ),
-                    models.Index(fields=["recorded_at"], name="notifications_tick_recorded"),
-                ],
-                "constraints": [
-                    models.UniqueConstraint(fields=("schedule", "due_at"), name="notifications_tick_due")
-                ],
             },
+        ),
+        migrations.AddIndex(
+            model_name="schedule",
+            index=models.Index(
+                condition=models.Q(("options__isnull", False), ("paused_at__isnull", True)),
+                fields=["next_tick"],
+                name="notifications_schedule_due",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="schedule",
+            index=models.Index(
+                condition=models.Q(("options__isnull", False)),
+                fields=["last_tick"],
+                name="notifications_schedule_last",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="schedule",
+            index=models.Index(
+                condition=models.Q(("is_in_owner_zone", True)),
+                fields=["name"],
+                name="notifications_schedule_zone",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="schedule",
+            index=models.Index(fields=["user", "name"], name="notifications_schedule_user"),
+        ),
+        migrations.AddIndex(
+            model_name="schedule",
+            index=models.Index(
+                condition=models.Q(("options__isnull", True)),
+                fields=["name"],
+                name="notifications_schedule_decl",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="schedule",
+            index=models.Index(
+                condition=models.Q(("problem", ""), _negated=True),
+                fields=["name"],
+                name="notifications_schedule_problem",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="tick",
+            index=models.Index(
+                condition=models.Q(("job_state", ""), ("outcome", "enqueued")),
+                fields=["schedule", "id"],
+                name="notifications_tick_open",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="tick",
+            index=models.Index(fields=["recorded_at"], name="notifications_tick_recorded"),
+        ),
+        migrations.AddConstraint(
+            model_name="tick",
+            constraint=models.UniqueConstraint(fields=("schedule", "due_at"), name="notifications_tick_due"),
         ),
     ]

@@ -1,0 +1,148 @@
+"""The page on which users choose what is done for them periodically, and see, pause and delete it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.core import signing
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.views.decorators.http import require_http_methods, require_POST
+
+from notifications.contrib.schedules import operating
+from notifications.contrib.schedules.api import cancel_schedule, schedule
+from notifications.contrib.schedules.drafts import store_again
+from notifications.contrib.schedules.errors import TooManySchedules
+from notifications.contrib.schedules.forms import OfferForm
+from notifications.contrib.schedules.models import Schedule
+from notifications.contrib.schedules.offers import find_offers, read_settings
+from notifications.contrib.schedules.stored import (
+    OWNER_ZONE,
+    PREFIX,
+    read_declarations,
+    read_zone,
+    stored_schedules,
+)
+from notifications.contrib.schedules.texts import describe_moment, describe_pause, describe_timing, place_of
+from notifications.http import page_view, paginate
+
+#: The parameter of a signed message, and seconds for which a schedule that was deleted can be restored by its button.
+SAID, UNDO_SECONDS = "said", 3600
+
+
+@page_view
+@require_http_methods(["GET", "HEAD", "POST"])
+def schedules_page(request: HttpRequest) -> HttpResponse:
+    """List the schedules of the user; with POST, store one of an offer, or restore one that was deleted."""
+    if read_settings().offers is None:
+        raise Http404("USER_SCHEDULES has no offers.")
+    if "restore" in request.POST:
+        return _restore(request)
+    form = OfferForm(request.POST if request.method == "POST" else None)
+    if form.is_valid() and (response := _create(request, form)):
+        return response
+    user = request.user.pk
+    page = paginate(request, stored_schedules().filter(user=user), ("created_at", "name"))
+    declarations = read_declarations(page.rows)
+    context = {
+        "form": form if form.fields["offer"].choices else None,  # type: ignore[attr-defined]
+        "schedules": [_describe(row, declarations.get(row.name)) for row in page.rows],
+        "links": page.links,
+        "place": place_of(read_zone(user)),
+        **_read_message(request),
+    }
+    return render(request, "notifications/schedules_page.html", context, status=422 if form.errors else 200)
+
+
+@page_view
+@require_POST
+def change(request: HttpRequest, name: str) -> HttpResponse:
+    """Pause, resume or delete a schedule of the user."""
+    row = stored_schedules().filter(name=name, user=request.user.pk).first()
+    if row is None or read_settings().offers is None:
+        raise Http404("There is no such schedule.")
+    match request.POST.get("verb"):
+        case "pause":
+            operating.pause([name])
+            return _return(request, gettext("“%(title)s” is paused.") % {"title": row})
+        case "resume":
+            operating.resume([name])
+            return _return(request, gettext("“%(title)s” is resumed.") % {"title": row})
+        case "delete":
+            cancel_schedule(row)
+            kept = {field: getattr(row, field) for field in ("name", "title", "options", "is_in_owner_zone")}
+            return _return(request, gettext("“%(title)s” is deleted.") % {"title": row}, kept)
+    raise Http404("There is no such verb.")
+
+
+def _create(request: HttpRequest, form: OfferForm) -> HttpResponse | None:
+    chosen = form.cleaned_data["offer"]
+    offer = find_offers()[chosen]
+    title = str(offer["title"])
+    try:
+        # With its key a form that is sent twice stores it once.
+        row = schedule(
+            offer["task"],
+            offer.get("args", ()),
+            offer.get("kwargs", {}),
+            cron=form.cron,
+            owner=request.user,
+            zone=OWNER_ZONE,
+            title=title,
+            key=f"{chosen} {form.cron}",
+            queue=offer.get("queue", ""),
+        )
+    except TooManySchedules as exc:
+        form.add_error(None, str(exc))
+        return None
+    assert row.next_tick is not None
+    when = describe_moment(row.next_tick, read_declarations([row])[row.name].timing)
+    text = gettext("“%(title)s” is scheduled. It runs next on %(when)s.")
+    return _return(request, text % {"title": title, "when": when})
+
+
+def _restore(request: HttpRequest) -> HttpResponse:
+    user = request.user.pk
+    try:
+        kept = signing.loads(request.POST["restore"], salt=f"{PREFIX}{user}", max_age=UNDO_SECONDS)
+        store_again(Schedule(user_id=user, **kept))
+    except (signing.BadSignature, TooManySchedules, ValueError):
+        return _return(request, gettext("It cannot be restored any more. Make it anew."))
+    return _return(request, gettext("Undone."))
+
+
+def _describe(row: Schedule, declaration: Any) -> dict[str, Any]:
+    if declaration is None:
+        state = gettext("It cannot be read. Delete it, and make it anew.")
+        return {"row": row, "state": state, "is_failing": True}
+    is_failing = row.problem in (Schedule.Problem.FAILED, Schedule.Problem.GIVEN_UP)
+    state = gettext("The last run has failed") if is_failing else ""
+    is_running = row.paused_at is None and row.next_tick
+    return {
+        "row": row,
+        "timing": describe_timing(declaration.timing),
+        "next": describe_moment(row.next_tick, declaration.timing) if is_running else "",
+        "state": describe_pause(row) if row.paused_at else state,
+        "is_failing": is_failing,
+    }
+
+
+def _return(request: HttpRequest, message: str, kept: Any = None) -> HttpResponse:
+    """Return to the page with a message, and with what a button restores."""
+    user = request.user.pk
+    restore = signing.dumps(kept, salt=f"{PREFIX}{user}") if kept else ""
+    said = signing.dumps([message, restore], salt=f"{SAID}{user}", compress=True)
+    response = HttpResponseRedirect(f"{reverse('notifications:schedules')}?{urlencode({SAID: said})}")
+    response.status_code = 303
+    return response
+
+
+def _read_message(request: HttpRequest) -> dict[str, str]:
+    with suppress(signing.BadSignature, ValueError):
+        message, restore = signing.loads(request.GET.get(SAID, ""), salt=f"{SAID}{request.user.pk}")
+        return {"message": message, "restore": restore}
+    return {}
