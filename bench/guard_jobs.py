@@ -92,7 +92,7 @@ def question_turn(queue: Queue, workers: Workers) -> Turn:
     return run
 
 
-def writer_turn(queue: Queue, stack: contextlib.ExitStack) -> Turn:
+def writer_turn(queue: Queue, workers: Workers, stack: contextlib.ExitStack) -> Turn:
     """Start writers, which end with the stack. They write in each turn while the worker of the queue has jobs."""
     writers = [
         stack.enter_context(
@@ -116,19 +116,21 @@ def writer_turn(queue: Queue, stack: contextlib.ExitStack) -> Turn:
 
     def run() -> dict[str, float]:
         queue.call("enqueue_in_bulk", JOBS_BESIDE_WRITERS)
-        active, start = sum(queue.call("counts").value), time.perf_counter()
+        active, start, before = sum(queue.call("counts").value), time.perf_counter(), workers.precise_cpu()
         send_line()
         wait_until_done(queue)
         rate = active / (time.perf_counter() - start)
+        cpu = (workers.precise_cpu() - before) / active
         send_line()
         waits = sorted(
             wait for writer in writers if writer.stdout for wait in json.loads(writer.stdout.readline())
         )
         longest = waits[-max(1, int(len(waits) * JUDGED_PART)) :]
         return {
-            "ms that a writer waits, longest 5 %": sum(longest) / len(longest),
-            f"ms that a writer waits, p99 {NOT_JUDGED}": waits[int(len(waits) * 0.99)],
-            f"jobs/s beside {WRITERS} writers {NOT_JUDGED}": rate,
+            f"ms that a writer waits, longest 5 %, {queue.name}": sum(longest) / len(longest),
+            f"ms that a writer waits, p99 {NOT_JUDGED}, {queue.name}": waits[int(len(waits) * 0.99)],
+            f"µs of CPU of a job beside {WRITERS} writers, {queue.name}": cpu * 1e6,
+            f"jobs/s beside {WRITERS} writers {NOT_JUDGED}, {queue.name}": rate,
         }
 
     return run
