@@ -194,6 +194,15 @@ def test_changed_arguments_lose_no_tick():
     assert Job.objects.get().args == "[5,6]" and outcomes(row) == ["enqueued"]
 
 
+def test_changed_owner(user, other_user):
+    """The job is that of the owner whom its schedule has when it is enqueued, not of one before."""
+    row = schedule(add, [1, 2], every=HOUR, owner=user)
+    with preceded("LIMIT 10( |$)", lambda: update_schedule(row, owner=other_user), times=1) as changed:
+        run_round(row.next_tick)
+    run_round()
+    assert changed and Job.objects.get().user_id == other_user.pk
+
+
 def test_cancelled_schedule():
     """It enqueues nothing more, also if it was due; the job that it has enqueued stays."""
     row = schedule(add, [1, 2], every=HOUR)
