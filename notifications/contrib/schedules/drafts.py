@@ -10,6 +10,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
+from django.utils import timezone
+
 from notifications import validators
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
@@ -99,7 +101,8 @@ class ScheduleDraft:
             if self.owner_key is None:
                 raise ValueError('zone is "owner", and there is no owner. Pass owner, or the name of a zone.')
             zone = read_zone(self.owner_key)
-        if zone:
+        # That of the site is stored by its name: the setting may change, and processes may have different ones.
+        if zone := zone or (values["cron"] and timezone.get_default_timezone_name()):
             self.options["timezone"] = zone
         for _id, message, hint in find_wrong_options(self.options):
             raise ValueError(f"{message} {hint}")

@@ -203,6 +203,15 @@ def test_changed_owner(user, other_user):
     assert changed and Job.objects.get().user_id == other_user.pk
 
 
+def test_changed_setting(settings):
+    """A schedule keeps the time zone that the site had when it was made, in processes with either setting."""
+    row = schedule(add, [1, 2], cron="0 8 * * *")
+    settings.TIME_ZONE = "Europe/Berlin"
+    run_next(row)
+    assert outcomes(row) == ["enqueued"] and reload(row).next_tick == row.next_tick + timedelta(days=1)
+    assert update_schedule(row, args=[3, 4]).timing == row.timing
+
+
 def test_cancelled_schedule():
     """It enqueues nothing more, also if it was due; the job that it has enqueued stays."""
     row = schedule(add, [1, 2], every=HOUR)
