@@ -211,7 +211,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
     @admin.display(description=_("declaration"))
     def declaration(self, row: Schedule) -> str:
         """Return the other options of the declaration. The arguments may be secrets."""
-        declaration = stored.find_declaration(row.name)
+        declaration = stored.find_declaration(row)
         if declaration is None:
             return "-"
         values = {

@@ -66,11 +66,11 @@ def seconds_until(row: Schedule, now: datetime) -> float:
     return (row.next_tick - now).total_seconds()
 
 
-def find_declaration(name: str) -> ScheduleDeclaration | None:
+def find_declaration(row: Schedule) -> ScheduleDeclaration | None:
     """Return what a schedule says, whether it is declared or stored; None if neither, or if that cannot be read."""
-    if declaration := declared_schedules().get(name):
-        return declaration
-    return read_declarations(stored_schedules().filter(name=name)).get(name)
+    if not row.is_stored:
+        return declared_schedules().get(row.name)
+    return read_declarations([row]).get(row.name)
 
 
 def read_declarations(rows: Iterable[Schedule]) -> dict[str, ScheduleDeclaration]:

@@ -192,7 +192,7 @@ def _set_timing(
     return found if found.timing == str(timing) else row
 
 
-def _read_of(row: Schedule) -> tuple[object, ...]:
+def read_of(row: Schedule) -> tuple[object, ...]:
     """Return the columns of a row that say when it is due, and what its job does and whose it is."""
     return row.next_tick, row.timing, row.options, row.user_id
 
@@ -206,7 +206,7 @@ class DueTicks:
     def __init__(self, row: Schedule, declaration: ScheduleDeclaration, now: datetime) -> None:
         timing = declaration.timing
         assert row.next_tick is not None
-        self.read, self.now = _read_of(row), now
+        self.read, self.now = read_of(row), now
         before, self.first_missed = row.next_tick - INSTANT, row.next_tick
         # ``next_tick`` was set back by hand: what is recorded was not missed. A last tick to come is of a wrong clock.
         if row.last_tick and before < row.last_tick <= now:
@@ -295,7 +295,7 @@ def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> list[str]:
     claimed = [
         row
         for row in lock_query(due.order_by("next_tick", "name"))[: runs.MAX_SCHEDULES_PER_TRANSACTION]
-        if _read_of(row) == prepared[row.name].read
+        if read_of(row) == prepared[row.name].read
     ]
     if not claimed:
         return []

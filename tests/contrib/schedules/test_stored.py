@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 
 from notifications.api import task
 from notifications.contrib.schedules import (
@@ -29,6 +30,7 @@ from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
 from tests.support.statements import preceded, refused
+from tests.support.threads import run_in_threads
 
 HOUR = timedelta(hours=1)
 COMPARE = "set next runs of stored schedules"
@@ -253,6 +255,65 @@ def test_paused_resumed_and_run_by_hand():
     assert "enqueued as job" in by_hand("run", row) and "resumed" in by_hand("resume", row)
     run_round()
     assert outcomes(row) == ["enqueued"] and reload(row).next_tick == row.next_tick + HOUR
+
+
+def test_resumed_while_its_times_change():
+    """What is resumed is what it says then: a row with the times of before could not be read."""
+    row = schedule(add, [1, 2], cron="0 8 * * *")
+    by_hand("pause", row)
+    with preceded("SAVEPOINT", lambda: update_schedule(row, cron="0 18 * * *"), times=1) as changed:
+        by_hand("resume", row)
+    run_next(row)
+    assert changed and outcomes(row) == ["enqueued"] and reload(row).timing == "0 18 * * * UTC"
+
+
+def test_resumed_though_it_cannot_be_read():
+    """It stays due, so that it is named."""
+    row = schedule(add, [1, 2], every=HOUR)
+    Schedule.objects.update(options="{}")
+    by_hand("pause", row), by_hand("resume", row)
+    run_round(row.next_tick + timedelta(minutes=10))
+    assert doctor("overdue")[0]["subject"] == row.name
+
+
+def test_run_by_hand_while_it_is_changed_or_deleted(user, other_user):
+    """The job is that of the owner whom it has then; one that is deleted is refused."""
+    row = schedule(add, [1, 2], every=HOUR, owner=user)
+    with preceded("SAVEPOINT", lambda: update_schedule(row, owner=other_user), times=1) as changed:
+        by_hand("run", row)
+    assert changed and Job.objects.get().user_id == other_user.pk
+    with (
+        preceded("SAVEPOINT", lambda: cancel_schedule(row), times=1),
+        pytest.raises(CommandError, match="not declared"),
+    ):
+        by_hand("run", row)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rounds_do_not_wait_for_a_caller(user, other_user, zones):
+    """Who changes schedules in a long transaction holds up no others."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock for the whole file. Run with --database postgres.")
+    zones[other_user.pk] = "Asia/Tokyo"
+    held = [schedule(add, [1, 2], every=HOUR, owner=owner) for owner in (user, None)]
+    held.append(schedule(add, [1, 2], cron="0 8 * * *", owner=other_user, zone="owner"))
+    free = schedule(add, [1, 2], every=HOUR)
+    Schedule.objects.filter(pk=held[1].pk).update(options="no JSON")
+    get_user_model().objects.filter(pk=user.pk).update(is_active=False)
+    zones[other_user.pk] = "Europe/Berlin"
+
+    def run():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        stored.make_duty().run([held[2].name])
+        run_round(free.next_tick)
+
+    with transaction.atomic():
+        list(Schedule.objects.select_for_update().filter(pk__in=[row.pk for row in held]))
+        run_in_threads(run)
+    assert outcomes(free) == ["enqueued"]
+    run_round()
+    assert reload(held[0]).paused_by == "owner"
 
 
 def test_paused_without_an_active_owner(user):
