@@ -145,7 +145,7 @@ class ScheduleDraft:
         """Set what it says on a row. If its times are other ones, the next tick is the first one from now on."""
         timing = self.declaration.timing
         if row.timing != str(timing):
-            row.timing, row.next_tick = str(timing), timing.next_tick(now)
+            row.timing, row.next_tick, row.timed_at = str(timing), timing.next_tick(now), now
         row.task_path, row.title, row.user_id = self.declaration.task_path, self.title, self.owner_key
         row.is_in_owner_zone, row.put_off_until = self.is_in_owner_zone, None
         options = dict(self.options)

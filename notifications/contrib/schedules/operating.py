@@ -51,7 +51,7 @@ def _resume(name: str) -> bool:
     row.paused_at, row.paused_by, row.failures, row.put_off_until = None, Schedule.PausedBy.PERSON, 0, None
     if declaration := stored.find_declaration(row):
         row.timing, row.next_tick = str(declaration.timing), declaration.timing.next_tick(now)
-        row.declared_until = undeclared.declared_until(declaration, now)
+        row.timed_at, row.declared_until = now, undeclared.declared_until(declaration, now)
     elif not row.is_stored:
         row.next_tick = None  # a process in which it is declared computes it
     row.save(using=database())

@@ -56,8 +56,9 @@ def stored_schedules() -> QuerySet[Schedule]:
 
 def read_due(until: datetime, now: datetime, limit: int) -> list[Schedule]:
     """Return the stored schedules that are due until then, those that have been due longest first."""
-    is_taken = Q(put_off_until__isnull=True) | Q(put_off_until__lte=now)
-    due = stored_schedules().filter(is_taken, paused_at__isnull=True, next_tick__lte=until)
+    # One that is put off for longer was by a clock that was wrong.
+    is_put_off = Q(put_off_until__range=(now, now + MAX_PUT_OFF))
+    due = stored_schedules().filter(~is_put_off, paused_at__isnull=True, next_tick__lte=until)
     return list(due.order_by("next_tick")[:limit])
 
 
@@ -163,7 +164,7 @@ def make_duty() -> Duty:
 
 
 def _find_compared() -> Iterator[str]:
-    """Yield the names of schedules in the time zone of their owner, and those that a wrong clock has advanced."""
+    """Yield the names of schedules in the time zone of their owner, and those that a wrong clock has timed."""
     for condition in (Q(is_in_owner_zone=True), _is_ahead(database_now())):
         rows = stored_schedules().filter(condition).order_by("name")
         last = ""
@@ -180,7 +181,7 @@ def _compare(names: Sequence[str]) -> None:
     declarations = read_declarations(rows)
     for name in names_ahead & declarations.keys():
         next_tick = declarations[name].timing.next_tick(now)
-        _update(ahead.filter(name=name), next_tick=next_tick, last_tick=None)
+        _update(ahead.filter(name=name), next_tick=next_tick, timed_at=now, last_tick=None)
     rows = [row for row in rows if row.is_in_owner_zone and row.name in declarations]
     # What it raises is logged, and the schedules stay in their zones; those of other users are compared again.
     zones = _read_zones([row.user_id for row in rows])
@@ -200,12 +201,13 @@ def _follow_owner(row: Schedule, timing: Timing, zone: str, now: datetime) -> No
         **{field: getattr(row, field) for field in ("name", "user_id", "timing", "next_tick", "options")},
         is_in_owner_zone=True,
     )
-    _update(same, timing=str(after), next_tick=after.next_in_zone(row.next_tick, timing, now))
+    next_tick = after.next_in_zone(row.next_tick, timing, now)
+    _update(same, timing=str(after), next_tick=next_tick, timed_at=now)
 
 
 def _is_ahead(now: datetime) -> Q:
-    """Return the condition of schedules that were advanced while a clock was wrong."""
-    return Q(last_tick__gt=times.latest_possible(now))
+    """Return the condition of schedules whose next tick was computed while a clock was wrong."""
+    return Q(timed_at__gt=times.latest_possible(now))
 
 
 def _read_users(keys: Iterable[Any]) -> dict[Any, Any]:

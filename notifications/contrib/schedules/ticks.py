@@ -226,7 +226,7 @@ class DueTicks:
         exist already, as after a restored backup or a change by hand.
         """
         row.next_tick, row.last_tick, row.task_path = self.next, self.newest, self.task_path
-        row.put_off_until = None
+        row.timed_at, row.put_off_until = self.now, None
         if not is_recorded:
             if self.missed and self.missed_until:
                 insert_tick(

@@ -537,16 +537,41 @@ def test_an_owner_who_travels_east_and_west(user, zones):
     assert reload(row).next_tick == datetime(2027, 3, 23, 12, tzinfo=UTC)
 
 
+def resume(row):
+    by_hand("pause", row), by_hand("resume", row)
+
+
 @pytest.mark.django_db(transaction=True)
-def test_a_clock_that_was_wrong():
-    """The next tick is computed anew when the clock of the database is right again."""
-    row = schedule(add, [1, 2], every=HOUR)
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda row: run_round(), id="a round"),
+        pytest.param(resume, id="resume"),
+        pytest.param(lambda row: update_schedule(row, every=timedelta(minutes=30)), id="a change"),
+    ],
+)
+@pytest.mark.parametrize("is_made_then", [False, True])
+def test_a_clock_that_was_wrong(act, is_made_then):
+    """The next tick is computed anew when the clock of the database is right again, whatever has computed it."""
     right = clock.now()
-    set_clock(right + timedelta(days=365))
-    run_round()
+    wrong = right + timedelta(days=365)
+    set_clock(wrong if is_made_then else right)
+    row = schedule(add, [1, 2], every=HOUR)
+    set_clock(wrong)
+    act(row)
     set_clock(right)
     run_duty(COMPARE)
-    assert reload(row).next_tick == row.next_tick
+    assert right < reload(row).next_tick <= right + timedelta(minutes=30)
+    run_next(row)
+    assert right < reload(row).last_tick <= clock.now()
+
+
+def test_put_off_by_a_clock_that_was_wrong():
+    """Until a time that is further than rounds put off: it is of no meaning."""
+    row = schedule(add, [1, 2], every=HOUR)
+    Schedule.objects.update(put_off_until=row.next_tick + timedelta(days=365))
+    run_round(row.next_tick)
+    assert outcomes(row) == ["enqueued"]
 
 
 def test_zones_are_compared_in_few_queries(user, zones, django_assert_max_num_queries):
