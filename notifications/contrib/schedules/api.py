@@ -36,7 +36,7 @@ def schedule(
     ``owner``
         The user to whom the jobs belong, with whom the schedule is deleted.
     ``zone``
-        The time zone of ``cron``, by default ``TIME_ZONE``. ``"owner"`` is the one that the owner has at each tick.
+        The time zone of ``cron``, by default the ``TIME_ZONE`` of now. ``"owner"`` follows that of the owner.
     ``title``
         What people call it, by default the name of the task.
     ``key``
