@@ -1,0 +1,58 @@
+"""A stored schedule that has paused itself, because its runs have failed."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError
+
+from notifications.contrib.schedules import cancel_schedule, schedule, update_schedule
+from notifications.models import Job
+from notifications.testing import run_jobs
+from tests.contrib.schedules.test_admin import act, messages_of
+from tests.contrib.schedules.test_stored import (
+    announce,
+    by_hand,
+    reload,
+    report,
+    run_next,
+    run_round,
+)
+from tests.support.statements import preceded
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fails", [False, True])
+def test_run_by_hand(jobs_clock, titles, user, settings, fails):
+    """It stays paused, whatever comes of the run: it runs again when it was resumed and a run has succeeded."""
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "USER_SCHEDULES": {"max_failures": 1}}
+    row = schedule(report, [True], every=timedelta(hours=1), owner=user, title="Report")
+    run_next(row), announce()
+    assert titles(user) == ["Report is paused"]
+    update_schedule(row, args=[fails])
+    by_hand("run", row)
+    run_jobs(), run_round(), announce()
+    found = reload(row)
+    assert (found.problem, found.paused_by, found.failures) == ("given up", "failures", 1 + fails)
+    assert titles(user) == ["Report is paused"]
+    update_schedule(row, args=[False])
+    by_hand("resume", row)
+    run_next(row), announce()
+    assert titles(user) == ["Report is paused", "Report runs again"]
+
+
+def test_run_of_one_that_is_deleted_meanwhile(client, sign_in_staff):
+    """Staff and operators read that it is gone; nothing is enqueued."""
+    sign_in_staff("view_schedule", "run_schedule")
+    row = schedule(report, [False], every=timedelta(hours=1))
+    delete = lambda: cancel_schedule(row)  # noqa: E731
+    with preceded("schedules_schedule.*LIMIT 21", delete) as seen:
+        assert any(
+            "does not exist" in message for message in messages_of(act(client, "run_schedules", row.name))
+        )
+    assert seen and not Job.objects.exists()
+    row = schedule(report, [False], every=timedelta(hours=1))
+    with (
+        preceded("schedules_schedule.*LIMIT 21", delete),
+        pytest.raises(CommandError, match="does not exist"),
+    ):
+        by_hand("run", row)
