@@ -25,20 +25,11 @@ from notifications.models import Job
 from notifications.times import format_short
 
 if TYPE_CHECKING:
-    from notifications.contrib.schedules import (
-        admin_pages,
-        declarations,
-        errors,
-        operating,
-        runs,
-        stored,
-        users,
-    )
+    from notifications.contrib.schedules import admin_pages, declarations, operating, runs, stored, users
 else:
     admin_pages = LateModule("notifications.contrib.schedules.admin_pages")
     stored = LateModule("notifications.contrib.schedules.stored")
     declarations = LateModule("notifications.contrib.schedules.declarations")
-    errors = LateModule("notifications.contrib.schedules.errors")
     operating = LateModule("notifications.contrib.schedules.operating")
     runs = LateModule("notifications.contrib.schedules.runs")
     users = LateModule("notifications.contrib.schedules.users")
@@ -142,8 +133,6 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
                 operating.run_now(name)
             except operating.ScheduleNotRun as exc:
                 self.message_user(request, str(exc), messages.ERROR)
-            except Schedule.DoesNotExist:  # deleted meanwhile
-                self.message_user(request, str(errors.ScheduleGone()), messages.ERROR)
             else:
                 enqueued.append(name)
         self._log(request, enqueued, "Run now.")

@@ -61,8 +61,6 @@ class SchedulesCommand(ManagementCommand):
                 tick = operating.run_now(name)
             except operating.ScheduleNotRun as exc:
                 refused.append(str(exc))
-            except Schedule.DoesNotExist:  # deleted meanwhile
-                refused.append(f"The schedule {name} does not exist any more.")
             else:
                 self.report(options, f"{name} enqueued as job {tick.job}", schedule=name, job=str(tick.job))
         if refused:

@@ -3,12 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from django.core.management import CommandError
 
-from notifications.contrib.schedules import cancel_schedule, schedule, update_schedule
-from notifications.models import Job
+from notifications.contrib.schedules import schedule, update_schedule
 from notifications.testing import run_jobs
-from tests.contrib.schedules.test_admin import act, messages_of
 from tests.contrib.schedules.test_stored import (
     announce,
     by_hand,
@@ -17,7 +14,6 @@ from tests.contrib.schedules.test_stored import (
     run_next,
     run_round,
 )
-from tests.support.statements import preceded
 
 
 @pytest.mark.django_db(transaction=True)
@@ -38,21 +34,3 @@ def test_run_by_hand(jobs_clock, titles, user, settings, fails):
     by_hand("resume", row)
     run_next(row), announce()
     assert titles(user) == ["Report is paused", "Report runs again"]
-
-
-def test_run_of_one_that_is_deleted_meanwhile(client, sign_in_staff):
-    """Staff and operators read that it is gone; nothing is enqueued."""
-    sign_in_staff("view_schedule", "run_schedule")
-    row = schedule(report, [False], every=timedelta(hours=1))
-    delete = lambda: cancel_schedule(row)  # noqa: E731
-    with preceded("schedules_schedule.*LIMIT 21", delete) as seen:
-        assert any(
-            "does not exist" in message for message in messages_of(act(client, "run_schedules", row.name))
-        )
-    assert seen and not Job.objects.exists()
-    row = schedule(report, [False], every=timedelta(hours=1))
-    with (
-        preceded("schedules_schedule.*LIMIT 21", delete),
-        pytest.raises(CommandError, match="does not exist"),
-    ):
-        by_hand("run", row)
