@@ -68,10 +68,10 @@ def update_schedule(row: Schedule, **changes: Any) -> Schedule:
     """Change a stored schedule, in the transaction of the caller. Return its row.
 
     ``changes``
-        Arguments of ``schedule()`` but ``key``. Where its times change, it is due from now on: what was due before is
-        neither enqueued nor missed. A schedule that is paused stays so.
+        Arguments of ``schedule()`` but ``owner`` and ``key``. Where its times change, it is due from now on: what was
+        due before is neither enqueued nor missed. A schedule that is paused stays so.
 
-    Raises as ``schedule()`` does, and ``ScheduleGone``.
+    Raises as ``schedule()`` does but ``TooManySchedules``, and ``ScheduleGone``.
     """
     from notifications.contrib.schedules.drafts import change
 

@@ -60,7 +60,7 @@ def make_duties(process: Upkeep) -> list[Duty]:
         Duty(
             name,
             0,
-            lambda: start(run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
+            lambda: start(run_worker_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
             Where.ENGINE,
             is_for_each_process=True,
         ),
