@@ -139,4 +139,4 @@ class ChannelContract:
         """With complete settings there is nothing to say."""
         with translation.override("en"):
             found = [each for each in run_checks() if each.id and each.id.startswith("notifications.W0")]
-        assert found == []
+        assert found == [], found
