@@ -85,11 +85,6 @@ def run_next(row):
     run_round()
 
 
-def give(row, owner):
-    """Give a schedule to another owner, which no verb does."""
-    Schedule.objects.filter(name=row.name).update(user=owner)
-
-
 def by_hand(verb, row):
     """Call the command of operators. Return what it prints."""
     printed = io.StringIO()
@@ -206,7 +201,8 @@ def test_changed_arguments_lose_no_tick():
 def test_changed_owner(user, other_user):
     """The job is that of the owner whom its schedule has when it is enqueued, not of one before."""
     row = schedule(add, [1, 2], every=HOUR, owner=user)
-    with preceded("LIMIT 10( |$)", lambda: give(row, other_user), times=1) as changed:
+    rows = Schedule.objects.filter(name=row.name)
+    with preceded("LIMIT 10( |$)", lambda: rows.update(user=other_user), times=1) as changed:
         run_round(row.next_tick)
     run_round()
     assert changed and Job.objects.get().user_id == other_user.pk
@@ -281,12 +277,12 @@ def test_resumed_though_it_cannot_be_read():
     assert doctor("overdue")[0]["subject"] == row.name
 
 
-def test_run_by_hand_while_it_is_changed_or_deleted(user, other_user):
-    """The job is that of the owner whom it has then; one that is deleted is refused."""
-    row = schedule(add, [1, 2], every=HOUR, owner=user)
-    with preceded("SAVEPOINT", lambda: give(row, other_user), times=1) as changed:
+def test_run_by_hand_while_it_is_changed_or_deleted():
+    """The job has the arguments that it has then; one that is deleted is refused."""
+    row = schedule(add, [1, 2], every=HOUR)
+    with preceded("SAVEPOINT", lambda: update_schedule(row, args=[3, 4]), times=1) as changed:
         by_hand("run", row)
-    assert changed and Job.objects.get().user_id == other_user.pk
+    assert changed and Job.objects.get().args == "[3,4]"
     with (
         preceded("SAVEPOINT", lambda: cancel_schedule(row), times=1),
         pytest.raises(CommandError, match="not declared"),
