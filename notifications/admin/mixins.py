@@ -112,22 +112,23 @@ class ReadOnlyMixin:
 def _to_column(model: type[Model], name: Any) -> Any:
     """Return what a column of a list shows: that of a time, or else what has this name."""
     fields = {field.name: field for field in model._meta.concrete_fields}
-    return _time_column(model, name) if isinstance(fields.get(name), DateTimeField) else name
+    field = fields.get(name)
+    return _time_column(field) if isinstance(field, DateTimeField) else name
 
 
 @cache
-def _time_column(model: type[Model], name: str) -> Callable[[Model], str]:
+def _time_column(field: DateTimeField[Any, Any]) -> Callable[[Model], str]:
     """Return the column of a time, with the exact one on hover. It has the name of the field, for style sheets."""
 
-    @display(description=model._meta.get_field(name).verbose_name, ordering=name)  # type: ignore[union-attr]
+    @display(description=field.verbose_name, ordering=field.name)
     def column(row: Model) -> str:
-        moment = getattr(row, name)
+        moment = getattr(row, field.name)
         if moment is None:
             return NONE
         texts = (times.format_time(moment), times.format_exact(moment), times.format_short(moment))
         return format_html('<time datetime="{}" title="{}">{}</time>', *texts)
 
-    column.__name__ = name
+    column.__name__ = field.name
     return column
 
 

@@ -97,9 +97,12 @@ def _find_causes() -> list[Cause]:
     found: dict[int, Cause] = {}
     for incident in sorted(incidents, key=lambda each: each.pk not in of_incident):
         error = (incident.host, incident.exception_class_path)
-        cause = of_incident.get(incident.pk) or of_task.get(incident.task_path)
-        cause = cause or (of_error.get(error) if incident.host else None)
-        cause = cause or Cause(incident.task_path, times.as_utc(incident.begun_at))
+        cause = (
+            of_incident.get(incident.pk)
+            or of_task.get(incident.task_path)
+            or (of_error.get(error) if incident.host else None)
+            or Cause(incident.task_path, times.as_utc(incident.begun_at))
+        )
         cause.add(incident)
         of_task.setdefault(incident.task_path, cause)
         of_error.setdefault(error, cause)
