@@ -238,7 +238,7 @@ BROAD = listed(
         worker/execution worker/job_runner contrib/steps/api
     what is refused for one is logged, and the others are stored, read or called
         jobs/transitions/limiting
-        contrib/operations/alerts/evaluation contrib/schedules/ticks
+        contrib/operations/alerts/evaluation contrib/schedules/stored
         realtime/doorbell realtime/reader serializers worker/record_loop worker/state
     it is committed already, and would be written again
         contrib/questions/views jobs/transitions/recording

@@ -209,7 +209,7 @@ def test_doctor_lists_the_duties(transactional_db):
     names = {"record failures", "evaluate alerts", "roll up statistics", "prune old rows"}
     names |= {"fail abandoned deliveries", "queue jobs that wait for nothing"}
     names |= {"update who is asked open questions", "cancel waits of ended jobs"}
-    names |= {"close questions without a wait"}
+    names |= {"close questions without a wait", "set next runs of stored schedules"}
     elected = set(DutyRun.objects.values_list("name", flat=True))
     # The first of these is done at the start without, and of the other one it is known when there is something to do.
     assert elected == names - {"cancel waits of ended jobs", "close questions without a wait"} | {

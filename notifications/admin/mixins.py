@@ -43,7 +43,15 @@ class FilteredChangeList(ChangeList):
 
     ``?kwargs__startswith=`` would reveal to staff, one character after the other, what a field holds that no page shows
     them, and ``?title__regex=`` run their pattern in the process.
+
+    It shows times in one short form, in place of the columns that Django writes out. Its admin knows them by name.
     """
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, *args, **kwargs)
+        for name in ("list_display", "list_display_links", "sortable_by"):
+            if columns := getattr(self, name):
+                setattr(self, name, [_to_column(self.model, column) for column in columns])
 
     def get_filters(self, request: HttpRequest) -> Any:
         result = super().get_filters(request)
@@ -78,11 +86,6 @@ class ReadOnlyMixin:
     def media(self) -> Media:
         return super().media + Media(css={"all": ["notifications/admin/lists.css"]})  # type: ignore[misc]
 
-    def get_list_display(self, request: HttpRequest) -> Any:
-        """Return the columns. All lists show times in one short form, which Django writes out."""
-        columns = super().get_list_display(request)  # type: ignore[misc]
-        return [_time_column(self.model, name) if _is_time(self.model, name) else name for name in columns]  # type: ignore[attr-defined]
-
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).using(database())  # type: ignore[misc]
 
@@ -106,24 +109,26 @@ class ReadOnlyMixin:
         return False
 
 
-def _is_time(model: type[Model], name: Any) -> bool:
+def _to_column(model: type[Model], name: Any) -> Any:
+    """Return what a column of a list shows: that of a time, or else what has this name."""
     fields = {field.name: field for field in model._meta.concrete_fields}
-    return isinstance(fields.get(name), DateTimeField)
+    field = fields.get(name)
+    return _time_column(field) if isinstance(field, DateTimeField) else name
 
 
 @cache
-def _time_column(model: type[Model], name: str) -> Callable[[Model], str]:
+def _time_column(field: DateTimeField[Any, Any]) -> Callable[[Model], str]:
     """Return the column of a time, with the exact one on hover. It has the name of the field, for style sheets."""
 
-    @display(description=model._meta.get_field(name).verbose_name, ordering=name)  # type: ignore[union-attr]
+    @display(description=field.verbose_name, ordering=field.name)
     def column(row: Model) -> str:
-        moment = getattr(row, name)
+        moment = getattr(row, field.name)
         if moment is None:
             return NONE
         texts = (times.format_time(moment), times.format_exact(moment), times.format_short(moment))
         return format_html('<time datetime="{}" title="{}">{}</time>', *texts)
 
-    column.__name__ = name
+    column.__name__ = field.name
     return column
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from notifications.extension.dimensions import Fact, PageButton
 
@@ -34,12 +35,13 @@ class JobStep(NamedTuple):
     state: str = "returned"
 
 
-def read_zones(value: Any) -> dict[Any, tzinfo]:
-    """Return what ``time_zones_of()`` has returned. Raises TypeError for another type."""
+def read_zones(value: Any) -> dict[Any, ZoneInfo]:
+    """Return what ``time_zones_of()`` has returned. Raises TypeError for another type, or a zone without a name."""
     zones = dict(value)
-    if wrong := [zone for zone in zones.values() if not isinstance(zone, tzinfo)]:
+    if wrong := [zone for zone in zones.values() if not getattr(zone, "key", "")]:
         raise TypeError(
-            f"time_zones_of() returned {wrong[0]!r}. Return time zones, such as a ZoneInfo, by the keys of users."
+            f'time_zones_of() returned {wrong[0]!r}. Return a ZoneInfo with a name, as ZoneInfo("UTC"), by the keys of '
+            "users."
         )
     return zones
 
@@ -64,7 +66,7 @@ class PageHooks:
         """
         return (), 0
 
-    def time_zones_of(self, users: Sequence[Any]) -> Mapping[Any, tzinfo]:
+    def time_zones_of(self, users: Sequence[Any]) -> Mapping[Any, ZoneInfo]:
         """Return the time zones that users (keys, 1,000 at most) have chosen, in one query. Others are left out.
 
         Called by pages that read a local time without the help of a script, and for schedules in the time zone of their

@@ -54,6 +54,7 @@ COMBINATIONS = {
     "all of jobs": {"view_job", "change_job", "view_attempt", "view_job_arguments", "view_traceback"},
     "run jobs": {"view_job", "add_job", "view_job_arguments"},
     "operate schedules": {"view_schedule", "change_schedule", "run_schedule"},
+    "make schedules": {"add_schedule", "add_job"},
     "all but to change": {
         *("view_job", "view_attempt", "view_job_arguments", "view_traceback", "view_notification"),
         *(
@@ -145,7 +146,8 @@ PAGES = {
     "schedule_changelist": ("schedule/", VIEW_SCHEDULES),
     "schedule_change": ("schedule/{schedule}/change/", VIEW_SCHEDULES),
     "schedule_history": ("schedule/{schedule}/history/", VIEW_SCHEDULES),
-    "schedule_add": ("schedule/add/", NOBODY),
+    "schedule_add": ("schedule/add/", [{"add_schedule", "add_job"}]),
+    "schedule_edit": ("schedule/{schedule}/edit/", NOBODY),  # those that are declared
     "schedule_delete": ("schedule/{schedule}/delete/", NOBODY),
     "webhookendpoint_changelist": ("webhookendpoint/", VIEW_WEBHOOKS),
     "webhookendpoint_changelist?search": (f"webhookendpoint/?q={SECRET}", VIEW_WEBHOOKS),
@@ -613,7 +615,7 @@ def test_order_and_search_use_what_the_list_shows(name, viewer, rows):
             assert {field.lstrip("-") for field in found.query.order_by if field not in ordered} <= shown | {
                 field.lstrip("-") for field in ordered
             } | {"next_tick"}
-    assert {field.strip("=^@") for field in model_admin.search_fields} <= {*shown, "id", "task_path"}
+    assert {field.strip("=^@") for field in model_admin.search_fields} <= {*shown, "id", "task_path", "title"}
     assert model_admin.date_hierarchy is None
 
 

@@ -127,7 +127,7 @@ class _Collector(HTMLParser):
 ALLOWED = [
     "Asyncsite", "Deutsch", "English", "Español", "Français", r"\bms\b", r"\bmin\b", "Django", "default",
     "application/json", r"Can \w+ [\w ]+", "SQLite file", "p50", "p95", "p99", "UTF-8", "F8", r"demo\w*", "text/plain",
-    r"api\.example\.com\S*",
+    r"api\.example\.com\S*", r"\bUTC\b",
 ]  # fmt: skip
 
 

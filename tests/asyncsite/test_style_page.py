@@ -96,6 +96,7 @@ NOT_SHOWN = {
     "file_row.html": "a row of the next two",
     "files_page.html": "its rows are those of the page of a job",
     "job_files.html": "the files of a job that has made some",
+    **dict.fromkeys(("schedule_row.html", "schedules_page.html"), "a page that a project opens"),
     "output.html": "an element that reads the output of a job",
     **dict.fromkeys(
         ("digest.html", "email.html", "email_button.html", "email_page.html", "email_row.html"),

@@ -86,7 +86,7 @@ def enqueue(
     job_task = job_task.using(**options)
     if group_id:
         group = validators.shortened(group_id, validators.MAX_NAME_LENGTH)
-        job_task = replace(job_task, options=replace(job_task.options, inbox_group=group))
+        job_task = replace(job_task, options=job_task.options._replace(inbox_group=group))
     return str(job_task.enqueue(*stored_args, **stored_kwargs).id)
 
 

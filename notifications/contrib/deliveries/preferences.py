@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.db.models import Case, Q, When
 
@@ -273,7 +274,7 @@ def remember_dead_address(user: Any, channel: str, address: str | None) -> None:
     retrying_atomic(change)
 
 
-def read_time_zones(users: Sequence[Any]) -> dict[Any, tzinfo]:
+def read_time_zones(users: Sequence[Any]) -> dict[Any, ZoneInfo]:
     """Return the time zones that users (keys) have chosen, by their keys."""
     readers = Reader.objects.using(database()).filter(user__in=users).exclude(time_zone="")
     return {reader.user_id: zone_of(reader) for reader in readers}

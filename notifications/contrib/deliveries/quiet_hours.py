@@ -26,7 +26,7 @@ def zone_names() -> frozenset[str]:
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
-def zone_of(reader: Reader) -> tzinfo:
+def zone_of(reader: Reader) -> ZoneInfo:
     """Return the time zone of a reader, that of the site where none is chosen, or it does not exist any more."""
     try:
         return ZoneInfo(reader.time_zone)

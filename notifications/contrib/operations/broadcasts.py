@@ -6,6 +6,8 @@ after one, up to another, so that it has the same users when it is counted and w
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -56,7 +58,7 @@ class AffectedUsers:
         """Return the condition of its incident: not if another broadcast has told its users, or some of them."""
         if self.message == Message.END:
             return Q(over_at__isnull=False, end_broadcast=None, notified_users__gt=0)
-        return Q(last_notified=self.after) if self.message == Message.BEGIN else Q()
+        return Q(last_notified=self.after if self.message == Message.BEGIN else self.until)
 
     @property
     def value(self) -> str:
@@ -141,9 +143,12 @@ def record_broadcast(value: str, broadcast: UUID, by: str) -> bool:
         broadcast=broadcast,
         notified_at=times.now(),
         notified_by=by[:150],
-        notified_users=_count_notified(audience),
+        notified_users=_count_until(audience.incident, audience.until),
         last_notified=audience.until,
     )
+    if changed:  # and by that the row is locked
+        added = (str(broadcast), audience.after, audience.until)
+        _write_broadcasts(audience.incident, [*_read_broadcasts(audience.incident), added])
     return bool(changed)
 
 
@@ -155,37 +160,55 @@ def record_withdrawal(value: str, broadcast: UUID) -> None:
     if audience.message == Message.END:
         rows.filter(end_broadcast=broadcast).update(end_broadcast=None)
         return
+    rows.update(last_user=F("last_user"))  # takes the lock
     rows.filter(broadcast=broadcast).update(broadcast=None, notified_at=None)
+    others = [row for row in _read_broadcasts(audience.incident) if row[0] != str(broadcast)]
+    _write_broadcasts(audience.incident, others)
 
 
 def release_recipients(value: str) -> bool:
     """Have some of the users of a withdrawn message count as not notified, and return whether any did.
 
-    They are recorded anew, after those of all messages. Users who were only written to again stay notified.
+    They are recorded anew, after those of all messages. Users of another message that was not withdrawn stay notified.
     """
     audience = find_audience(value)
-    if audience is None or audience.message != Message.BEGIN:
+    if audience is None or audience.message == Message.END:
         return False
     incident = Incident.objects.using(database()).filter(pk=audience.incident.pk)
     rows = AffectedUser.objects.using(database()).filter(incident=audience.incident.pk)
 
     def release() -> bool:
         incident.update(last_user=F("last_user"))  # takes the lock: who is counted later has them too
-        found = list(rows.filter(id__gt=audience.after, id__lte=audience.until)[:MAX_USERS_RELEASED])
+        released = rows.filter(id__gt=audience.after, id__lte=audience.until)
+        for _id, after, until in _read_broadcasts(audience.incident):
+            released = released.exclude(id__gt=after, id__lte=until)
+        found = list(released[:MAX_USERS_RELEASED])
         rows.filter(id__in=[row.pk for row in found]).delete()
         added = rows.bulk_create(
             AffectedUser(incident_id=row.incident_id, user_id=row.user_id) for row in found
         )
         if added:
             last = max(row.pk for row in added)
-            count = F("notified_users") - len(found)
-            incident.update(last_user=Greatest(F("last_user"), last), notified_users=count)
-        return bool(found)
+            incident.update(last_user=Greatest(F("last_user"), last))
+        else:
+            last_notified = incident.values_list("last_notified", flat=True).first() or 0
+            incident.update(notified_users=_count_until(audience.incident, last_notified))
+        return bool(added)
 
     return retrying_atomic(release)
 
 
-def _count_notified(audience: AffectedUsers) -> int:
-    """Return how many users are notified with those of an audience."""
-    rows = AffectedUser.objects.using(database()).filter(incident=audience.incident.pk)
-    return rows.filter(id__lte=audience.until).count()
+def _count_until(incident: Incident, until: int) -> int:
+    """Return how many affected users were recorded up to one, without those who were deleted since."""
+    rows = AffectedUser.objects.using(database()).filter(incident=incident.pk, id__lte=until)
+    return rows.count()
+
+
+def _read_broadcasts(incident: Incident) -> list[tuple[str, int, int]]:
+    """Return ``Incident.broadcasts`` as it is now."""
+    found = Incident.objects.using(database()).filter(pk=incident.pk).values_list("broadcasts", flat=True)
+    return [(id, after, until) for id, after, until in json.loads(found.first() or "[]")]
+
+
+def _write_broadcasts(incident: Incident, rows: Sequence[tuple[str, int, int]]) -> None:
+    Incident.objects.using(database()).filter(pk=incident.pk).update(broadcasts=json.dumps(rows))

@@ -157,8 +157,10 @@ class Incident(models.Model):
     #: How many users are affected, and the id of the last ``AffectedUser``.
     users = models.BigIntegerField(default=0)
     last_user = models.BigIntegerField(default=0)
-    #: The last broadcast to them, when it was sent, and by whom (a user name), unless it was withdrawn; how many users
-    #: were notified by all, and up to which ``AffectedUser``.
+    #: Those to them that were not withdrawn, as JSON: of each its id, and its users after and up to ``AffectedUser``s.
+    broadcasts = models.TextField(default="[]", db_default="[]", editable=False)
+    #: The last one, when it was sent, and by whom (a user name), unless it was withdrawn; how many users were notified
+    #: by all, and up to which ``AffectedUser``.
     broadcast = models.UUIDField(null=True, editable=False)
     notified_at = MomentField(null=True)
     notified_by = models.CharField(max_length=150, blank=True, default="")

@@ -56,7 +56,10 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(partial(admin_pages.edit, self))
-        return [path("<path:object_id>/edit/", view, name="notifications_schedule_edit"), *super().get_urls()]
+        return [
+            path("<path:object_id>/edit/", view, name="notifications_schedules_schedule_edit"),
+            *super().get_urls(),
+        ]
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Make a schedule."""
@@ -171,7 +174,9 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
             context["offers_run"] = self.has_run_permission(request) and is_known
             if self.has_edit_permission(request, row):
                 site = self.admin_site.name
-                context["edit_url"] = reverse(f"{site}:notifications_schedule_edit", args=[quote(row.pk)])
+                context["edit_url"] = reverse(
+                    f"{site}:notifications_schedules_schedule_edit", args=[quote(row.pk)]
+                )
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("state"))
@@ -211,7 +216,7 @@ class ScheduleAdmin(ReadOnlyMixin, admin.ModelAdmin):
     @admin.display(description=_("declaration"))
     def declaration(self, row: Schedule) -> str:
         """Return the other options of the declaration. The arguments may be secrets."""
-        declaration = stored.find_declaration(row.name)
+        declaration = stored.find_declaration(row)
         if declaration is None:
             return "-"
         values = {

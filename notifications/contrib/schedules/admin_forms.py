@@ -17,21 +17,19 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications import validators
 from notifications.admin import ArgumentsForm
-from notifications.contrib.schedules.drafts import ScheduleDraft
+from notifications.contrib.schedules.drafts import DEFAULTS, ScheduleDraft
 from notifications.contrib.schedules.stored import OWNER_ZONE
 from notifications.jobs import find_project_task
 from notifications.models import Job
 
 #: The fields besides the arguments, in their order.
 FIELDS = ("title", "cron", "every", "zone", "owner")
-#: What a draft has where a new schedule says nothing else.
-DEFAULTS: Mapping[str, Any] = {"queue": "", "overlap": "skip", "grace": 3600}
 
 
 @cache
 def _zone_names() -> list[str]:
     """Return the names of places. Finding them reads hundreds of files."""
-    return sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))
+    return [name for name in available_timezones() if "/" in name and not name.startswith("Etc/")]
 
 
 class TaskForm(forms.Form):
@@ -73,6 +71,8 @@ class ScheduleForm(ArgumentsForm):
         # A change of the page after its times were shown shows them again.
         self.fields["shown"] = forms.CharField(widget=forms.HiddenInput, required=False, max_length=300)
         text = widgets.AdminTextInputWidget
+        # Also one that is no place, if it is chosen already.
+        zones = {"UTC", self._values.get("zone", "")} - {"", OWNER_ZONE}
         self.fields |= {
             "title": forms.CharField(
                 label=_("Title"),
@@ -99,7 +99,7 @@ class ScheduleForm(ArgumentsForm):
                 choices=[
                     ("", _("That of the site: %(zone)s") % {"zone": django_settings.TIME_ZONE}),
                     (OWNER_ZONE, _("That of the owner at each run")),
-                    *((name, name) for name in _zone_names()),
+                    *((name, name) for name in sorted({*_zone_names(), *zones})),
                 ],
                 help_text=_("Of the cron expression."),
             ),
@@ -111,16 +111,14 @@ class ScheduleForm(ArgumentsForm):
             ),
         }
         self.initial |= {name: self._values.get(name) or "" for name in FIELDS}
-        if owner := self._values.get("owner"):
-            model = get_user_model()
-            found = model._default_manager.filter(pk=owner).first()
-            self.initial["owner"] = found.get_username() if found else ""
-        self.option_names = FIELDS
+        if values is not None:  # a schedule keeps its owner
+            del self.fields["owner"]
+        self.option_names = [name for name in FIELDS if name in self.fields]
 
     @property
     def option_fields(self) -> list[Any]:
         """The fields besides the arguments."""
-        return [self[name] for name in FIELDS]
+        return [self[name] for name in self.option_names]
 
     @property
     def argument_fields(self) -> list[Any]:
@@ -141,7 +139,7 @@ class ScheduleForm(ArgumentsForm):
         values = super().clean()
         if self.errors:
             return values
-        chosen = {name: values[name] for name in FIELDS}
+        chosen = {name: values[name] for name in self.option_names}
         try:
             self.draft = ScheduleDraft(
                 {**self._values, **chosen, "task": self._task, "args": self.args, "kwargs": self.kwargs}

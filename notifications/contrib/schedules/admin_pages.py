@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from hashlib import sha256
 from typing import Any
 
 from django.contrib import messages
@@ -19,7 +18,6 @@ from notifications.contrib.schedules.admin_forms import ScheduleForm, TaskForm
 from notifications.contrib.schedules.drafts import read_values
 from notifications.contrib.schedules.errors import TooManySchedules
 from notifications.contrib.schedules.models import Schedule
-from notifications.contrib.schedules.stored import PREFIX
 from notifications.contrib.schedules.tasks import list_tasks
 from notifications.contrib.schedules.texts import describe_timing, list_next_ticks
 from notifications.db import database_now, retrying_atomic
@@ -82,9 +80,9 @@ def _store(
 
 def _save(model_admin: Any, request: HttpRequest, form: ScheduleForm, row: Schedule | None) -> HttpResponse:
     if row is None:
-        # Of a form that is sent twice there is one. Nobody else's token makes this name.
-        token = sha256(f"{request.user.pk} {form.cleaned_data['token']}".encode()).hexdigest()
-        stored = retrying_atomic(partial(form.draft.insert, f"{PREFIX}{token[:32]}"))
+        # Of a form that is sent twice there is one. Nobody else's token makes this key.
+        key = f"admin {request.user.pk} {form.cleaned_data['token']}"
+        stored = retrying_atomic(partial(form.draft.insert, key))
         model_admin.log_addition(request, stored, "Added.")
         text = _("“%(title)s” was added.")
     else:

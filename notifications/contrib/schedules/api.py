@@ -36,7 +36,7 @@ def schedule(
     ``owner``
         The user to whom the jobs belong, with whom the schedule is deleted.
     ``zone``
-        The time zone of ``cron``, by default ``TIME_ZONE``. ``"owner"`` is the one that the owner has at each tick.
+        The time zone of ``cron``, by default the ``TIME_ZONE`` of now. ``"owner"`` follows that of the owner.
     ``title``
         What people call it, by default the name of the task.
     ``key``
@@ -68,10 +68,10 @@ def update_schedule(row: Schedule, **changes: Any) -> Schedule:
     """Change a stored schedule, in the transaction of the caller. Return its row.
 
     ``changes``
-        Arguments of ``schedule()`` but ``key``. Where its times change, it is due from now on: what was due before is
-        neither enqueued nor missed. A schedule that is paused stays so.
+        Arguments of ``schedule()`` but ``owner`` and ``key``. Where its times change, it is due from now on: what was
+        due before is neither enqueued nor missed. A schedule that is paused stays so.
 
-    Raises as ``schedule()`` does, and ``ScheduleGone``.
+    Raises as ``schedule()`` does but ``TooManySchedules``, and ``ScheduleGone``.
     """
     from notifications.contrib.schedules.drafts import change
 

@@ -6,7 +6,6 @@ stored schedules are validated by the same rules, when they are stored.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -269,12 +268,7 @@ def _other_problems(options: Mapping[str, Any]) -> Problems:
         )
     if overlap not in OVERLAPS:
         yield "notifications.W025", f"overlap is {overlap!r}.", 'Write "skip" (the default) or "allow".'
-    if (
-        isinstance(grace, bool)
-        or not isinstance(grace, int | float)
-        or not math.isfinite(grace)
-        or not 1 <= grace <= MAX_GRACE_SECONDS
-    ):
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not 1 <= grace <= MAX_GRACE_SECONDS:
         yield (
             "notifications.W025",
             f"grace is {grace!r}.",

@@ -10,6 +10,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
+from django.utils import timezone
+
 from notifications import validators
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
@@ -27,9 +29,9 @@ from notifications.contrib.schedules.stored import (
     stored_schedules,
 )
 from notifications.contrib.schedules.tasks import ScheduledTaskError, scheduled_task
-from notifications.db import database, database_now, lock_query, retrying_atomic, user_keys_of
+from notifications.db import database, database_now, lock_name, lock_query, retrying_atomic, user_keys_of
 
-#: What ``update_schedule()`` changes: the options of ``schedule()``, but for its key.
+#: What ``update_schedule()`` changes: the options of ``schedule()``, but for its owner and key.
 CHANGEABLE = (
     "task",
     "args",
@@ -37,26 +39,22 @@ CHANGEABLE = (
     "cron",
     "every",
     "zone",
-    "owner",
     "title",
     "queue",
     "overlap",
     "grace",
 )
 
+#: What a new schedule has where nothing else is said.
+DEFAULTS: Mapping[str, Any] = {"queue": "", "overlap": "skip", "grace": 3600}
+
 
 def store(values: Mapping[str, Any], key: str) -> Schedule:
     """Store a schedule: see ``schedule()``."""
     draft = ScheduleDraft(values)
-    of_key = sha256(f"{draft.owner_key} {validators.text('key', key, validators.MAX_KEY_LENGTH)}".encode())
     return retrying_atomic(
-        partial(draft.insert, f"{PREFIX}{of_key.hexdigest()[:32] if key else uuid4().hex}")
+        partial(draft.insert, validators.text("key", key, validators.MAX_KEY_LENGTH) or uuid4().hex)
     )
-
-
-def store_again(row: Schedule) -> Schedule:
-    """Store a schedule again that was deleted, from its row. Raises as ``schedule()`` does."""
-    return retrying_atomic(partial(ScheduleDraft(read_values(row)).insert, row.name))
 
 
 def change(name: str, changes: Mapping[str, Any]) -> Schedule:
@@ -99,7 +97,8 @@ class ScheduleDraft:
             if self.owner_key is None:
                 raise ValueError('zone is "owner", and there is no owner. Pass owner, or the name of a zone.')
             zone = read_zone(self.owner_key)
-        if zone:
+        # That of the site is stored by its name: the setting may change, and processes may have different ones.
+        if zone := zone or (values["cron"] and timezone.get_default_timezone_name()):
             self.options["timezone"] = zone
         for _id, message, hint in find_wrong_options(self.options):
             raise ValueError(f"{message} {hint}")
@@ -108,30 +107,26 @@ class ScheduleDraft:
         if not self.title:
             self.title = path.rpartition(".")[2].replace("_", " ").capitalize()[: validators.MAX_TITLE_LENGTH]
 
-    def insert(self, name: str) -> Schedule:
-        """Insert the row, or change the one with this name, inside a transaction."""
+    def insert(self, key: str) -> Schedule:
+        """Insert the row, or change the one of this owner with this key, inside a transaction."""
+        name = f"{PREFIX}{sha256(f'{self.owner_key} {key}'.encode()).hexdigest()[:32]}"
+        # Of two transactions that insert at once, the second one waits, and finds and counts the row of the first.
+        lock_name("schedules", name if self.owner_key is None else self.owner_key)
         now = database_now()
-        if found := lock_query(stored_schedules().filter(name=name), skip_locked=False).first():
-            self.fill(found, now)
-            found.save(using=database())
-            return found
-        if self.owner_key is not None:
-            of_owner = stored_schedules().filter(user=self.owner_key)
-            # Of two transactions that insert at once, the second one waits here and counts the row of the first.
-            list(lock_query(of_owner.order_by("name"), skip_locked=False)[:1])
+        row = lock_query(stored_schedules().filter(name=name), skip_locked=False).first()
+        if row is None:
             limit = read_settings().per_user
-            if of_owner.count() >= limit:
+            of_owner = stored_schedules().filter(user=self.owner_key)
+            if self.owner_key is not None and of_owner.count() >= limit:
                 raise TooManySchedules(limit)
-        row = Schedule(name=name, created_at=now, declared_until=now)
+            row = Schedule(name=name, user_id=self.owner_key, created_at=now, declared_until=now)
         self.fill(row, now)
-        # Another transaction may insert it at the same time.
-        inserted = Schedule.objects.using(database()).bulk_create([row], ignore_conflicts=True)[0]
-        inserted.refresh_from_db(using=database())
-        return inserted
+        row.save(using=database())
+        return row
 
     def replace(self, before: Schedule) -> Schedule | None:
         """Change a row, inside a transaction, unless another transaction has changed it since it was read."""
-        same = stored_schedules().filter(name=before.name, options=before.options, user=before.user_id)
+        same = stored_schedules().filter(name=before.name, options=before.options)
         row: Schedule | None = lock_query(same, skip_locked=False).first()
         if row is not None:
             self.fill(row, database_now())
@@ -142,8 +137,8 @@ class ScheduleDraft:
         """Set what it says on a row. If its times are other ones, the next tick is the first one from now on."""
         timing = self.declaration.timing
         if row.timing != str(timing):
-            row.timing, row.next_tick = str(timing), timing.next_tick(now)
-        row.task_path, row.title, row.user_id = self.declaration.task_path, self.title, self.owner_key
+            row.timing, row.next_tick, row.timed_at = str(timing), timing.next_tick(now), now
+        row.task_path, row.title = self.declaration.task_path, self.title
         row.is_in_owner_zone, row.put_off_until = self.is_in_owner_zone, None
         options = dict(self.options)
         if timing.every:
@@ -160,9 +155,20 @@ def _check_task(declaration: ScheduleDeclaration) -> None:
 
 
 def read_values(row: Schedule) -> dict[str, Any]:
-    """Return a row as the arguments of ``schedule()``."""
-    options = read_options(row)
-    zone = OWNER_ZONE if row.is_in_owner_zone else options.get("timezone", "")
-    found = {"args": (), "kwargs": {}, "cron": "", "every": None, "queue": "", **options}
+    """Return a row as the arguments of ``schedule()``. Raises ``ValueError`` for one that cannot be read."""
+    try:
+        options = read_options(row)
+        zone = OWNER_ZONE if row.is_in_owner_zone else options.get("timezone", "")
+    except (AttributeError, OverflowError, RecursionError, TypeError, ValueError) as exc:
+        raise ValueError(f"The schedule {row.name} cannot be read. Delete it, and make it anew.") from exc
+    found = {
+        **DEFAULTS,
+        "task": row.task_path,
+        "args": (),
+        "kwargs": {},
+        "cron": "",
+        "every": None,
+        **options,
+    }
     found.pop("timezone", None)
     return {**found, "zone": zone, "owner": row.user_id, "title": row.title}

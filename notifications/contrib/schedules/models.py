@@ -50,6 +50,8 @@ class Schedule(models.Model):
     put_off_until = MomentField(null=True, editable=False)
     #: The first tick that is not recorded yet. NULL: to be computed from now on, or the timing is never due again.
     next_tick = MomentField(_("next run"), null=True, blank=True)
+    #: When the next tick of a stored schedule was computed. One to come is of a clock that was wrong.
+    timed_at = MomentField(null=True, editable=False)
     #: The last tick that is recorded.
     last_tick = MomentField(_("last tick"), null=True, blank=True)
     #: Until when some process that declares it counts as present. The others leave its ticks to that one. Of no meaning
@@ -74,7 +76,7 @@ class Schedule(models.Model):
                 name="notifications_schedule_due",
             ),
             models.Index(
-                fields=["last_tick"], condition=Q(options__isnull=False), name="notifications_schedule_last"
+                fields=["timed_at"], condition=Q(options__isnull=False), name="notifications_schedule_timed"
             ),
             models.Index(
                 fields=["name"], condition=Q(is_in_owner_zone=True), name="notifications_schedule_zone"

@@ -18,6 +18,7 @@ from notifications.contrib.schedules.declarations import (
     make_declaration,
 )
 from notifications.extension import WrongDeclaration
+from notifications.validators import MAX_TITLE_LENGTH
 
 #: The options of an offer, besides its title.
 OFFER_KEYS = ("task", "args", "kwargs", "queue")
@@ -97,9 +98,12 @@ def _find_wrong(offers: Mapping[str, Any]) -> Iterator[tuple[Any, WrongDeclarati
             is_named
             and isinstance(offer, dict)
             and offer.keys() <= {"title", *OFFER_KEYS}
-            and offer.get("title")
+            and 1 <= len(str(offer.get("title") or "")) <= MAX_TITLE_LENGTH
         ):
-            message = f"{label} is no offer: a name like those of schedules, with a title and a task."
+            message = (
+                f"{label} is no offer: a name like those of schedules, with a task, and a title of at most "
+                f"{MAX_TITLE_LENGTH} characters."
+            )
             yield name, WrongDeclaration("notifications.W020", message, f"Write {EXAMPLE}.")
             continue
         for id, message, hint in find_wrong_options({**_options(offer), "cron": "0 0 * * *"}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from notifications.contrib.schedules import runs, stored, ticks, undeclared
 from notifications.contrib.schedules.declarations import declared_schedules
@@ -24,7 +25,7 @@ def insert_declared() -> None:
 
 def pause(names: Iterable[str]) -> list[str]:
     """Enqueue no more jobs of these schedules. Return the names of those that were not paused."""
-    return _change(names, is_paused=True)
+    return [name for name in sorted(set(names)) if retrying_atomic(partial(_pause, name))]
 
 
 def resume(names: Iterable[str]) -> list[str]:
@@ -32,26 +33,29 @@ def resume(names: Iterable[str]) -> list[str]:
 
     Ticks that were due meanwhile are neither enqueued nor recorded as missed.
     """
-    return _change(names, is_paused=False)
+    return [name for name in sorted(set(names)) if retrying_atomic(partial(_resume, name))]
 
 
-def _change(names: Iterable[str], *, is_paused: bool) -> list[str]:
-    changed = []
-    for name in sorted(set(names)):
-        now = database_now()
-        values: dict[str, object] = {"paused_at": now if is_paused else None, "paused_by": ""}
-        if not is_paused:
-            declaration = stored.find_declaration(name)
-            values["failures"], values["put_off_until"] = 0, None
-            # NULL: a process in which it is declared computes it.
-            values["next_tick"] = declaration.timing.next_tick(now) if declaration else None
-            if declaration:
-                values["timing"] = str(declaration.timing)
-                values["declared_until"] = undeclared.declared_until(declaration, now)
-        rows = Schedule.objects.using(database()).filter(name=name, paused_at__isnull=is_paused)
-        if retrying_atomic(lambda rows=rows, values=values: rows.update(**values)):  # type: ignore[misc]
-            changed.append(name)
-    return changed
+def _pause(name: str) -> int:
+    rows = Schedule.objects.using(database()).filter(name=name, paused_at__isnull=True)
+    return rows.update(paused_at=database_now(), paused_by=Schedule.PausedBy.PERSON)
+
+
+def _resume(name: str) -> bool:
+    rows = Schedule.objects.using(database()).filter(name=name, paused_at__isnull=False)
+    # What it says is read from the row that is locked: it may be changed at the same time.
+    row: Schedule | None = lock_query(rows, skip_locked=False).first()
+    if row is None:
+        return False
+    now = database_now()
+    row.paused_at, row.paused_by, row.failures, row.put_off_until = None, Schedule.PausedBy.PERSON, 0, None
+    if declaration := stored.find_declaration(row):
+        row.timing, row.next_tick = str(declaration.timing), declaration.timing.next_tick(now)
+        row.timed_at, row.declared_until = now, undeclared.declared_until(declaration, now)
+    elif not row.is_stored:
+        row.next_tick = None  # a process in which it is declared computes it
+    row.save(using=database())
+    return True
 
 
 def run_now(name: str) -> Tick:
@@ -60,30 +64,37 @@ def run_now(name: str) -> Tick:
     Raises ``ScheduleNotRun``.
     """
     insert_declared()
-    row = Schedule.objects.using(database()).filter(name=name).first()
-    declaration = stored.find_declaration(name)
-    has_owner = row is not None and row.user_id is not None
-    if has_owner and declaration and not stored.is_active(declaration.user):
-        raise ScheduleNotRun(f"{row} was not run, because its owner is not active.")
-    if declaration is None:
+    while (tick := _run(name)) is None:
+        pass
+    if tick.outcome == Tick.Outcome.SKIPPED:
+        raise ScheduleNotRun(f"{name} was not run. {tick.detail} Wait until it has ended, or cancel it.")
+    if tick.outcome == Tick.Outcome.FAILED:
+        raise ScheduleNotRun(f"{name} was not run, because its job could not be enqueued: {tick.detail}")
+    return tick
+
+
+def _run(name: str) -> Tick | None:
+    """Return the tick of a run by hand, None if the schedule has changed while its job was prepared."""
+    rows = Schedule.objects.using(database()).filter(name=name)
+    before = rows.first()
+    declaration = stored.find_declaration(before) if before else None
+    if before is None or declaration is None:
         raise ScheduleNotRun(
             f"The schedule {name} is not declared correctly in NOTIFICATIONS['SCHEDULES']. Run manage.py check."
         )
+    if not stored.has_owner(before, declaration):
+        raise ScheduleNotRun(f"{before} was not run, because its owner is not active.")
     call = ScheduledCall(declaration)
 
-    def write() -> Tick:
+    def write() -> Tick | None:
         # Waits for a process that enqueues for this schedule.
-        rows = Schedule.objects.using(database()).filter(name=name)
-        row = lock_query(rows, skip_locked=False).get()
+        row: Schedule | None = lock_query(rows, skip_locked=False).first()
+        if row is None or ticks.read_of(row) != ticks.read_of(before):
+            return None
         now = database_now()
         active = runs.count_active([name]).get(name, 0)
         tick = call.enqueue(row, now, now, active, is_manual=True)
         row.save(using=database())
         return tick
 
-    tick = retrying_atomic(write)
-    if tick.outcome == Tick.Outcome.SKIPPED:
-        raise ScheduleNotRun(f"{name} was not run. {tick.detail} Wait until it has ended, or cancel it.")
-    if tick.outcome == Tick.Outcome.FAILED:
-        raise ScheduleNotRun(f"{name} was not run, because its job could not be enqueued: {tick.detail}")
-    return tick
+    return retrying_atomic(write)

@@ -128,7 +128,7 @@ def _problem(row: Schedule) -> tuple[Any, ...]:
 
 def note_failure(row: Schedule, job: UUID | None, detail: str, now: datetime) -> None:
     """Note that a run has failed, or that its job could not be enqueued. The caller holds the row and saves it."""
-    if row.problem != FAILED:
+    if row.problem != FAILED and not _has_given_up(row):
         _note_problem(row, FAILED, now, detail=detail)
     row.problem_job = job
     if not row.is_stored:
@@ -161,9 +161,16 @@ def note_enqueued(row: Schedule) -> None:
 
 def note_success(row: Schedule) -> None:
     """Note that a run has succeeded, which ends a problem. The caller holds the row and saves it."""
+    if _has_given_up(row):
+        return
     row.failures = 0
     if row.problem != SKIPPED:
         _note_end(row)
+
+
+def _has_given_up(row: Schedule) -> bool:
+    """Return whether it does not run before it is resumed, whatever comes of runs by hand."""
+    return row.paused_by == Schedule.PausedBy.FAILURES
 
 
 def _note_problem(row: Schedule, problem: str, now: datetime, **facts: Any) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
@@ -26,10 +27,12 @@ from notifications.contrib.schedules.declarations import (
 )
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.schedules.timing import Timing
-from notifications.db import chunks, database, database_now, retrying_atomic
+from notifications.db import catching, chunks, database, database_now, lock_query, retrying_atomic
 from notifications.extension import Duty, Subjects, hooks
 
 logger = logging.getLogger("notifications.jobs")
+
+T = TypeVar("T")
 
 #: The zone of a schedule whose times are those of its owner.
 OWNER_ZONE = "owner"
@@ -42,6 +45,9 @@ MAX_COMPARED = 1_000
 #: How long a schedule is left out that has raised: as long as its tick has been due, within these bounds.
 MIN_PUT_OFF, MAX_PUT_OFF = timedelta(seconds=10), timedelta(hours=1)
 
+UNREADABLE = "Could not read a stored schedule: %s"
+NOT_ENQUEUED = "Could not enqueue the job of a schedule, which is tried again: %s"
+
 
 def stored_schedules() -> QuerySet[Schedule]:
     """Return a query of all stored schedules."""
@@ -50,43 +56,55 @@ def stored_schedules() -> QuerySet[Schedule]:
 
 def read_due(until: datetime, now: datetime, limit: int) -> list[Schedule]:
     """Return the stored schedules that are due until then, those that have been due longest first."""
-    is_taken = Q(put_off_until__isnull=True) | Q(put_off_until__lte=now)
-    due = stored_schedules().filter(is_taken, paused_at__isnull=True, next_tick__lte=until)
+    # One that is put off for longer was by a clock that was wrong.
+    is_put_off = Q(put_off_until__range=(now, now + MAX_PUT_OFF))
+    due = stored_schedules().filter(~is_put_off, paused_at__isnull=True, next_tick__lte=until)
     return list(due.order_by("next_tick")[:limit])
 
 
-def find_declaration(name: str) -> ScheduleDeclaration | None:
+def seconds_until(row: Schedule, now: datetime) -> float:
+    """Return how far ahead the next tick of a schedule is that has one."""
+    return (row.next_tick - now).total_seconds()
+
+
+def find_declaration(row: Schedule) -> ScheduleDeclaration | None:
     """Return what a schedule says, whether it is declared or stored; None if neither, or if that cannot be read."""
-    if declaration := declared_schedules().get(name):
-        return declaration
-    return read_declarations(stored_schedules().filter(name=name)).get(name)
+    if not row.is_stored:
+        return declared_schedules().get(row.name)
+    return read_declarations([row]).get(row.name)
 
 
 def read_declarations(rows: Iterable[Schedule]) -> dict[str, ScheduleDeclaration]:
-    """Return what stored schedules say, by name, with their owners, and in their time zones as they are now.
+    """Return what stored schedules say, by name, with their owners.
 
-    One that cannot be read is logged and left out. It asks extensions for time zones, so it is called outside of
-    transactions.
+    One that cannot be read is logged and left out. Those in the time zone of their owner are in the one that their row
+    has: rounds call no extension, which may fail or hang.
     """
     rows = list(rows)
     users = _read_users({row.user_id for row in rows if row.user_id is not None})
-    zones = _read_zones([row.user_id for row in rows if row.is_in_owner_zone and row.user_id is not None])
-    found = {}
-    for row in rows:
-        try:
-            options = read_options(row)
-            if row.is_in_owner_zone:
-                options["timezone"] = zone_name(zones.get(row.user_id))
-            declaration = make_declaration(row.name, options, users.get(row.user_id))
-            if str(declaration.timing) != row.timing and not row.is_in_owner_zone:
-                raise ValueError(
-                    f"Its times are {row.timing!r}, and those of its options {declaration.timing}."
-                )
-        except (AttributeError, LookupError, TypeError, ValueError):
-            logger.exception("Could not read a stored schedule: %s", row.name)
-        else:
-            found[row.name] = declaration
-    return found
+    found = {row.name: isolate([row.name], partial(_read, row, users), UNREADABLE) for row in rows}
+    return {name: declaration for name, declaration in found.items() if declaration}
+
+
+def _read(row: Schedule, users: Mapping[Any, Any]) -> ScheduleDeclaration:
+    options = read_options(row)
+    if row.is_in_owner_zone:
+        options["timezone"] = Timing.of_text(row.timing).zone
+    declaration = make_declaration(row.name, options, users.get(row.user_id))
+    if str(declaration.timing) != row.timing:
+        raise ValueError(f"Its times are {row.timing!r}, and those of its options {declaration.timing}.")
+    return declaration
+
+
+def isolate(names: Sequence[str], work: Callable[[], T], text: str = NOT_ENQUEUED) -> T | None:
+    """Do a step for schedules. An error is logged, so that it does not keep the others from running.
+
+    Raises an error that means that the database is unavailable to all: see ``is_unavailable()``.
+    """
+    with catching() as caught:
+        return work()
+    logger.error(text, ", ".join(names), exc_info=caught.error)
+    return None
 
 
 def read_options(row: Schedule) -> dict[str, Any]:
@@ -97,45 +115,28 @@ def read_options(row: Schedule) -> dict[str, Any]:
     return options
 
 
-def zone_name(zone: tzinfo | None) -> str:
-    """Return the name of the time zone of a user, that of the site where none is known."""
-    return getattr(zone, "key", "") or django_settings.TIME_ZONE
-
-
 def read_zone(user: Any) -> str:
-    """Return the name of the time zone of a user (key)."""
-    return zone_name(_read_zones([user]).get(user))
+    """Return the name of the time zone of a user (key), that of the site where none is known.
+
+    Raises what an extension raises that is asked for it.
+    """
+    return _read_zones([user])[user]
 
 
 def is_active(user: Any) -> bool:
     return user is not None and bool(getattr(user, "is_active", True))
 
 
-def pause_without_owner(
-    rows: Iterable[Schedule], declarations: Mapping[str, ScheduleDeclaration], now: datetime
-) -> list[Schedule]:
-    """Pause those whose owner is not active. Return the others that have a declaration."""
-    left: list[Schedule] = []
-    paused: list[Schedule] = []
-    for row in rows:
-        if row.name in declarations:
-            has_owner = row.user_id is None or is_active(declarations[row.name].user)
-            (left if has_owner else paused).append(row)
-    for chunk in chunks(row.name for row in paused):
+def has_owner(row: Schedule, declaration: ScheduleDeclaration) -> bool:
+    """Return whether the owner of a schedule is active, or it has none. It calls code of the project."""
+    return row.user_id is None or is_active(declaration.user)
+
+
+def pause_without_owner(names: Iterable[str], now: datetime) -> None:
+    """Pause schedules whose owner is not active."""
+    for chunk in chunks(names):
         same = stored_schedules().filter(name__in=chunk, paused_at__isnull=True)
-        retrying_atomic(partial(same.update, paused_at=now, paused_by=Schedule.PausedBy.OWNER))
-    return left
-
-
-def follow_owner(row: Schedule, declaration: ScheduleDeclaration, now: datetime) -> bool:
-    """Set the next tick of a schedule in the time zone that its owner has now. Return whether it is another one."""
-    timing, before = declaration.timing, row.timing
-    if before == str(timing) or row.next_tick is None or not row.is_in_owner_zone:
-        return False
-    next_tick = timing.next_in_zone(row.next_tick, Timing.of_text(before), now)
-    same = stored_schedules().filter(name=row.name, timing=before, next_tick=row.next_tick)
-    retrying_atomic(partial(same.update, timing=str(timing), next_tick=next_tick))
-    return True
+        _update(same, paused_at=now, paused_by=Schedule.PausedBy.OWNER)
 
 
 def put_off(names: Collection[str], now: datetime) -> None:
@@ -144,8 +145,16 @@ def put_off(names: Collection[str], now: datetime) -> None:
         return
     for row in stored_schedules().filter(name__in=names, next_tick__isnull=False):
         until = now + min(max(now - row.next_tick, MIN_PUT_OFF), MAX_PUT_OFF)
-        same = stored_schedules().filter(name=row.name)
-        retrying_atomic(partial(same.update, put_off_until=until))
+        _update(stored_schedules().filter(name=row.name), put_off_until=until)
+
+
+def _update(rows: QuerySet[Schedule], **values: Any) -> None:
+    """Update those of these rows that no transaction has locked, which may be that of a caller, and last.
+
+    The next round does it for the others.
+    """
+    free = lock_query(rows.order_by("name").values("name"))
+    retrying_atomic(partial(stored_schedules().filter(name__in=free).update, **values))
 
 
 def make_duty() -> Duty:
@@ -155,9 +164,9 @@ def make_duty() -> Duty:
 
 
 def _find_compared() -> Iterator[str]:
-    """Yield the names of schedules in the time zone of their owner, and those that a wrong clock has advanced."""
+    """Yield the names of schedules in the time zone of their owner, and those that a wrong clock has timed."""
     for condition in (Q(is_in_owner_zone=True), _is_ahead(database_now())):
-        rows = stored_schedules().filter(condition, paused_at__isnull=True).order_by("name")
+        rows = stored_schedules().filter(condition).order_by("name")
         last = ""
         while page := list(rows.filter(name__gt=last).values_list("name", flat=True)[:MAX_COMPARED]):
             yield from page
@@ -166,22 +175,39 @@ def _find_compared() -> Iterator[str]:
 
 def _compare(names: Sequence[str]) -> None:
     now = database_now()
-    rows = list(stored_schedules().filter(name__in=names, paused_at__isnull=True))
+    rows = list(stored_schedules().filter(name__in=names))
     ahead = stored_schedules().filter(_is_ahead(now), name__in=names)
     names_ahead = set(ahead.values_list("name", flat=True))
     declarations = read_declarations(rows)
+    for name in names_ahead & declarations.keys():
+        next_tick = declarations[name].timing.next_tick(now)
+        _update(ahead.filter(name=name), next_tick=next_tick, timed_at=now, last_tick=None)
+    rows = [row for row in rows if row.is_in_owner_zone and row.name in declarations]
+    # What it raises is logged, and the schedules stay in their zones; those of other users are compared again.
+    zones = _read_zones([row.user_id for row in rows])
     for row in rows:
-        if (declaration := declarations.get(row.name)) is None:
-            continue
-        follow_owner(row, declaration, now)
-        if row.name in names_ahead:
-            next_tick = declaration.timing.next_tick(now)
-            retrying_atomic(partial(ahead.filter(name=row.name).update, next_tick=next_tick, last_tick=None))
+        _follow_owner(row, declarations[row.name].timing, zones[row.user_id], now)
+
+
+def _follow_owner(row: Schedule, timing: Timing, zone: str, now: datetime) -> None:
+    """Set the next tick of a schedule in the time zone that its owner has now.
+
+    A tick that is due is recorded first, as the one of the zone before.
+    """
+    after = replace(timing, zone=zone)
+    if after == timing or row.next_tick is None or (row.paused_at is None and seconds_until(row, now) <= 0):
+        return
+    same = stored_schedules().filter(
+        **{field: getattr(row, field) for field in ("name", "user_id", "timing", "next_tick", "options")},
+        is_in_owner_zone=True,
+    )
+    next_tick = after.next_in_zone(row.next_tick, timing, now)
+    _update(same, timing=str(after), next_tick=next_tick, timed_at=now)
 
 
 def _is_ahead(now: datetime) -> Q:
-    """Return the condition of schedules that were advanced while a clock was wrong."""
-    return Q(last_tick__gt=times.latest_possible(now))
+    """Return the condition of schedules whose next tick was computed while a clock was wrong."""
+    return Q(timed_at__gt=times.latest_possible(now))
 
 
 def _read_users(keys: Iterable[Any]) -> dict[Any, Any]:
@@ -191,9 +217,10 @@ def _read_users(keys: Iterable[Any]) -> dict[Any, Any]:
     return QuerySet(model, using=router.db_for_write(model)).in_bulk(found) if found else {}
 
 
-def _read_zones(users: Sequence[Any]) -> dict[Any, tzinfo]:
-    zones: dict[Any, tzinfo] = {}
+def _read_zones(users: Sequence[Any]) -> dict[Any, str]:
+    """Return the names of the time zones of users, that of the site where none is known."""
+    zones: dict[Any, str] = {}
     for chunk in chunks(dict.fromkeys(users), MAX_COMPARED):
         for hook in hooks.time_zones_of:
-            zones = {**hook(chunk), **zones}
-    return zones
+            zones = {**{user: zone.key for user, zone in hook.raising(chunk).items()}, **zones}
+    return {**dict.fromkeys(users, django_settings.TIME_ZONE), **zones}

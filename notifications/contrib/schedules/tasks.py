@@ -6,12 +6,12 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
+from notifications.conf import cached_until_changed
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
@@ -49,7 +49,7 @@ def find_wrong_schedules() -> list[WrongDeclaration]:
     return [*import_tasks(), *wrong_declarations(), *find_wrong_tasks(), *find_wrong_offers()]
 
 
-@cache
+@cached_until_changed("INSTALLED_APPS")
 def import_tasks() -> tuple[WrongDeclaration, ...]:
     """Import the modules ``tasks`` of apps, once, for the schedules that ``@every`` declares there.
 

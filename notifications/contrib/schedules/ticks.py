@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
 from notifications.contrib.schedules import runs, stored, undeclared
 from notifications.contrib.schedules.declarations import (
@@ -21,13 +20,12 @@ from notifications.contrib.schedules.declarations import (
 )
 from notifications.contrib.schedules.enqueueing import ScheduledCall, insert_tick
 from notifications.contrib.schedules.models import Schedule, Tick
+from notifications.contrib.schedules.stored import isolate
 from notifications.contrib.schedules.tasks import find_wrong_schedules
-from notifications.db import catching, database, database_now, lock_query, retrying_atomic
+from notifications.db import database, database_now, lock_query, retrying_atomic
 from notifications.extension import Duty, Upkeep, Where
 
 logger = logging.getLogger("notifications.jobs")
-
-T = TypeVar("T")
 
 #: Seconds between two rounds, unless a schedule is due before.
 ROUND_INTERVAL_SECONDS = 1.0
@@ -62,7 +60,7 @@ def make_duties(process: Upkeep) -> list[Duty]:
         Duty(
             name,
             0,
-            lambda: start(run_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
+            lambda: start(run_worker_round, "Could not enqueue jobs of schedules", may_be_stuck=True),
             Where.ENGINE,
             is_for_each_process=True,
         ),
@@ -91,9 +89,10 @@ def run_round() -> float:
     for wrong in wrong_declarations():
         _log_once("A schedule is not declared correctly: %s %s", wrong.message, wrong.hint)
     now = database_now()
-    pauses = [_run_declared(now), _run_stored(now)]
-    runs.record_ends()
-    return min(pauses)
+    try:
+        return min(_run_declared(now), _run_stored(now))
+    finally:
+        runs.record_ends()
 
 
 def _run_declared(now: datetime) -> float:
@@ -129,33 +128,18 @@ def _run_stored(now: datetime) -> float:
     """Record the ticks that are due of stored schedules. Return the seconds until another one may be due."""
     soon = now + timedelta(seconds=ROUND_INTERVAL_SECONDS)
     rows = stored.read_due(soon, now, MAX_PREPARED_PER_ROUND + 1)
-    seconds = {row.name: (row.next_tick - now).total_seconds() for row in rows}
+    seconds = {row.name: stored.seconds_until(row, now) for row in rows}
     due = [row for row in rows if seconds[row.name] <= 0]
     declarations = stored.read_declarations(due)
-    ready = []
-    for row in stored.pause_without_owner(due, declarations, now):
-        # Of one that is moved to another time zone the next round knows whether it is due there.
-        has_moved = isolate([row.name], partial(stored.follow_owner, row, declarations[row.name], now))
-        if has_moved is False:
-            ready.append(row)
-    left = {row.name for row in due}.difference(row.name for row in ready)
-    stored.put_off(left, now)
+    of_due = [(row, declarations[row.name]) for row in due if row.name in declarations]
+    answers = {row.name: isolate([row.name], partial(stored.has_owner, row, each)) for row, each in of_due}
+    stored.pause_without_owner([name for name, answer in answers.items() if answer is False], now)
+    stored.put_off([row.name for row in due if answers.get(row.name) is None], now)
+    ready = [row for row in due if answers.get(row.name)]
     pause = _record_due_ticks(ready, declarations, now)
-    if left and len(due) > MAX_PREPARED_PER_ROUND:
-        return 0
+    if len(ready) < len(due) > MAX_PREPARED_PER_ROUND:
+        pause = min(pause, LOCKED_RETRY_SECONDS)
     return min([pause, *(each for each in seconds.values() if each > 0)])
-
-
-def isolate(names: Sequence[str], work: Callable[[], T]) -> T | None:
-    """Do a step for schedules. An error is logged, so that it does not keep the others from running.
-
-    Raises an error that means that the database is unavailable to all: see ``is_unavailable()``.
-    """
-    with catching() as caught:
-        return work()
-    text = "Could not enqueue the job of a schedule, which is tried again: %s"
-    logger.error(text, ", ".join(names), exc_info=caught.error)
-    return None
 
 
 def read_rows(declared: Mapping[str, ScheduleDeclaration]) -> dict[str, Schedule]:
@@ -208,6 +192,11 @@ def _set_timing(
     return found if found.timing == str(timing) else row
 
 
+def read_of(row: Schedule) -> tuple[object, ...]:
+    """Return the columns of a row that say when it is due, and what its job does and whose it is."""
+    return row.next_tick, row.timing, row.options, row.user_id
+
+
 class DueTicks:
     """The ticks of a schedule that are due, computed before the transaction that records them.
 
@@ -217,7 +206,7 @@ class DueTicks:
     def __init__(self, row: Schedule, declaration: ScheduleDeclaration, now: datetime) -> None:
         timing = declaration.timing
         assert row.next_tick is not None
-        self.read, self.now = (row.next_tick, row.timing, row.options), now
+        self.read, self.now = read_of(row), now
         before, self.first_missed = row.next_tick - INSTANT, row.next_tick
         # ``next_tick`` was set back by hand: what is recorded was not missed. A last tick to come is of a wrong clock.
         if row.last_tick and before < row.last_tick <= now:
@@ -237,7 +226,7 @@ class DueTicks:
         exist already, as after a restored backup or a change by hand.
         """
         row.next_tick, row.last_tick, row.task_path = self.next, self.newest, self.task_path
-        row.put_off_until = None
+        row.timed_at, row.put_off_until = self.now, None
         if not is_recorded:
             if self.missed and self.missed_until:
                 insert_tick(
@@ -306,7 +295,7 @@ def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> list[str]:
     claimed = [
         row
         for row in lock_query(due.order_by("next_tick", "name"))[: runs.MAX_SCHEDULES_PER_TRANSACTION]
-        if (row.next_tick, row.timing, row.options) == prepared[row.name].read
+        if read_of(row) == prepared[row.name].read
     ]
     if not claimed:
         return []

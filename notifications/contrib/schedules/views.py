@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any
 
@@ -15,33 +16,39 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.api import cancel_schedule, schedule
-from notifications.contrib.schedules.drafts import store_again
 from notifications.contrib.schedules.errors import TooManySchedules
 from notifications.contrib.schedules.forms import OfferForm
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.schedules.offers import find_offers, read_settings
 from notifications.contrib.schedules.stored import (
     OWNER_ZONE,
-    PREFIX,
     read_declarations,
     read_zone,
     stored_schedules,
 )
-from notifications.contrib.schedules.texts import describe_moment, describe_pause, describe_timing, place_of
+from notifications.contrib.schedules.texts import (
+    describe_moment,
+    describe_pause,
+    describe_timing,
+    list_next_ticks,
+    place_of,
+)
+from notifications.contrib.schedules.timing import Timing
+from notifications.db import database_now
 from notifications.http import page_view, paginate
 
-#: The parameter of a signed message, and seconds for which a schedule that was deleted can be restored by its button.
-SAID, UNDO_SECONDS = "said", 3600
+logger = logging.getLogger("notifications")
+
+#: The parameter of a signed message.
+SAID = "said"
 
 
 @page_view
 @require_http_methods(["GET", "HEAD", "POST"])
 def schedules_page(request: HttpRequest) -> HttpResponse:
-    """List the schedules of the user; with POST, store one of an offer, or restore one that was deleted."""
+    """List the schedules of the user; with POST, store one of an offer."""
     if read_settings().offers is None:
         raise Http404("USER_SCHEDULES has no offers.")
-    if "restore" in request.POST:
-        return _restore(request)
     form = OfferForm(request.POST if request.method == "POST" else None)
     if form.is_valid() and (response := _create(request, form)):
         return response
@@ -53,7 +60,7 @@ def schedules_page(request: HttpRequest) -> HttpResponse:
         "schedules": [_describe(row, declarations.get(row.name)) for row in page.rows],
         "links": page.links,
         "place": place_of(read_zone(user)),
-        **_read_message(request),
+        "message": _read_message(request),
     }
     return render(request, "notifications/schedules_page.html", context, status=422 if form.errors else 200)
 
@@ -74,8 +81,7 @@ def change(request: HttpRequest, name: str) -> HttpResponse:
             return _return(request, gettext("“%(title)s” is resumed.") % {"title": row})
         case "delete":
             cancel_schedule(row)
-            kept = {field: getattr(row, field) for field in ("name", "title", "options", "is_in_owner_zone")}
-            return _return(request, gettext("“%(title)s” is deleted.") % {"title": row}, kept)
+            return _return(request, gettext("“%(title)s” is deleted.") % {"title": row})
     raise Http404("There is no such verb.")
 
 
@@ -99,20 +105,15 @@ def _create(request: HttpRequest, form: OfferForm) -> HttpResponse | None:
     except TooManySchedules as exc:
         form.add_error(None, str(exc))
         return None
-    assert row.next_tick is not None
-    when = describe_moment(row.next_tick, read_declarations([row])[row.name].timing)
+    except (TypeError, ValueError):
+        logger.exception("Could not schedule an offer: %s", chosen)
+        form.add_error(None, gettext("This cannot be scheduled now. Choose something else."))
+        return None
+    if row.paused_at:
+        operating.resume([row.name])
+    [when] = list_next_ticks(Timing.of_text(row.timing), database_now(), 1)
     text = gettext("“%(title)s” is scheduled. It runs next on %(when)s.")
     return _return(request, text % {"title": title, "when": when})
-
-
-def _restore(request: HttpRequest) -> HttpResponse:
-    user = request.user.pk
-    try:
-        kept = signing.loads(request.POST["restore"], salt=f"{PREFIX}{user}", max_age=UNDO_SECONDS)
-        store_again(Schedule(user_id=user, **kept))
-    except (signing.BadSignature, TooManySchedules, ValueError):
-        return _return(request, gettext("It cannot be restored any more. Make it anew."))
-    return _return(request, gettext("Undone."))
 
 
 def _describe(row: Schedule, declaration: Any) -> dict[str, Any]:
@@ -131,18 +132,15 @@ def _describe(row: Schedule, declaration: Any) -> dict[str, Any]:
     }
 
 
-def _return(request: HttpRequest, message: str, kept: Any = None) -> HttpResponse:
-    """Return to the page with a message, and with what a button restores."""
-    user = request.user.pk
-    restore = signing.dumps(kept, salt=f"{PREFIX}{user}") if kept else ""
-    said = signing.dumps([message, restore], salt=f"{SAID}{user}", compress=True)
+def _return(request: HttpRequest, message: str) -> HttpResponse:
+    """Return to the page with a message."""
+    said = signing.dumps(message, salt=f"{SAID}{request.user.pk}", compress=True)
     response = HttpResponseRedirect(f"{reverse('notifications:schedules')}?{urlencode({SAID: said})}")
     response.status_code = 303
     return response
 
 
-def _read_message(request: HttpRequest) -> dict[str, str]:
+def _read_message(request: HttpRequest) -> str:
     with suppress(signing.BadSignature, ValueError):
-        message, restore = signing.loads(request.GET.get(SAID, ""), salt=f"{SAID}{request.user.pk}")
-        return {"message": message, "restore": restore}
-    return {}
+        return str(signing.loads(request.GET.get(SAID, ""), salt=f"{SAID}{request.user.pk}"))
+    return ""

@@ -61,7 +61,7 @@ class Night:
             run_duty("evaluate alerts")
         Announcer().run_round()
 
-    def end_jobs(self, succeeded, failed, task=TASK):
+    def end_jobs(self, succeeded, failed, task=TASK, error=(TIMEOUT, LOCATION, TRACEBACK)):
         now = self.now
         jobs = []
         for number in range(succeeded + failed):
@@ -91,9 +91,7 @@ class Night:
                 number=1,
                 ended_at=now,
                 outcome="failed",
-                exception_class_path=TIMEOUT,
-                location=LOCATION,
-                traceback=TRACEBACK,
+                **dict(zip(("exception_class_path", "location", "traceback"), error, strict=True)),
             )
             for job in jobs[:failed]
         )

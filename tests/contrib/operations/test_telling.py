@@ -330,3 +330,51 @@ def test_who_was_affected_goes_with_the_user_and_the_time(jobs_clock, user):
     user.delete()
     assert not AffectedUser.objects.exists()
     assert Incident.objects.count() == 1
+
+
+def count_shown():
+    return Notification.objects.filter(broadcast__isnull=False, archived_at__isnull=True).count()
+
+
+def test_whoever_has_another_message_stays_told(failing, admin_client):
+    """Of a begin and two messages again any order of withdrawals leaves them told until the last is withdrawn."""
+    incident = Incident.objects.get()
+    fields = {"incident": incident.pk}
+    for more in ({}, {"again": "1"}, {"again": "1"}):
+        send_proposed(admin_client, {**fields, **more})
+        run_jobs()
+    first, second, third = Broadcast.objects.order_by("id")
+    for broadcast in (first, third):
+        withdraw(admin_client, broadcast)
+        page = admin_client.get(PAGE).text
+        assert "3 people were told" in page and forms(page, "Tell those affected") == []
+    failing.run(minutes=6, failing=0)
+    assert count_shown() == 3 and len(forms(admin_client.get(PAGE).text, "Tell them it is over")) == 1
+    withdraw(admin_client, second)
+    page = admin_client.get(PAGE).text
+    assert count_shown() == 0 and forms(page, "Tell them it is over") == []
+    assert len(forms(page, "Tell those affected")) == 1
+
+
+def test_users_who_are_gone_count_as_told_no_more_when_a_message_is_withdrawn(failing, admin_client):
+    send_proposed(admin_client, {"incident": Incident.objects.get().pk})
+    run_jobs()
+    get_user_model().objects.get(pk=failing.users.pop()).delete()
+    withdraw(admin_client)
+    page = admin_client.get(PAGE).text
+    assert len(forms(page, "Tell those affected")) == 1 and "Tell again" not in page
+    failing.run(minutes=6, failing=0)
+    assert forms(admin_client.get(PAGE).text, "Tell them it is over") == []
+
+
+def test_a_message_again_that_was_written_before_others_were_told_is_not_sent(failing, admin_client):
+    """It would count those as not told."""
+    fields = {"incident": Incident.objects.get().pk}
+    send_proposed(admin_client, fields)
+    form = propose(admin_client, {**fields, "again": "1"})
+    failing.users = [*failing.users, *make_people(2, "late")]
+    failing.end_jobs(0, 5)
+    run_duty("record failures")
+    send_proposed(admin_client, fields)
+    admin_client.post(COMPOSER, {**form, "_send": "1"}, follow=True)
+    assert Broadcast.objects.count() == 2 and "5 people were told" in admin_client.get(PAGE).text

@@ -147,7 +147,7 @@ def test_the_step_of_a_question_that_has_expired(user, user_client, frozen):
     job = ask(user, expires_ms=DAY_MS)
     frozen.advance(timedelta(days=2))
     run_jobs()
-    assert '<span class="notifications-note">No answer in time · ' in (
+    assert '<span class="notifications-note" dir="auto">No answer in time · ' in (
         user_client.get(f"/notifications/jobs/{job.id}/").text
     )
 
@@ -163,7 +163,7 @@ def test_the_step_of_a_question_of_a_cancelled_job(user, user_client):
         for name in ("error", "success")
     )
     assert error in step and success not in step
-    assert '<span class="notifications-note">Cancelled · ' in step
+    assert '<span class="notifications-note" dir="auto">Cancelled · ' in step
     row = Notification.objects.get(user=user)
     assert row.body == "The job was cancelled.\nTo the new address."
     for part in ("", "?part=pane"):  # They say it in the line of the job.

@@ -41,6 +41,16 @@ Schedule.objects.filter(name="reports.tasks.poll").update(next_tick=now())
 loop.run()
 print(list(Job.objects.values_list("task_path", "args", "schedule")))
 """
+ENGINE = """
+from notifications.contrib.schedules.models import Schedule
+from notifications.extension import Upkeep, Where
+
+process = Upkeep(Where.ENGINE, seconds=60)
+[duty] = [duty for duty in process.duties if duty.name == "enqueue jobs of schedules"]
+process.run(duty)
+process.project_threads.end(60)
+print(list(Schedule.objects.order_by("name").values_list("name", flat=True)))
+"""
 
 
 def test_schedules_at_their_tasks(project):
@@ -58,6 +68,9 @@ def test_schedules_at_their_tasks(project):
         'NOTIFICATIONS["SCHEDULES"] = {"weekly": {"task": "reports.tasks.report", "cron": "0 9 * * *", "args": [1]}}\n'
     )
     project.manage("migrate", "--verbosity", "0")
+    # A process that hands jobs to an engine imports them too: there may be no worker.
+    names = project.manage("shell", "--no-imports", "-c", ENGINE).splitlines()[-1]
+    assert names == "['reports.tasks.poll', 'reports.tasks.report', 'weekly']"
     listed = project.manage("notifications", "schedules", "list").splitlines()
     assert [line.split()[0] for line in listed] == ["reports.tasks.poll", "reports.tasks.report", "weekly"]
     assert "every 600 s" in listed[0] and "0 6 * * * Europe/Berlin" in listed[1] and "0 9 * * *" in listed[2]

@@ -61,13 +61,14 @@ def test_each_owner_has_each_tick_once(change, zones, django_user_model):  # noq
     users = django_user_model.objects.bulk_create(
         django_user_model(username=f"user-{n}") for n in range(USERS)
     )
-    moves = sorted(chance.choice(range(4, 40)) for _ in range(3))  # hours after the start
+    # Not at the moment of a tick, which is recorded before the move.
+    moves = sorted(start + chance.choice(range(4, 40)) * HOUR + 7 * MINUTE for _ in range(3))
     travels, wanted = {}, {}
     for number, user in enumerate(users):
         home = ZONES[number % len(ZONES)]
         travels[user.pk] = [(start, home)]
         if number % 5 == 0:
-            travels[user.pk] += [(start + hours * HOUR, chance.choice(ZONES)) for hours in moves]
+            travels[user.pk] += [(moment, chance.choice(ZONES)) for moment in moves]
         zones[user.pk] = home
         cron = Cron({chance.choice([0, 30])}, {chance.choice([0, 1, 2, 3, 8, 23])}, 1)
         row = schedule(tasks.noop, cron=str(cron), owner=user, zone="owner", overlap="allow")
@@ -76,7 +77,7 @@ def test_each_owner_has_each_tick_once(change, zones, django_user_model):  # noq
             return [zone for since, zone in legs if since <= moment][-1]
 
         wanted[row.name] = due_moments(cron, zone_at, start, end)
-    stops = [start + hours * HOUR for hours in moves]
+    stops = list(moves)
     while True:
         due = Schedule.objects.order_by("next_tick").values_list("next_tick", flat=True)[0]
         moment = min([due, *stops])

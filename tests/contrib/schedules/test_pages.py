@@ -1,7 +1,7 @@
 """The page on which users choose what is done for them periodically: theirs only, and only if the project opens it."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,6 +9,7 @@ from notifications.contrib.schedules import cancel_schedule, schedule
 from notifications.contrib.schedules.models import Schedule
 from notifications.testing import clock
 from tests.contrib.schedules.tasks import add
+from tests.support.checks import system_checks
 
 URL = "/notifications/schedules/"
 SALES = {"title": "Send me the sales report", "task": add.module_path, "args": [1], "kwargs": {"b": 2}}
@@ -18,11 +19,13 @@ MONDAYS = {"offer": "sales", "days": "* * 1", "at": "08:30"}
 @pytest.fixture(autouse=True)
 def offers(settings, jobs_clock, db):
     """The project has opened the page, with one offer. It is a Sunday."""
-    settings.NOTIFICATIONS = {
-        **settings.NOTIFICATIONS,
-        "USER_SCHEDULES": {"offers": {"sales": SALES}, "per_user": 2},
-    }
+    set_offers(settings, sales=SALES)
     clock.ahead += datetime(2027, 3, 21, 20, 30, tzinfo=UTC) - clock.now()
+
+
+def set_offers(settings, **offers):
+    schedules = {"offers": offers, "per_user": 2}
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "USER_SCHEDULES": schedules}
 
 
 def post(client, name="", **fields):
@@ -51,19 +54,57 @@ def test_what_is_not_offered(user, client_of, wrong):
     assert "errorlist" in response.text and ("08:30" in response.text or "at" in wrong)
 
 
-def test_paused_resumed_deleted_and_restored(user, client_of):
+def test_paused_resumed_and_deleted(user, client_of):
+    """A second button deletes, so that nothing needs to be restored."""
     client = client_of(user)
     post(client, **MONDAYS)
     row = Schedule.objects.get()
     assert "is paused." in post(client, row.name, verb="pause").text
     assert Schedule.objects.get().paused_at and "Resume" in client.get(URL).text
-    assert "is resumed." in post(client, row.name, verb="resume").text
+    page = post(client, row.name, verb="resume").text
+    assert "is resumed." in page and re.search(r'<details.*value="delete".*</details>', page, re.S)
     page = post(client, row.name, verb="delete").text
     assert "is deleted." in page and not Schedule.objects.exists()
-    [restore] = re.findall(r'name="restore" value="([^"]+)"', page)
-    assert "Undone." in post(client, restore=restore).text
-    found = Schedule.objects.get()
-    assert (found.name, found.options, found.user_id) == (row.name, row.options, user.pk)
+    post(client, restore="".join(re.findall(r'name="restore" value="([^"]+)"', page)))
+    assert not Schedule.objects.exists()
+
+
+def test_arguments_of_a_deleted_one(user, client_of):
+    """They are secrets of those who chose them, and long ones are no hindrance; nor is a title in any characters."""
+    title = "".join(chr(0x20000 + 97 * n) for n in range(200))
+    row = schedule(add, ["x" * 20_000], {"b": 2}, cron="0 8 * * *", owner=user, title=title)
+    response = post(client_of(user), row.name, verb="delete")
+    assert response.status_code == 200 and not Schedule.objects.exists()
+    assert "is deleted." in response.text and len(response.redirect_chain[0][0]) < 2_048
+
+
+def test_one_that_is_paused_is_scheduled_again(user, client_of):
+    """By the form: it is resumed, from now on."""
+    client = client_of(user)
+    post(client, **MONDAYS)
+    post(client, Schedule.objects.get().name, verb="pause")
+    clock.ahead += timedelta(days=31)
+    page = post(client, **MONDAYS).text
+    row = Schedule.objects.get()
+    assert row.paused_at is None and row.next_tick == datetime(2027, 4, 26, 8, 30, tzinfo=UTC)
+    assert "It runs next on Apr 26, 2027, 08:30 UTC." in page
+
+
+@pytest.mark.parametrize("broken", [{"task": "tests.nowhere.task"}, {"args": [1, 2, 3]}])
+def test_an_offer_that_cannot_be_scheduled(user, client_of, settings, caplog, broken):
+    """The user can choose another one; the log says what is wrong."""
+    set_offers(settings, sales={**SALES, **broken})
+    response = post(client_of(user), **MONDAYS)
+    assert response.status_code == 422 and not Schedule.objects.exists()
+    assert "This cannot be scheduled now." in response.text and "Traceback" in caplog.text
+
+
+def test_title_of_an_offer_that_is_too_long(user, client_of, settings):
+    """It is not offered, and a check says so."""
+    set_offers(settings, sales={**SALES, "title": "T" * 201}, other={**SALES, "title": "Other"})
+    page = client_of(user).get(URL).text
+    assert "Other" in page and "TTT" not in page
+    assert ["'sales'" in message.msg for message in system_checks("W020")] == [True]
 
 
 def test_as_many_as_a_user_may_have(user, client_of):
@@ -85,13 +126,9 @@ def test_only_the_own_ones(user, other_user, client, client_of):
     for name in (row.name, nobodys.name, "poll"):
         for verb in ("pause", "resume", "delete"):
             assert post(other, name, verb=verb).status_code == 404
-    [restore] = re.findall(
-        r'name="restore" value="([^"]+)"', post(client_of(user), row.name, verb="delete").text
-    )
-    assert "cannot be restored" in post(other, restore=restore).text
     for response in (client.get(URL), client.post(URL, MONDAYS), client.post(f"{URL}{nobodys.name}/")):
         assert response.status_code == 302 and "login" in response["Location"]
-    assert list(Schedule.objects.all()) == [nobodys] and Schedule.objects.get().paused_at is None
+    assert set(Schedule.objects.filter(paused_at=None)) == {row, nobodys}
 
 
 def test_a_page_that_is_not_open(user, client_of, settings):

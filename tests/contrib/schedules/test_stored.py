@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 
 from notifications.api import task
 from notifications.contrib.schedules import (
@@ -19,15 +20,17 @@ from notifications.contrib.schedules import (
     update_schedule,
 )
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.extension import Upkeep, Where, hooks
+from notifications.extension import Upkeep, Where
 from notifications.jobs import own_task
 from notifications.models import Job, Notification
 from notifications.testing import clock, run_jobs
 from tests.contrib.schedules.tasks import add
+from tests.extension import faulty
 from tests.jobs import tasks
 from tests.support.checks import doctor
 from tests.support.duties import run_duty
 from tests.support.statements import preceded, refused
+from tests.support.threads import run_in_threads
 
 HOUR = timedelta(hours=1)
 COMPARE = "set next runs of stored schedules"
@@ -55,7 +58,7 @@ def zones(monkeypatch):
     """The time zones that users have chosen, by key."""
     chosen = {}
     read = lambda users: {user: ZoneInfo(chosen[user]) for user in users if user in chosen}  # noqa: E731
-    monkeypatch.setattr(hooks, "time_zones_of", [read])
+    faulty.install(monkeypatch, "time_zones_of", fault=read)
     return chosen
 
 
@@ -139,6 +142,7 @@ def test_it_is_stored_with_the_transaction_of_the_caller():
         ({"cron": "0 8 * * *", "args": [1, 2, 3]}, "args and kwargs are wrong"),
         ({"cron": "0 8 * * *", "task": "tests.contrib.schedules.test_stored.internal"}, "own task"),
         ({"cron": "0 8 * * *", "task": "shop.tasks.gone"}, "shop"),
+        ({"cron": "0 8 * * *", "grace": 10**400}, "grace is 1000"),
         ({"cron": "0 8 * * *", "kwargs": {"b": {1, 2}}, "args": [1]}, "JSON"),
     ],
 )
@@ -194,6 +198,25 @@ def test_changed_arguments_lose_no_tick():
     assert Job.objects.get().args == "[5,6]" and outcomes(row) == ["enqueued"]
 
 
+def test_changed_owner(user, other_user):
+    """The job is that of the owner whom its schedule has when it is enqueued, not of one before."""
+    row = schedule(add, [1, 2], every=HOUR, owner=user)
+    rows = Schedule.objects.filter(name=row.name)
+    with preceded("LIMIT 10( |$)", lambda: rows.update(user=other_user), times=1) as changed:
+        run_round(row.next_tick)
+    run_round()
+    assert changed and Job.objects.get().user_id == other_user.pk
+
+
+def test_changed_setting(settings):
+    """A schedule keeps the time zone that the site had when it was made, in processes with either setting."""
+    row = schedule(add, [1, 2], cron="0 8 * * *")
+    settings.TIME_ZONE = "Europe/Berlin"
+    run_next(row)
+    assert outcomes(row) == ["enqueued"] and reload(row).next_tick == row.next_tick + timedelta(days=1)
+    assert update_schedule(row, args=[3, 4]).timing == row.timing
+
+
 def test_cancelled_schedule():
     """It enqueues nothing more, also if it was due; the job that it has enqueued stays."""
     row = schedule(add, [1, 2], every=HOUR)
@@ -233,6 +256,65 @@ def test_paused_resumed_and_run_by_hand():
     assert "enqueued as job" in by_hand("run", row) and "resumed" in by_hand("resume", row)
     run_round()
     assert outcomes(row) == ["enqueued"] and reload(row).next_tick == row.next_tick + HOUR
+
+
+def test_resumed_while_its_times_change():
+    """What is resumed is what it says then: a row with the times of before could not be read."""
+    row = schedule(add, [1, 2], cron="0 8 * * *")
+    by_hand("pause", row)
+    with preceded("SAVEPOINT", lambda: update_schedule(row, cron="0 18 * * *"), times=1) as changed:
+        by_hand("resume", row)
+    run_next(row)
+    assert changed and outcomes(row) == ["enqueued"] and reload(row).timing == "0 18 * * * UTC"
+
+
+def test_resumed_though_it_cannot_be_read():
+    """It stays due, so that it is named."""
+    row = schedule(add, [1, 2], every=HOUR)
+    Schedule.objects.update(options="{}")
+    by_hand("pause", row), by_hand("resume", row)
+    run_round(row.next_tick + timedelta(minutes=10))
+    assert doctor("overdue")[0]["subject"] == row.name
+
+
+def test_run_by_hand_while_it_is_changed_or_deleted():
+    """The job has the arguments that it has then; one that is deleted is refused."""
+    row = schedule(add, [1, 2], every=HOUR)
+    with preceded("SAVEPOINT", lambda: update_schedule(row, args=[3, 4]), times=1) as changed:
+        by_hand("run", row)
+    assert changed and Job.objects.get().args == "[3,4]"
+    with (
+        preceded("SAVEPOINT", lambda: cancel_schedule(row), times=1),
+        pytest.raises(CommandError, match="not declared"),
+    ):
+        by_hand("run", row)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rounds_do_not_wait_for_a_caller(user, other_user, zones):
+    """Who changes schedules in a long transaction holds up no others."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock for the whole file. Run with --database postgres.")
+    zones[other_user.pk] = "Asia/Tokyo"
+    held = [schedule(add, [1, 2], every=HOUR, owner=owner) for owner in (user, None)]
+    held.append(schedule(add, [1, 2], cron="0 8 * * *", owner=other_user, zone="owner"))
+    free = schedule(add, [1, 2], every=HOUR)
+    Schedule.objects.filter(pk=held[1].pk).update(options="no JSON")
+    get_user_model().objects.filter(pk=user.pk).update(is_active=False)
+    zones[other_user.pk] = "Europe/Berlin"
+
+    def run():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1s'")
+        stored.make_duty().run([held[2].name])
+        run_round(free.next_tick)
+
+    with transaction.atomic():
+        list(Schedule.objects.select_for_update().filter(pk__in=[row.pk for row in held]))
+        run_in_threads(run)
+    assert outcomes(free) == ["enqueued"]
+    run_round()
+    assert reload(held[0]).paused_by == "owner"
 
 
 def test_paused_without_an_active_owner(user):
@@ -319,7 +401,13 @@ MARS = {
 }
 
 
-@pytest.mark.parametrize("values", [{"options": "no JSON"}, {"timing": "every 7 s"}, MARS])
+HUGE = {"options": '{"task": "x.y", "every": 1e20}'}
+DEEP = {"options": f'{{"task": "x.y", "every": 3600, "args": {"[" * 100_000}{"]" * 100_000}}}'}
+
+
+@pytest.mark.parametrize(
+    "values", [{"options": "no JSON"}, {"options": "[]"}, {"timing": "every 7 s"}, MARS, HUGE, DEEP]
+)
 def test_rows_that_cannot_be_read(values, caplog):
     """They are logged, named by doctor, and left out for longer each time, so that they hold up no other."""
     bad, good = (schedule(add, [1, 2], every=HOUR) for _ in range(2))
@@ -333,6 +421,25 @@ def test_rows_that_cannot_be_read(values, caplog):
     run_round(first + timedelta(seconds=60))
     assert reload(bad).put_off_until > first + timedelta(seconds=120)
     assert doctor("overdue")[0]["subject"] == bad.name
+
+
+def test_an_owner_who_cannot_be_asked(user, other_user, django_user_model, monkeypatch):
+    """What a property of the user model raises for one owner holds up no other, and pauses nothing."""
+    bad, good = (schedule(add, [1, 2], every=HOUR, owner=owner) for owner in (user, other_user))
+    is_active = property(lambda self: self.pk // (self.pk - user.pk), lambda self, value: None)
+    monkeypatch.setattr(django_user_model, "is_active", is_active)
+    run_round(bad.next_tick)
+    assert (outcomes(good), outcomes(bad)) == (["enqueued"], [])
+    assert reload(bad).paused_at is None and reload(bad).put_off_until
+
+
+def test_ends_are_recorded_of_jobs_in_a_round_that_fails():
+    """Else one table or one row that cannot be read would hide how all jobs ended."""
+    row = schedule(add, [1, 2], every=HOUR)
+    run_round(row.next_tick), run_jobs()
+    with refused("next_tick.* LIMIT", error=RuntimeError) as tried, pytest.raises(RuntimeError):
+        run_round()
+    assert tried and Tick.objects.get().job_state == "succeeded"
 
 
 def test_what_was_due_in_a_transaction_that_is_rolled_back():
@@ -353,13 +460,60 @@ def test_in_the_time_zone_of_the_owner(user, zones):
     assert row.next_tick == datetime(2027, 3, 22, 7, tzinfo=UTC)
     run_next(row)
     zones[user.pk] = "America/New_York"
+    run_duty(COMPARE)
     run_round(datetime(2027, 3, 23, 7, tzinfo=UTC))
     assert outcomes(row) == ["enqueued"]
     assert reload(row).next_tick == datetime(2027, 3, 23, 12, tzinfo=UTC)
     run_next(row)
     del zones[user.pk]
-    run_round(datetime(2027, 3, 24, 8, 0, 1, tzinfo=UTC)), run_duty(COMPARE), run_round()
+    run_duty(COMPARE), run_round(datetime(2027, 3, 24, 8, 0, 1, tzinfo=UTC))
     assert outcomes(row) == ["enqueued"] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_zones_that_cannot_be_read(user, other_user, zones, caplog):
+    """Schedules stay in the zone that they have, also of the users of one call; those of others follow theirs."""
+    zones |= {user.pk: "America/New_York", other_user.pk: "America/New_York"}
+    rows = [
+        schedule(add, [1, 2], cron="0 8 * * *", owner=owner, zone="owner") for owner in (user, other_user)
+    ]
+    zones |= {user.pk: "Mars/Base", other_user.pk: "Asia/Tokyo"}
+    run_duty(COMPARE)
+    assert [reload(row).timing for row in rows] == ["0 8 * * * America/New_York", "0 8 * * * Asia/Tokyo"]
+    assert reload(rows[0]).next_tick == rows[0].next_tick and "Mars/Base" in caplog.text
+    run_next(rows[0])
+    assert outcomes(rows[0]) == ["enqueued"]
+
+
+def test_a_zone_without_a_name(user, monkeypatch):
+    """It cannot be stored, and must not count as none."""
+    faulty.install(monkeypatch, "time_zones_of", fault=lambda users: dict.fromkeys(users, UTC))
+    with pytest.raises(TypeError, match="ZoneInfo with a name"):
+        schedule(add, [1, 2], cron="0 8 * * *", owner=user, zone="owner")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("cron", "days"), [("0 * * * *", 0), ("0 8 * * 1", 3)])
+def test_a_tick_that_is_due_before_a_move(user, zones, cron, days):
+    """It is recorded by the zone before: enqueued within its grace, missed after it, and never lost."""
+    zones[user.pk] = "Asia/Tokyo"
+    row = schedule(add, [1, 2], cron=cron, owner=user, zone="owner")
+    zones[user.pk] = "Europe/Berlin"
+    set_clock(row.next_tick + timedelta(days=days, seconds=1))
+    run_duty(COMPARE), run_round()
+    assert outcomes(row) == ["missed" if days else "enqueued"] and reload(row).put_off_until is None
+    run_duty(COMPARE)
+    assert reload(row).timing.endswith("Europe/Berlin")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_round_asks_for_no_zones(user, monkeypatch):
+    """What is asked may hang, and would hold up all schedules."""
+    extension = faulty.install(monkeypatch, "time_zones_of")
+    row = schedule(add, [1, 2], cron="0 8 * * *", owner=user, zone="owner")
+    asked = len(extension.calls)
+    run_next(row)
+    assert outcomes(row) == ["enqueued"] and len(extension.calls) == asked > 0
 
 
 @pytest.mark.django_db(transaction=True)
@@ -384,16 +538,41 @@ def test_an_owner_who_travels_east_and_west(user, zones):
     assert reload(row).next_tick == datetime(2027, 3, 23, 12, tzinfo=UTC)
 
 
+def resume(row):
+    by_hand("pause", row), by_hand("resume", row)
+
+
 @pytest.mark.django_db(transaction=True)
-def test_a_clock_that_was_wrong():
-    """The next tick is computed anew when the clock of the database is right again."""
-    row = schedule(add, [1, 2], every=HOUR)
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda row: run_round(), id="a round"),
+        pytest.param(resume, id="resume"),
+        pytest.param(lambda row: update_schedule(row, every=timedelta(minutes=30)), id="a change"),
+    ],
+)
+@pytest.mark.parametrize("is_made_then", [False, True])
+def test_a_clock_that_was_wrong(act, is_made_then):
+    """The next tick is computed anew when the clock of the database is right again, whatever has computed it."""
     right = clock.now()
-    set_clock(right + timedelta(days=365))
-    run_round()
+    wrong = right + timedelta(days=365)
+    set_clock(wrong if is_made_then else right)
+    row = schedule(add, [1, 2], every=HOUR)
+    set_clock(wrong)
+    act(row)
     set_clock(right)
     run_duty(COMPARE)
-    assert reload(row).next_tick == row.next_tick
+    assert right < reload(row).next_tick <= right + timedelta(minutes=30)
+    run_next(row)
+    assert right < reload(row).last_tick <= clock.now()
+
+
+def test_put_off_by_a_clock_that_was_wrong():
+    """Until a time that is further than rounds put off: it is of no meaning."""
+    row = schedule(add, [1, 2], every=HOUR)
+    Schedule.objects.update(put_off_until=row.next_tick + timedelta(days=365))
+    run_round(row.next_tick)
+    assert outcomes(row) == ["enqueued"]
 
 
 def test_zones_are_compared_in_few_queries(user, zones, django_assert_max_num_queries):
@@ -403,7 +582,7 @@ def test_zones_are_compared_in_few_queries(user, zones, django_assert_max_num_qu
         schedule(add, [1, n], cron="0 8 * * *", owner=user, zone="owner", title=f"{n}").name
         for n in range(20)
     ]
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         stored.make_duty().run(names)
 
 

@@ -63,46 +63,46 @@ def _is_over_limit(figures: Figures, limits: Limits) -> bool:
 class Cause:
     """Tasks that fail together: the first one, by which the alert is known, and since when the first job failed.
 
-    ``errors`` are hosts with a class of exceptions.
+    ``tasks`` are those that have failed since, ``incidents`` the ones that are open.
     """
 
     subject: str
     since: datetime
     tasks: set[str] = field(default_factory=set)
-    errors: set[tuple[str, str]] = field(default_factory=set)
-
-    @classmethod
-    def of(cls, alert: Alert) -> Cause:
-        """Return the cause of an open alert, whose tasks it keeps until the last of them is over."""
-        facts = json.loads(alert.facts)
-        since = datetime.fromisoformat(facts["since"])
-        return cls(
-            alert.subject, since, set(facts["tasks"]), {(host, path) for host, path in facts["errors"]}
-        )
+    incidents: list[Incident] = field(default_factory=list)
 
     def add(self, incident: Incident) -> None:
         self.since = min(self.since, times.as_utc(incident.begun_at))
         self.tasks.add(incident.task_path)
-        if incident.host:
-            self.errors.add((incident.host, incident.exception_class_path))
+        self.incidents.append(incident)
 
 
 def _find_causes() -> list[Cause]:
     """Return the causes of the open incidents that are alerts.
 
     All errors of a task are one cause, as are those of several tasks in calls to one host. Two alerts that are open
-    stay two.
+    stay two. What an alert is about is that of its open incidents, so that an error that was over is found anew.
     """
     alerts = Alert.objects.using(database()).filter(kind=Failing.id, closed_at__isnull=True)
-    known = [Cause.of(alert) for alert in alerts.order_by("opened_at", "id")[:MAX_FOUND]]
-    of_task = {task: cause for cause in reversed(known) for task in cause.tasks}
-    of_error = {error: cause for cause in reversed(known) for error in cause.errors}
-    found: dict[int, Cause] = {}
+    of_task: dict[str, Cause] = {}
+    of_error: dict[tuple[str, str], Cause] = {}
+    of_incident: dict[int, Cause] = {}
+    for alert in alerts.order_by("opened_at", "id")[:MAX_FOUND]:
+        facts = json.loads(alert.facts)
+        cause = Cause(facts["tasks"][0], datetime.fromisoformat(facts["since"]), set(facts["tasks"]))
+        of_task[cause.subject] = cause  # also while that task is over: there is one open alert of a name
+        of_incident |= dict.fromkeys(facts["incidents"], cause)
     rows = Incident.objects.using(database()).filter(over_at__isnull=True, is_alert=True)
-    for incident in sorted(rows.order_by("id")[:MAX_INCIDENTS], key=lambda each: each.begun_at):
+    incidents = sorted(rows.order_by("id")[:MAX_INCIDENTS], key=lambda each: each.begun_at)
+    found: dict[int, Cause] = {}
+    for incident in sorted(incidents, key=lambda each: each.pk not in of_incident):
         error = (incident.host, incident.exception_class_path)
-        cause = of_task.get(incident.task_path) or (of_error.get(error) if incident.host else None)
-        cause = cause or Cause(incident.task_path, times.as_utc(incident.begun_at))
+        cause = (
+            of_incident.get(incident.pk)
+            or of_task.get(incident.task_path)
+            or (of_error.get(error) if incident.host else None)
+            or Cause(incident.task_path, times.as_utc(incident.begun_at))
+        )
         cause.add(incident)
         of_task.setdefault(incident.task_path, cause)
         of_error.setdefault(error, cause)
@@ -153,7 +153,7 @@ def _count_users(incidents: list[Incident]) -> int:
 
 
 def _read_facts(cause: Cause, now: datetime) -> dict[str, Any]:
-    """Return what the alert says: also of what is over, while another task or error of the cause is not."""
+    """Return what the alert says: whom also what is over has affected, but as the error one that is not."""
     rows = Incident.objects.using(database()).filter(is_alert=True, failed_at__gte=cause.since)
     incidents = list(rows.filter(task_path__in=cause.tasks).order_by("begun_at", "id")[:MAX_INCIDENTS])
     tasks = sorted(cause.tasks - {cause.subject})
@@ -161,11 +161,11 @@ def _read_facts(cause: Cause, now: datetime) -> dict[str, Any]:
     figures = read_figures(now - cause.since, now=now, task=task, by_task=True)
     counted = [row for row in figures if row.task in cause.tasks]
     failed, succeeded = sum(row.failed for row in counted), sum(row.succeeded for row in counted)
-    first = next((row for row in incidents if row.task_path == cause.subject), incidents[0])
-    errors = {(row.host, row.exception_class_path) if row.host else row.key for row in incidents}
+    first = next((row for row in cause.incidents if row.task_path == cause.subject), cause.incidents[0])
+    errors = {(row.host, row.exception_class_path) if row.host else row.key for row in cause.incidents}
     return {
         "since": cause.since.isoformat(),
-        "last": max(incident.failed_at for incident in incidents).isoformat(),
+        "last": max(incident.failed_at for incident in [*incidents, *cause.incidents]).isoformat(),
         "failed": failed,
         "ended": failed + succeeded,
         "exception": first.exception_class_path,
@@ -173,5 +173,5 @@ def _read_facts(cause: Cause, now: datetime) -> dict[str, Any]:
         "others": len(errors) - 1,
         "users": _count_users(incidents),
         "tasks": [cause.subject, *tasks],
-        "errors": sorted(cause.errors),
+        "incidents": [incident.pk for incident in cause.incidents],
     }

@@ -108,8 +108,9 @@ def subject_url(alert: Alert, find_list: Callable[[type[Model]], str]) -> str:
     facts = json.loads(alert.facts)
     if alert.kind == "failures":
         parameters = dict(parameters or {})
-        if len(facts.get("tasks", ())) < 2:  # else the list has the jobs of all that fail
-            parameters["task_path"] = alert.subject
+        tasks = facts.get("tasks", [alert.subject])
+        if len(tasks) == 1:  # else the list has the jobs of all that fail
+            parameters["task_path"] = tasks[0]
         if since := facts.get("since"):
             parameters["finished_from"] = f"{times.as_utc(datetime.fromisoformat(since)):%Y-%m-%dT%H:%MZ}"
     elif alert.subject and parameters is not None:

@@ -54,6 +54,7 @@ class Migration(migrations.Migration):
                 ("is_alert", models.BooleanField(default=False)),
                 ("users", models.BigIntegerField(default=0)),
                 ("last_user", models.BigIntegerField(default=0)),
+                ("broadcasts", models.TextField(db_default="[]", default="[]", editable=False)),
                 ("broadcast", models.UUIDField(editable=False, null=True)),
                 ("notified_at", models.DateTimeField(null=True)),
                 ("notified_by", models.CharField(blank=True, default="", max_length=150)),

@@ -44,6 +44,7 @@ class Migration(migrations.Migration):
                 ("failures", models.PositiveIntegerField(default=0)),
                 ("put_off_until", models.DateTimeField(editable=False, null=True)),
                 ("next_tick", models.DateTimeField(blank=True, null=True, verbose_name="next run")),
+                ("timed_at", models.DateTimeField(editable=False, null=True)),
                 ("last_tick", models.DateTimeField(blank=True, null=True, verbose_name="last tick")),
                 ("declared_until", models.DateTimeField(editable=False)),
                 (
@@ -142,8 +143,8 @@ class Migration(migrations.Migration):
             model_name="schedule",
             index=models.Index(
                 condition=models.Q(("options__isnull", False)),
-                fields=["last_tick"],
-                name="notifications_schedule_last",
+                fields=["timed_at"],
+                name="notifications_schedule_timed",
             ),
         ),
         migrations.AddIndex(
