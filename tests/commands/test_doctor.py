@@ -68,7 +68,7 @@ def test_all_checks_pass(start_worker, user, set_slow):  # noqa: F811
     notifying.create_notifications(user, "Hello")
     start_worker()
     findings = diagnose("--origin", "http://testserver")
-    assert {finding["state"] for finding in findings.values()} == {"ok"}
+    assert {finding["state"] for finding in findings.values()} == {"ok"}, findings
     assert findings["round trip"]["figures"]["ms"] > 0
     assert Job.objects.get().state == "succeeded"
     out = StringIO()

@@ -77,6 +77,12 @@ def insert_rows(streams, users, *names):
             ("rates_limit", {"key": limit}, streams),
             ("webhooks_webhookendpoint", {"user_id": "i"}, streams),
             ("webhooks_webhookattempt", {}, streams),
+            ("schedules_schedule", {"name": "'_' || i", "user_id": "i", "options": "'{}'"}, streams),
+            (
+                "schedules_tick",
+                {"schedule_id": "'_' || i", "outcome": "'enqueued'", "job_state": "'succeeded'"},
+                streams,
+            ),
             ("seenmark", {}, streams),
             ("stream", stream, streams),
             ("ring", {"user_id": "i"}, streams // 4),

@@ -155,7 +155,7 @@ def test_claim_does_not_read_other_executors(
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "full", "of a full key"])
 def test_turns_do_not_read_the_backlog(filled_tables, settings, set_bounds, held_back, set_claims):
     """Of one share beside 1,000: to enqueue, alone and at once, to say the place of a job, and to claim in turn."""
-    set_bounds(known=0.0, counted=100)
+    set_bounds(turns=0.0, counted=100)
     set_claims(EXTRA_ROWS_READ=20)
     key = "key" if held_back.endswith("key") else ""
     if held_back == "full":

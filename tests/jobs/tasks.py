@@ -173,6 +173,13 @@ def hold_sync(name=""):
 
 
 @task
+async def report_and_hold():
+    progress(1, 2, "half")
+    await hold.func()
+    progress(2, 2, "all")
+
+
+@task
 @policy(max_attempts=1)
 async def hold_once(name=""):
     return await hold.func(name)

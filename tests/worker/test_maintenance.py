@@ -103,7 +103,7 @@ async def test_schedules_wait_longer_while_the_database_is_unavailable(set_bound
     set_bounds(known=0.6)
     worker = maintenance.Maintenance(lease_of(None), None, None)
     [run_schedules] = worker.own_loops
-    with suppress(TimeoutError), refused("notifications_schedule") as rounds:
+    with suppress(TimeoutError), refused("options IS NULL") as rounds:
         async with asyncio.timeout(1.3):  # at 0, 0.5 and 1 s
             await loops.run_to_end(run_schedules)
     await worker.end(5)

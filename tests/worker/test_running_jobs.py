@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from notifications.api import policy, progress, task
+from notifications.api import policy, task
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished
 from notifications.worker.running_jobs import PROGRESS_INTERVAL_SECONDS
@@ -30,13 +30,6 @@ async def stubborn():
         except asyncio.CancelledError:
             tasks.seen.append("refused")
     return "late"
-
-
-@task
-async def report_and_hold():
-    progress(1, 2, "half")
-    await tasks.hold.func()
-    progress(2, 2, "all")
 
 
 class TestClaimedByAnotherWorker:
@@ -98,7 +91,7 @@ class TestClaimedByAnotherWorker:
 
 def test_progress_and_the_end_of_a_job(worker, user, gate):
     """Progress is stored while the job runs, each time with a new version, and at last with the outcome."""
-    result = report_and_hold.using(owner=user).enqueue()
+    result = tasks.report_and_hold.using(owner=user).enqueue()
     job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert (job.state, job.progress_total, job.progress_message, job.version) == ("running", 2, "half", 3)
     gate.set()
@@ -109,7 +102,7 @@ def test_progress_and_the_end_of_a_job(worker, user, gate):
 def test_progress_during_a_database_outage(worker, gate):
     """It is stored after the outage, even if the task reports nothing more."""
     with refused("UPDATE notifications_job SET progress_current", times=2) as tries:
-        report_and_hold.enqueue()
+        tasks.report_and_hold.enqueue()
         job = wait_until(lambda: Job.objects.filter(progress_current=1).first(), what="progress")
     assert (job.state, len(tries)) == ("running", 2)
     gate.set()

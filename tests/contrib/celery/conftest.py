@@ -1,9 +1,23 @@
 """Fixtures for tests with workers of Celery."""
 
+from contextlib import closing
+
 import pytest
 
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 from tests.support.celery_worker import CeleryWorker, two_slots
+
+
+@pytest.fixture
+def publisher(app, redis):
+    """An app of another service, which has the broker of the workers. An app reads its URL once."""
+    from celery import Celery
+
+    publisher = Celery("publisher", broker=redis.url, set_as_current=False)
+    publisher.conf.task_default_queue = app.conf.task_default_queue
+    yield publisher
+    with closing(publisher.connection_for_write()) as connection:
+        connection.default_channel.client.delete("jobs", "unacked", "unacked_index")
 
 
 @pytest.fixture

@@ -13,19 +13,6 @@ from tests.contrib.celery import job_tasks as tasks  # noqa: E402
 from tests.support.celery_worker import APP, CeleryWorker  # noqa: E402
 from tests.support.waiting import wait_until  # noqa: E402
 
-
-@pytest.fixture
-def publisher(app, redis):
-    """An app of another service, which has the broker of the workers. An app reads its URL once."""
-    from celery import Celery
-
-    publisher = Celery("publisher", broker=redis.url, set_as_current=False)
-    publisher.conf.task_default_queue = app.conf.task_default_queue
-    yield publisher
-    with closing(publisher.connection_for_write()) as connection:
-        connection.default_channel.client.delete("jobs", "unacked", "unacked_index")
-
-
 NAME = "tests.contrib.celery.job_tasks"
 
 
