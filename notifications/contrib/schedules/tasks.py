@@ -11,7 +11,6 @@ from typing import Any
 from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
-from notifications.conf import cached_until_changed
 from notifications.contrib.schedules.declarations import (
     ScheduleDeclaration,
     declared_schedules,
@@ -49,9 +48,8 @@ def find_wrong_schedules() -> list[WrongDeclaration]:
     return [*import_tasks(), *wrong_declarations(), *find_wrong_tasks(), *find_wrong_offers()]
 
 
-@cached_until_changed("INSTALLED_APPS")
 def import_tasks() -> tuple[WrongDeclaration, ...]:
-    """Import the modules ``tasks`` of apps, once, for the schedules that ``@every`` declares there.
+    """Import the modules ``tasks`` of apps, for the schedules that ``@every`` declares there.
 
     Returns what is wrong with them.
     """
