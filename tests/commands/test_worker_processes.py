@@ -27,8 +27,14 @@ def read_input():
 
 @task
 def list_inherited_descriptors():
-    """Return the descriptors that a program has which closes none."""
-    code = "import os; print(*[fd for fd in range(256) if os.path.exists(f'/proc/self/fd/{fd}')])"
+    """Return the descriptors that a program has which closes none, but those of files.
+
+    OpenSSL opens the file of certificates without O_CLOEXEC, for the time in which it reads it.
+    """
+    code = (
+        "import os; print(*[fd for fd in range(256) if os.path.exists(f'/proc/self/fd/{fd}') and "
+        "(fd < 3 or not os.readlink(f'/proc/self/fd/{fd}').startswith('/'))])"
+    )
     command = [sys.executable, "-S", "-c", code]
     return subprocess.run(command, capture_output=True, check=True, close_fds=False).stdout.decode().split()
 
