@@ -335,4 +335,4 @@ def test_wrong_uses():
     with pytest.raises(TypeError, match="below @task"):
         rate("partner")(rated_tasks.fetch)
     with pytest.raises(TypeError, match="two limits"):
-        rate("partner")(rate("other")(lambda account: None))
+        rate("partner")(rated_tasks.fetch.func)
