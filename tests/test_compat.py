@@ -187,5 +187,5 @@ def test_a_job_whose_signals_nothing_takes_makes_no_result(user, loggers, settin
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="Annotations are evaluated when they are read.")
 def test_annotation_that_cannot_be_evaluated():
     namespace = {}
-    exec("def tell(event: Missing): pass", namespace)
-    assert list(compat.signature_of(namespace["tell"]).parameters) == ["event"]
+    exec("def handle(event: Missing): pass", namespace)
+    assert list(compat.signature_of(namespace["handle"]).parameters) == ["event"]

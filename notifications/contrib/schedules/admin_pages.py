@@ -80,7 +80,7 @@ def _store(
 
 def _save(model_admin: Any, request: HttpRequest, form: ScheduleForm, row: Schedule | None) -> HttpResponse:
     if row is None:
-        # Of a form that is sent twice there is one. Nobody else's token makes this key.
+        # A form that is sent twice makes one schedule. The key has the user: another one's token does not make it.
         key = f"admin {request.user.pk} {form.cleaned_data['token']}"
         stored = retrying_atomic(partial(form.draft.insert, key))
         model_admin.log_addition(request, stored, "Added.")

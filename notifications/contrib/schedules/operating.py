@@ -78,6 +78,8 @@ def _run(name: str) -> Tick | None:
     rows = Schedule.objects.using(database()).filter(name=name)
     before = rows.first()
     declaration = stored.find_declaration(before) if before else None
+    if before and before.is_stored and declaration is None:
+        raise ScheduleNotRun(f"The schedule {name} cannot be read. Delete it, and make it anew.")
     if before is None or declaration is None:
         raise ScheduleNotRun(
             f"The schedule {name} is not declared correctly in NOTIFICATIONS['SCHEDULES']. Run manage.py check."

@@ -40,7 +40,7 @@ OWNER_ZONE = "owner"
 PREFIX = "_"
 #: Seconds between two comparisons of time zones with those of the owners.
 COMPARE_SECONDS = 60.0
-#: Schedules that one comparison reads at most, as many as a hook may be asked for.
+#: Schedules that one comparison reads at most: as many users as one call of the hook may have.
 MAX_COMPARED = 1_000
 #: How long a schedule is left out that has raised: as long as its tick has been due, within these bounds.
 MIN_PUT_OFF, MAX_PUT_OFF = timedelta(seconds=10), timedelta(hours=1)
@@ -118,7 +118,7 @@ def read_options(row: Schedule) -> dict[str, Any]:
 def read_zone(user: Any) -> str:
     """Return the name of the time zone of a user (key), that of the site where none is known.
 
-    Raises what an extension raises that is asked for it.
+    Raises what the hook of an extension raises.
     """
     return _read_zones([user])[user]
 
@@ -178,15 +178,16 @@ def _compare(names: Sequence[str]) -> None:
     rows = list(stored_schedules().filter(name__in=names))
     ahead = stored_schedules().filter(_is_ahead(now), name__in=names)
     names_ahead = set(ahead.values_list("name", flat=True))
-    declarations = read_declarations(rows)
-    for name in names_ahead & declarations.keys():
-        next_tick = declarations[name].timing.next_tick(now)
+    for name, declaration in read_declarations(row for row in rows if row.name in names_ahead).items():
+        next_tick = declaration.timing.next_tick(now)
         _update(ahead.filter(name=name), next_tick=next_tick, timed_at=now, last_tick=None)
-    rows = [row for row in rows if row.is_in_owner_zone and row.name in declarations]
+    rows = [row for row in rows if row.is_in_owner_zone]
     # What it raises is logged, and the schedules stay in their zones; those of other users are compared again.
     zones = _read_zones([row.user_id for row in rows])
-    for row in rows:
-        _follow_owner(row, declarations[row.name].timing, zones[row.user_id], now)
+    # Few users change their zone: what the others' schedules say is not read.
+    moved = {row.name: row for row in rows if Timing.of_text(row.timing).zone != zones[row.user_id]}
+    for name, declaration in read_declarations(moved.values()).items():
+        _follow_owner(moved[name], declaration.timing, zones[moved[name].user_id], now)
 
 
 def _follow_owner(row: Schedule, timing: Timing, zone: str, now: datetime) -> None:
@@ -194,9 +195,9 @@ def _follow_owner(row: Schedule, timing: Timing, zone: str, now: datetime) -> No
 
     A tick that is due is recorded first, as the one of the zone before.
     """
-    after = replace(timing, zone=zone)
-    if after == timing or row.next_tick is None or (row.paused_at is None and seconds_until(row, now) <= 0):
+    if row.next_tick is None or (row.paused_at is None and seconds_until(row, now) <= 0):
         return
+    after = replace(timing, zone=zone)
     same = stored_schedules().filter(
         **{field: getattr(row, field) for field in ("name", "user_id", "timing", "next_tick", "options")},
         is_in_owner_zone=True,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django.core import signing
@@ -22,6 +22,7 @@ from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.schedules.offers import find_offers, read_settings
 from notifications.contrib.schedules.stored import (
     OWNER_ZONE,
+    isolate,
     read_declarations,
     read_zone,
     stored_schedules,
@@ -37,8 +38,6 @@ from notifications.contrib.schedules.timing import Timing
 from notifications.db import database_now
 from notifications.http import page_view, paginate
 
-logger = logging.getLogger("notifications")
-
 #: The parameter of a signed message.
 SAID = "said"
 
@@ -53,13 +52,14 @@ def schedules_page(request: HttpRequest) -> HttpResponse:
     if form.is_valid() and (response := _create(request, form)):
         return response
     user = request.user.pk
+    zone = isolate([str(user)], partial(read_zone, user), "Could not read the time zone of a user: %s")
     page = paginate(request, stored_schedules().filter(user=user), ("created_at", "name"))
     declarations = read_declarations(page.rows)
     context = {
         "form": form if form.fields["offer"].choices else None,  # type: ignore[attr-defined]
         "schedules": [_describe(row, declarations.get(row.name)) for row in page.rows],
         "links": page.links,
-        "place": place_of(read_zone(user)),
+        "place": place_of(zone or ""),
         "message": _read_message(request),
     }
     return render(request, "notifications/schedules_page.html", context, status=422 if form.errors else 200)
@@ -89,25 +89,29 @@ def _create(request: HttpRequest, form: OfferForm) -> HttpResponse | None:
     chosen = form.cleaned_data["offer"]
     offer = find_offers()[chosen]
     title = str(offer["title"])
-    try:
-        # With its key a form that is sent twice stores it once.
-        row = schedule(
-            offer["task"],
-            offer.get("args", ()),
-            offer.get("kwargs", {}),
-            cron=form.cron,
-            owner=request.user,
-            zone=OWNER_ZONE,
-            title=title,
-            key=f"{chosen} {form.cron}",
-            queue=offer.get("queue", ""),
-        )
-    except TooManySchedules as exc:
-        form.add_error(None, str(exc))
-        return None
-    except (TypeError, ValueError):
-        logger.exception("Could not schedule an offer: %s", chosen)
-        form.add_error(None, gettext("This cannot be scheduled now. Choose something else."))
+
+    def make() -> Schedule | None:
+        try:
+            return schedule(
+                offer["task"],
+                offer.get("args", ()),
+                offer.get("kwargs", {}),
+                cron=form.cron,
+                owner=request.user,
+                zone=OWNER_ZONE,
+                title=title,
+                key=f"{chosen} {form.cron}",  # a form that is sent twice makes one schedule
+                queue=offer.get("queue", ""),
+            )
+        except TooManySchedules as exc:
+            form.add_error(None, str(exc))
+            return None
+
+    # Code of the project may fail: the task, and what knows the time zone of the user.
+    row = isolate([chosen], make, "Could not schedule an offer: %s")
+    if row is None:
+        if not form.errors:
+            form.add_error(None, gettext("This cannot be scheduled now. Choose something else."))
         return None
     if row.paused_at:
         operating.resume([row.name])

@@ -9,6 +9,7 @@ from notifications.contrib.schedules import cancel_schedule, schedule
 from notifications.contrib.schedules.models import Schedule
 from notifications.testing import clock
 from tests.contrib.schedules.tasks import add
+from tests.extension import faulty
 from tests.support.checks import system_checks
 
 URL = "/notifications/schedules/"
@@ -96,6 +97,18 @@ def test_an_offer_that_cannot_be_scheduled(user, client_of, settings, caplog, br
     set_offers(settings, sales={**SALES, **broken})
     response = post(client_of(user), **MONDAYS)
     assert response.status_code == 422 and not Schedule.objects.exists()
+    assert "This cannot be scheduled now." in response.text and "Traceback" in caplog.text
+
+
+def test_a_time_zone_that_cannot_be_read(user, client_of, monkeypatch, caplog):
+    """The page lists what is there. Nothing is scheduled in a zone that is not the user's."""
+    client = client_of(user)
+    post(client, **MONDAYS)
+    faulty.install(monkeypatch, "time_zones_of", fault=faulty.raise_error)
+    page = client.get(URL)
+    assert page.status_code == 200 and "New schedule" in page.text and "your time zone" not in page.text
+    response = post(client, **{**MONDAYS, "days": "* * 2"})
+    assert response.status_code == 422 and Schedule.objects.count() == 1
     assert "This cannot be scheduled now." in response.text and "Traceback" in caplog.text
 
 
