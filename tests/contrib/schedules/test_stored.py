@@ -617,3 +617,17 @@ def test_a_task_that_is_declared_below_a_policy(user):
     row = schedule(tasks.noop, every=HOUR, owner=user)
     run_next(row)
     assert Job.objects.get().user_id == user.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tick_after_one_that_a_fast_clock_has_recorded_is_not_lost():
+    """It was neither enqueued nor missed, because the tick before it had a row."""
+    start = clock.now().replace(minute=5, second=0, microsecond=0)
+    set_clock(start)
+    row = schedule(add, [1, 2], every=timedelta(minutes=10), overlap="allow")
+    for minutes in (25, 0, 10, 35):
+        set_clock(start + timedelta(minutes=minutes))
+        run_duty(COMPARE)
+        run_round()
+    last = Tick.objects.filter(schedule=row.name).latest("due_at")
+    assert (last.due_at, last.outcome) == (start + timedelta(minutes=35), "enqueued")
