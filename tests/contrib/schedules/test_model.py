@@ -52,7 +52,7 @@ def options_of(number, zone_key):
 
 
 class Simulated:
-    """A schedule. ``since``: later ticks are due. ``ticks``: outcome and number of those that are recorded."""
+    """A schedule. ``since``: later ticks are due. ``ticks``: outcome, number and first time of recorded ones."""
 
     def __init__(self, timing, *, allows_overlap):
         self.timing, self.allows_overlap, self.is_paused = timing, allows_overlap, False
@@ -81,10 +81,10 @@ class Simulated:
         self.since = self.last = due[-1]
         missed = due if now - due[-1] > GRACE else due[:-1]
         if missed and missed[-1] not in self.ticks:
-            self.ticks[missed[-1]] = "missed", len(missed)
+            self.ticks[missed[-1]] = "missed", len(missed), missed[0] if len(missed) > 1 else None
         if missed != due and due[-1] not in self.ticks:
             is_skipped = self.count_active() and not self.allows_overlap
-            self.ticks[due[-1]] = "skipped" if is_skipped else "enqueued", 1
+            self.ticks[due[-1]] = "skipped" if is_skipped else "enqueued", 1, None
 
     def count_active(self):
         return Job.objects.filter(schedule=self.name, state__in=ACTIVE).count()
@@ -107,7 +107,7 @@ class Simulated:
     def compare(self):
         found = Tick.objects.filter(schedule=self.name)
         rows = found.filter(is_manual=False)
-        assert {row.due_at: (row.outcome, row.count) for row in rows} == self.ticks
+        assert {row.due_at: (row.outcome, row.count, row.first_due_at) for row in rows} == self.ticks
         jobs = Job.objects.filter(schedule=self.name).values_list("id", flat=True)
         assert sorted(jobs) == sorted(found.filter(outcome="enqueued").values_list("job", flat=True))
 

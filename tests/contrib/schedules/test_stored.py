@@ -239,25 +239,6 @@ def test_a_user_has_a_limited_number(user, other_user, settings):
     schedule(add, [1, 2], every=HOUR, owner=user)
 
 
-def test_missed_and_skipped_ticks_are_those_of_declared_schedules():
-    """Of an outage the newest tick is enqueued, and the others are one row; the next one is skipped meanwhile."""
-    row = schedule(add, [1, 2], every=HOUR)
-    run_round(row.next_tick + 5 * HOUR)
-    run_round(reload(row).next_tick)
-    assert outcomes(row) == ["missed", "enqueued", "skipped"]
-    assert Tick.objects.get(outcome="missed").count == 5
-
-
-def test_paused_resumed_and_run_by_hand():
-    """By the verbs of declared ones."""
-    row = schedule(add, [1, 2], every=HOUR)
-    assert "paused" in by_hand("pause", row)
-    run_round(row.next_tick)
-    assert "enqueued as job" in by_hand("run", row) and "resumed" in by_hand("resume", row)
-    run_round()
-    assert outcomes(row) == ["enqueued"] and reload(row).next_tick == row.next_tick + HOUR
-
-
 def test_resumed_while_its_times_change():
     """What is resumed is what it says then: a row with the times of before could not be read."""
     row = schedule(add, [1, 2], cron="0 8 * * *")
