@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib import webhooks
-from notifications.contrib.questions import answer, open_questions
 from notifications.models import Job, Notification, uuid7
 from tests.releases import tasks
 
@@ -30,16 +29,6 @@ def enqueue(queue="default"):
     tasks.send_receipts.using(owner=user, queue_name=queue).enqueue(month="May")
     for each in (tasks.import_orders, tasks.delete_account, tasks.order_label, tasks.send_reminder):
         each.using(owner=user, queue_name=queue).enqueue()
-
-
-def resume(queue="default"):
-    """Answer the questions of a queue's jobs, and retry those that failed."""
-    user, client = get_user_model().objects.get(username="demo"), _sign_in("demo")
-    for asked in open_questions(user):
-        if Job.objects.get(pk=asked.job_id).queue_name == queue:
-            answer(asked.job_id, asked.name, "yes", user=user)
-    for job in Job.objects.filter(queue_name=queue, state="failed"):
-        assert client.post(reverse("notifications:api-job-retry", args=[job.pk])).status_code == 202
 
 
 def fill():

@@ -12,7 +12,7 @@ import pytest
 import notifications
 from tests.releases import databases
 from tests.releases.databases import POSTGRES, SQLITE, STATEMENTS
-from tests.support.site import Site, make_sqlite_template
+from tests.support.site import ROOT, Site, make_sqlite_template
 from tests.support.waiting import wait_until
 
 
@@ -161,7 +161,7 @@ def test_the_database_of_a_release(saved, make_site, vendor):
     found, new = read_schema(site), read_schema(make_site())
     assert found == new, CHANGED.format(saved.name, sorted(found - new), sorted(new - found))
     found, before = (
-        json.loads(site.python(databases.CALL.format("read", ""))),
+        json.loads(site.python(databases.CALL.format("read"))),
         read_saved(saved, vendor),
     )
     for table in found["rows"].keys() - before["rows"].keys():  # that a later version has created
@@ -170,13 +170,53 @@ def test_the_database_of_a_release(saved, make_site, vendor):
     assert not find_refused_statements(site, saved)
 
 
+#: Answers the questions of a queue's jobs, and retries those that failed, by the code of a site.
+RESUME = """
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import reverse
+from notifications.contrib.questions import answer, open_questions
+from notifications.models import Job
+user, client = get_user_model().objects.get(username="demo"), Client(headers={{"host": "127.0.0.1"}})
+client.force_login(user)
+jobs = Job.objects.filter(queue_name="{queue}")
+for asked in open_questions(user):
+    if jobs.filter(pk=asked.job_id).exists():
+        answer(asked.job_id, asked.name, "yes", user=user)
+for job in jobs.filter(state="failed"):
+    assert client.post(reverse("notifications:api-job-retry", args=[job.pk])).status_code == 202
+"""
+
+
+def find_commit(version):
+    """Return the commit with which the database of a version came, which has its code, or None without the history."""
+    if run_git("rev-parse", "--is-shallow-repository") != "false":
+        return None  # a shallow clone names its oldest commit, which is a later one; or it is no clone
+    return run_git("log", "-1", "--format=%H", "--", version) or None
+
+
+def run_git(*arguments):
+    """Return the output of a command of git, which is empty if it fails."""
+    return subprocess.run(
+        ["git", *arguments], cwd=databases.FOLDER, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def check_out(commit, folder):
+    """Write what a site needs of the files of a commit into a folder."""
+    paths = ["manage.py", "asyncsite", "notifications", "tests"]
+    command = ["git", "archive", "--output", f"{folder}.tar", commit, *paths]
+    subprocess.run(command, cwd=ROOT, check=True)
+    shutil.unpack_archive(f"{folder}.tar", folder, filter="data")
+
+
 @pytest.fixture(params=databases.releases())
 def both(request, make_site, tmp_path):
     """A site of a release, and one of the present code that has migrated the database of both."""
-    commit = databases.find_commit(request.param)
+    commit = find_commit(request.param)
     if not commit:
         pytest.skip(f"The history of git does not have the code of {request.param} (git fetch --unshallow).")
-    databases.check_out(commit, tmp_path / "released")
+    check_out(commit, tmp_path / "released")
     new = make_site(databases.FOLDER / request.param)
     new.manage("migrate", "--verbosity", "0")
     (tmp_path / "old").mkdir()
@@ -192,7 +232,7 @@ def test_processes_of_a_release_beside_new_ones(both):
     queues = {"default": (old, new), "slow": (new, old)}
     workers = [runs.start_worker("--queue", queue) for queue, (runs, _) in queues.items()]
     for queue, (_, enqueues) in queues.items():
-        enqueues.python(databases.CALL.format("enqueue", f"queue={queue!r}"))
+        enqueues.python(f"from tests.releases import rows; rows.enqueue({queue!r})")
     count = """
         SELECT count(*) FROM notifications_job
         WHERE state IN ('queued', 'running') AND queue_name IN ('default', 'slow') AND due_at IS NULL
@@ -200,7 +240,7 @@ def test_processes_of_a_release_beside_new_ones(both):
     has_ended = lambda: new.rows(count) == [(0,)]  # noqa: E731
     wait_until(has_ended, what="jobs to end or to wait")
     for queue, (_, resumes) in queues.items():
-        resumes.python(databases.CALL.format("resume", f"queue={queue!r}"))
+        resumes.python(RESUME.format(queue=queue))
     wait_until(has_ended, what="jobs to end")
     for worker in workers:
         worker.stop()
@@ -213,4 +253,4 @@ def test_processes_of_a_release_beside_new_ones(both):
         ("Send the reminder", "waiting", 1),
     ]
     assert [new.rows(ends, [queue]) for queue in queues] == [sorted(2 * expected), expected]
-    assert old.python(databases.CALL.format("read", "")) == new.python(databases.CALL.format("read", ""))
+    assert old.python(databases.CALL.format("read")) == new.python(databases.CALL.format("read"))
