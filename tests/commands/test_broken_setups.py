@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications import outbound
-from notifications.contrib.deliveries import outages
+from notifications.contrib.deliveries.models import ChannelOutage
 from notifications.jobs import notifying
 from notifications.management import pause_queue
 from notifications.management.diagnosis import configuration
@@ -251,8 +251,8 @@ def a_queue_that_was_left_paused(fixture):
 
 @case("e-mail", "warning", "Check the address and the port")
 def a_mail_server_that_does_not_answer(fixture):
-    for _ in range(outages.MAX_TIMEOUTS):
-        outages.add_timeout("email")
+    until = timezone.now() + timedelta(minutes=1)
+    ChannelOutage.objects.create(channel="email", timeouts=3, suspended_until=until)
 
 
 @case("outbound", "warning", "called again automatically")

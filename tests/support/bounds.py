@@ -59,7 +59,7 @@ GROUPS = {
     "shown": """
         admin.JobAdmin.list_per_page admin.NotificationAdmin.list_per_page
         contrib.operations.admin.overview.failures.MAX_GROUPS contrib.webhooks.timeline.MAX_CALLS_SHOWN
-        jobs.claiming.backlog.MAX_QUEUES jobs.step_list.MAX_STEPS_SHOWN
+        jobs.claiming.backlog.MAX_QUEUES
     """,
     "polls": """
         jobs.job_ends.FIRST_POLL_SECONDS jobs.job_ends.MAX_POLL_SECONDS worker.claim_loop.POLL_INTERVAL_SECONDS

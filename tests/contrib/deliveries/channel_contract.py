@@ -6,7 +6,7 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.extension import Channel, hooks
 from notifications.inbox import read_timeline
@@ -15,6 +15,7 @@ from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
 from tests.contrib.deliveries.conftest import send_all
 from tests.contrib.deliveries.test_resending import resend_by
+from tests.support.duties import enqueue_deliveries
 from tests.support.extensions import set_channels
 
 
@@ -111,7 +112,7 @@ class ChannelContract:
         id = self.notify(user)
         if when == "before its job runs":
             Delivery.objects.update(due_at=timezone.now())
-            sending.enqueue_due()
+            enqueue_deliveries()
         preferences.choose(user.pk, {("", self.name): "on"})
         others = {name: path for name, path in hooks.channels.items() if name != self.name}
         set_channels(monkeypatch, **others)

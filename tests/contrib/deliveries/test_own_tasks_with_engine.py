@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from notifications.api import notify, requester
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.webhooks.models import JobCallback
 from notifications.extension import hooks
@@ -16,6 +16,7 @@ from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_at
 from notifications.models import Job
 from tests.contrib.deliveries.test_broken_channels import odd  # noqa: F401 (a fixture)
 from tests.jobs import tasks
+from tests.support.duties import enqueue_deliveries
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -33,8 +34,7 @@ def notify_of_all_channels(user):
     for category in ("", "export"):
         notify(user, "note", category=category)
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
 
 
 def end_with_callback(user):

@@ -16,6 +16,7 @@ from tests.contrib.deliveries.conftest import (  # noqa: F401 (fixtures)
     configure,
     outbox,
     private_key,
+    read_choices,
     send_due,
 )
 from tests.contrib.deliveries.test_rules import mute
@@ -122,7 +123,7 @@ class TestPage:
             assert text in html
         response = client.post(PAGE, fields_of(html), follow=True)
         assert "Your preferences are saved." in response.content.decode()
-        assert preferences.read_choices([user.pk]) == {}
+        assert read_choices(user) == {}
 
     def test_choices_are_stored_and_shown(self, client, user, categories):
         fields = fields_of(client.get(PAGE).content.decode())
@@ -130,10 +131,10 @@ class TestPage:
         fields |= {"bell.0": "off", "email.0": "weekly", "email.2": "off", "time_zone": "Asia/Tokyo"}
         fields |= {"digest_hour": "17", "digest_day": "4"}
         client.post(PAGE, fields)
-        assert preferences.read_choices([user.pk]) == {
-            (user.pk, "export", "bell"): "off",
-            (user.pk, "export", "email"): "weekly",
-            (user.pk, "", "email"): "off",
+        assert read_choices(user) == {
+            ("export", "bell"): "off",
+            ("export", "email"): "weekly",
+            ("", "email"): "off",
         }
         reader = Reader.objects.get()
         assert (reader.time_zone, reader.digest_hour, reader.digest_day) == ("Asia/Tokyo", 17, 4)
@@ -323,7 +324,7 @@ class TestUnsubscribing:
         for _ in range(2):
             response = strict.post(link, {"List-Unsubscribe": "One-Click"})
             assert response.status_code == 200 and "no more e-mails" in response.content.decode()
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        assert read_choices(user) == {("export", "email"): "off"}
         notify(user, "Second", category="export")
         notify(user, "Other", category="other")
         send_due()
@@ -332,7 +333,7 @@ class TestUnsubscribing:
     def test_undo(self, link, user):
         Client().post(link)
         assert "You get these e-mails again." in Client().post(link, {"action": "undo"}).content.decode()
-        assert preferences.read_choices([user.pk]) == {}
+        assert read_choices(user) == {}
 
     @pytest.mark.parametrize("choice", ["hourly", "daily", "weekly"])
     @pytest.mark.parametrize("clicks", [1, 2])
@@ -341,9 +342,9 @@ class TestUnsubscribing:
         preferences.choose(user.pk, {("export", "email"): choice})
         for _ in range(clicks):
             Client().post(link)
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        assert read_choices(user) == {("export", "email"): "off"}
         Client().post(link, {"action": "undo"})
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): choice}
+        assert read_choices(user) == {("export", "email"): choice}
 
     def test_undo_restores_a_choice_beside_a_default_that_is_off(self, link, user, settings):
         category = {"name": "Export", "email": "off"}
@@ -351,7 +352,7 @@ class TestUnsubscribing:
         preferences.choose(user.pk, {("export", "email"): "daily"})
         Client().post(link)
         Client().post(link, {"action": "undo"})
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "daily"}
+        assert read_choices(user) == {("export", "email"): "daily"}
 
     def test_unmuting_does_not_undo_it(self, link, user):
         preferences.choose(user.pk, {("export", "email"): "daily"})
@@ -360,7 +361,7 @@ class TestUnsubscribing:
         client = Client()
         client.force_login(user)
         client.post("/notifications/unmute/", {"category": "export"})
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        assert read_choices(user) == {("export", "email"): "off"}
 
     def test_link_is_that_of_one_user_and_category(self, link, user, other_user):
         Client().post(link)
@@ -385,7 +386,7 @@ class TestUnsubscribing:
         for number in range(100):
             preferences.choose(user.pk, {(f"c{number}", "email"): "off"})
         Client().post(link)
-        assert (user.pk, "export", "email") in preferences.read_choices([user.pk])
+        assert ("export", "email") in read_choices(user)
 
     def test_required_category(self, user, categories):
         notify(user, "note", category="security")
@@ -401,5 +402,5 @@ class TestUnsubscribing:
         link = f"/notifications/unsubscribe/{unsubscribing.make_token(user.pk, None)}/"
         assert "put notifications together" in Client().get(link).content.decode()
         Client().post(link)
-        found = {key: choice for (_, key, _), choice in preferences.read_choices([user.pk]).items()}
+        found = {key: choice for (key, _), choice in read_choices(user).items()}
         assert found == {"export": "off", "a": "off", "c": "off"}

@@ -12,7 +12,6 @@ from notifications.api import notify
 from notifications.contrib.deliveries import (
     preferences,
     quiet_hours,
-    sending,
 )
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quiet_until
@@ -20,6 +19,7 @@ from notifications.inbox import read_timeline
 from notifications.models import Notification, Wait
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
+from tests.support.duties import enqueue_deliveries
 
 pytestmark = pytest.mark.nightly_on_postgres
 
@@ -208,7 +208,7 @@ class TestWhatWaits:
         end = be_quiet()
         digest_jobs().delete()
         Delivery.objects.update(state="pending", job=None)
-        sending.enqueue_due()
+        enqueue_deliveries()
         assert [job.run_after for job in digest_jobs()] == [end]
 
     def test_what_goes_through(self, user, be_quiet, mailoutbox):

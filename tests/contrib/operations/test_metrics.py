@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
 from django.utils import timezone
@@ -18,7 +19,6 @@ from notifications.contrib.operations.models import Alert, JobStatistics, alert_
 from notifications.contrib.questions.testing import answer_question
 from notifications.jobs.transitions import reaping
 from notifications.models import Job, ServerProcess, Wait, Worker
-from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
@@ -171,7 +171,7 @@ def test_counters_outlast_jobs_and_roll_ups(client, set_bounds):
         elif step == "roll up":
             run_duty("roll up statistics")
         elif step == "prune":
-            retention.prune(timezone.now() + timedelta(days=1))
+            call_command("notifications", "prune", days=0)
             assert not Job.objects.exists()
         elif step == "delete":
             JobStatistics.objects.exclude(period=JobStatistics.Period.ALL_TIME).update(

@@ -16,7 +16,6 @@ from django.urls import include, path, set_script_prefix
 from django.utils import timezone
 
 from notifications.contrib.operations.admin import OverviewAdmin
-from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import BUCKET_COLUMNS, JobStatistics, Overview
 from notifications.management import pause_queue
 from notifications.models import Job, ServerProcess, Worker, uuid7
@@ -52,12 +51,6 @@ def staff_client(make_user, client_of):
         return client_of(user)
 
     return make_client
-
-
-@pytest.fixture(autouse=True)
-def _stop_listening():
-    yield
-    ring_counter.close()
 
 
 def messages_of(response):

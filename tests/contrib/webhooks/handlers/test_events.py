@@ -15,7 +15,7 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
-from notifications.jobs import announcing, cancel, retry
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import reaping, running
 from notifications.jobs.transitions import recording as job_recording
 from notifications.jobs.transitions.recording import finish_jobs
@@ -32,6 +32,7 @@ from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
+from tests.support.duties import run_duty
 from tests.support.outcomes import succeeded
 from tests.support.statements import preceded
 from tests.support.waiting import wait_until
@@ -330,7 +331,7 @@ def test_announcement(make_user, declare):
     make_user("operator", is_superuser=True)
     now = timezone.now()
     Alert.objects.create(kind="no_worker", subject="", opened_at=now, seen_at=now, facts="{}")
-    announcing.Announcer().run_round()
+    run_duty("announce problems")
     assert types() == ["notification.created"] * Notification.objects.count() != []
 
 
