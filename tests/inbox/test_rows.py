@@ -5,11 +5,10 @@ import re
 import pytest
 
 from notifications import times
-from notifications.api import notify
+from notifications.api import notify, unread_count
 from notifications.contrib.deliveries.models import Preference
 from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, uuid7
-from notifications.streams import positions
 from tests.data.rows import finish_job, job
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
@@ -196,7 +195,7 @@ class TestMuting:
         response = user_client.post("/notifications/mute/", {"category": "reports <1>"}, follow=True)
         assert "“reports &lt;1&gt;” is muted." in response.content.decode()
         notify(user, "later", category="reports <1>")
-        assert positions.position(user.pk).unread == 1
+        assert unread_count(user) == 1
         assert 'href="/notifications/preferences/"' in read_page(user_client)
         response = user_client.post("/notifications/unmute/", {"category": "reports <1>"}, follow=True)
         assert "is not muted any more." in response.content.decode()

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.core.management import call_command
 
 from notifications.conf import settings as app_settings
 from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.contrib.schedules.tasks import nightly
 from tests.support.django_tasks import task_enqueued
@@ -388,11 +388,12 @@ def test_wall_time_of_a_zone(schedules):
     assert row.next_tick == datetime(2027, 3, 28, 1, tzinfo=UTC)
 
 
-def test_old_ticks_are_pruned(schedules):
+def test_old_ticks_are_pruned(schedules, set_now):
     """With the jobs, after RETENTION."""
     row = schedules.declare()
     schedules.round(at=row.next_tick)
     schedules.round(at=row.next_tick + app_settings.RETENTION)
     assert schedules.ticks()[0] == ("enqueued", 1)
-    prune(schedules.now - timedelta(minutes=1))
+    set_now(schedules.now - timedelta(minutes=1))
+    call_command("notifications", "prune", days=0)
     assert [outcome for outcome, _ in schedules.ticks()] == ["missed", "skipped"]

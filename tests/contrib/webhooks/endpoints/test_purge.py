@@ -94,10 +94,11 @@ def test_callback_url(user):
     assert not Job.objects.exists() and not JobCallback.objects.exists()
 
 
-def test_many_of_one_user(user, set_bounds):
+def test_many_of_one_user(make_user, set_bounds):
     """More than one transaction deletes, of many users, also by `prune`."""
     set_bounds(rows=3)
     for prune in (False, True):
+        user = make_user(f"user-{prune}")
         rows = [job(user) for _ in range(5)]
         for row in rows:
             for _ in range(3):

@@ -16,8 +16,8 @@ from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import reaping, running
 from notifications.jobs.transitions import recording as job_recording
+from notifications.jobs.transitions import running
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job, Notification, Stream, Wait, uuid7
 from notifications.serializers import serialize
@@ -309,7 +309,7 @@ def test_task_that_is_imported_by_two_paths(user, settings):
 def test_reaped(user, declare):
     declare("handle_too")
     make_lost(tasks.noop, owner=user)
-    reaping.reap_jobs()
+    run_duty("take jobs from lost workers")
     assert types() == ["job.failed", "notification.created"]
     assert events()[0]["job"]["error"]["type"] == "worker-lost"
 
