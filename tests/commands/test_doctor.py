@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.api import notify
-from notifications.db import deadlines
 from notifications.management import pause_queue
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.streams import rebuilding
@@ -329,7 +328,6 @@ def test_a_probe(live_worker, monkeypatch):  # noqa: F811
     live_worker()
     assert list(diagnose("--live")) == ["ready"]
     assert not Job.objects.exists()
-    assert deadlines._thread.seconds is None, "The thread that called the command is limited."
     with unapplied_migration() as name:
         found = diagnose("--live", failed=["ready"])["ready"]
     assert name in found["message"] and found["remedy"] == "Run manage.py migrate."

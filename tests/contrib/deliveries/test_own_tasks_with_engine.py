@@ -12,7 +12,6 @@ from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.webhooks.models import JobCallback
 from notifications.extension import hooks
 from notifications.jobs import cancel
-from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_at
 from notifications.models import Job
 from tests.contrib.deliveries.test_broken_channels import odd  # noqa: F401 (a fixture)
 from tests.jobs import tasks
@@ -63,5 +62,5 @@ def test_each_own_task_is_a_sender(odd, user, settings):  # noqa: F811 (the fixt
         found.setdefault(path, set()).add(executor)
     of_project = found.pop("tests.jobs.tasks.noop") | found.pop("tests.jobs.tasks.fail")
     assert of_project.isdisjoint(OF_SENDERS)
-    assert found.keys() == {path for path in hooks.own_tasks if executor_at(path) in SENDER_EXECUTORS}
+    assert found.keys() == hooks.own_tasks.keys()
     assert {path: executors for path, executors in found.items() if not executors <= OF_SENDERS} == {}
