@@ -38,7 +38,7 @@ GROUPS = {
         jobs.transitions.conditional_updates.MAX_ROWS_PER_TRANSACTION
         jobs.transitions.conditional_updates.MAX_ROWS_POSTGRESQL jobs.transitions.waiting.MAX_JOBS_PER_CHECK
         jobs.transitions.waiting.MAX_WAITS_PER_TRANSACTION management.commands.notify.MAX_ROWS_PER_TRANSACTION
-        management.subcommands.job_tail.MAX_JOBS_PER_READ streams.changes.MAX_RANGES_PER_QUERY
+        streams.changes.MAX_RANGES_PER_QUERY
         streams.purging.MAX_BELONGINGS_PER_CHUNK streams.purging.MAX_KEYS_PER_CHUNK
         streams.purging.MAX_ROWS_PER_TRANSACTION worker.record_loop.MAX_RECORD_BATCH
     """,
@@ -47,7 +47,7 @@ GROUPS = {
         jobs.claiming.backlog.MAX_COUNTED streams.listing.MAX_ROWS_SEARCHED
     """,
     "counted": """
-        admin.live_jobs.MAX_JOBS_PER_STATE admin.paging.MAX_ROWS_COUNTED admin.timelines.MAX_ATTEMPTS_COUNTED
+        admin.live_jobs.MAX_JOBS_PER_STATE admin.paging.MAX_ROWS_COUNTED
         contrib.broadcasts.audiences.MAX_USERS_COUNTED
         contrib.broadcasts.audiences.MAX_USERS_COUNTED_LIVE
         contrib.operations.admin.overview.failures.MAX_FAILED_READ
@@ -58,7 +58,6 @@ GROUPS = {
     """,
     "shown": """
         admin.JobAdmin.list_per_page admin.NotificationAdmin.list_per_page
-        contrib.operations.admin.overview.failures.MAX_GROUPS contrib.webhooks.timeline.MAX_CALLS_SHOWN
         jobs.claiming.backlog.MAX_QUEUES
     """,
     "polls": """
