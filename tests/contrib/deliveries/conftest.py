@@ -82,6 +82,13 @@ def notified(user, by_email):
     return make
 
 
+def choose(user, choices):
+    """Store what a user has chosen, by category and channel."""
+    for (category, channel), choice in choices.items():
+        fields = {"choice": choice, "changed_at": timezone.now()}
+        Preference.objects.update_or_create(user=user, category=category, channel=channel, defaults=fields)
+
+
 def read_choices(user):
     """Return what a user has chosen, by category and channel."""
     rows = Preference.objects.filter(user=user).values_list("category", "channel", "choice")

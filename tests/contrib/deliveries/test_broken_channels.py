@@ -15,13 +15,13 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, preferences
+from notifications.contrib.deliveries import attempts
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Reader
 from notifications.extension import Channel, hooks
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
+from tests.contrib.deliveries.conftest import choose, send_all, send_digests, send_due
 from tests.contrib.deliveries.test_resending import resend_by
 from tests.support.checks import system_checks
 from tests.support.duties import enqueue_deliveries, run_duty
@@ -219,7 +219,7 @@ def test_no_answer(odd, user, short_sending, is_digest):
 
     odd(send=send, server="gateway", has_digests=True)
     if is_digest:
-        preferences.choose(user.pk, {("export", "odd"): "daily"})
+        choose(user, {("export", "odd"): "daily"})
     notify(user, "note", category="export")
     send_due()
     if is_digest:
@@ -309,7 +309,7 @@ def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_
     odd(send=send, has_digests=True)
     users = [make_user(f"user-{number}", email="u@users.example") for number in range(4)]
     for each in users:
-        preferences.choose(each.pk, {("export", "odd"): "hourly"})
+        choose(each, {("export", "odd"): "hourly"})
     notify(users, "note", category="export", deliver=[{"odd": 0}])
     enqueue_deliveries()
     Job.objects.update(run_after=None, due_at=None)
@@ -331,7 +331,7 @@ def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start
         await asyncio.sleep(60)
 
     kind = odd(send=send, has_digests=True, server="gateway")
-    preferences.choose(user.pk, {("export", "odd"): "hourly"})
+    choose(user, {("export", "odd"): "hourly"})
     notify(user, "note", category="export", deliver=[{"odd": 0}])
     enqueue_deliveries()
     ChannelOutage.objects.create(channel="odd", timeouts=2)

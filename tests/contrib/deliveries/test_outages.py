@@ -14,7 +14,7 @@ from notifications.models import Attempt, Job, Wait
 from notifications.streams import marking
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
-from tests.contrib.deliveries.conftest import digest_jobs, send_all, send_digests, use_mail_backend
+from tests.contrib.deliveries.conftest import choose, digest_jobs, send_all, send_digests, use_mail_backend
 from tests.contrib.deliveries.test_resending import resend_by
 from tests.support.duties import enqueue_deliveries
 from tests.support.network import SilentProxy
@@ -247,7 +247,7 @@ def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due,
     if change == "pause":
         preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(days=3))
     else:
-        preferences.choose(user.pk, {("", "email"): "weekly"})
+        choose(user, {("", "email"): "weekly"})
     silent.may_answer.set()
     end_suspension()
     enqueue_and_run()

@@ -7,12 +7,12 @@ from django.utils import timezone
 
 from notifications.api import notify, requester
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.webhooks.models import JobCallback
 from notifications.extension import hooks
 from notifications.jobs import cancel
 from notifications.models import Job
+from tests.contrib.deliveries.conftest import choose
 from tests.contrib.deliveries.test_broken_channels import odd  # noqa: F401 (a fixture)
 from tests.jobs import tasks
 from tests.support.duties import enqueue_deliveries
@@ -29,7 +29,7 @@ OF_SENDERS = {"sender", "email"}
 
 def notify_of_all_channels(user):
     """At once and by digests, by a channel whose send() is async, and by e-mail."""
-    preferences.choose(user.pk, {("export", "odd"): "hourly", ("export", "email"): "hourly"})
+    choose(user, {("export", "odd"): "hourly", ("export", "email"): "hourly"})
     for category in ("", "export"):
         notify(user, "note", category=category)
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))

@@ -18,7 +18,7 @@ from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quie
 from notifications.inbox import read_timeline
 from notifications.models import Notification, Wait
 from notifications.testing import run_jobs
-from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
+from tests.contrib.deliveries.conftest import choose, digest_jobs, send_digests, send_due
 from tests.support.duties import enqueue_deliveries
 
 pytestmark = pytest.mark.nightly_on_postgres
@@ -201,7 +201,7 @@ class TestWhatWaits:
         assert len(mailoutbox) == 1
 
     def test_a_daily_digest_whose_window_ends_in_them(self, user, be_quiet, mailoutbox):
-        preferences.choose(user.pk, {("", "email"): "daily"})
+        choose(user, {("", "email"): "daily"})
         notify(user, "Export")
         send_due()
         Delivery.objects.update(due_at=timezone.now() - timedelta(days=1, hours=1))

@@ -20,7 +20,7 @@ from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import send_all, send_due
+from tests.contrib.deliveries.conftest import choose, send_all, send_due
 from tests.contrib.deliveries.test_rules import mute
 from tests.contrib.deliveries.test_sending import DUMMY, REASONS
 from tests.support.duties import enqueue_deliveries, run_duty
@@ -166,7 +166,7 @@ def test_pause(sent, user, resend_now, resend):
 
 def test_digest_is_not_waited_for(sent, user, resend_now):
     delivery = sent(category="exports")
-    preferences.choose(user.pk, {("exports", "email"): "daily"})
+    choose(user, {("exports", "email"): "daily"})
     assert resend_now(delivery) == ""
     assert delivery.state == "sent" and len(mail.outbox) == 2
 

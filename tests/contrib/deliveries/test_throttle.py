@@ -10,11 +10,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery, Throttle
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
-from tests.contrib.deliveries.conftest import read_choices, send_due
+from tests.contrib.deliveries.conftest import choose, read_choices, send_due
 from tests.support.duties import enqueue_deliveries
 from tests.support.threads import run_in_threads
 
@@ -218,7 +217,7 @@ def test_one_that_may_have_been_sent_joins_no_message(user):
 
 
 def test_a_chosen_digest_is_none_of_this(user):
-    preferences.choose(user.pk, {("export", "email"): "daily"})
+    choose(user, {("export", "email"): "daily"})
     for category in ("export", "other", "export"):
         notify(user, category, category=category)
     send_due()
@@ -257,7 +256,6 @@ def test_a_group_is_one_row(user):
 @pytest.mark.parametrize("categories", [["export"], ["export", "", "reports"]])
 def test_it_is_unsubscribed_from_all_of_its_categories(user, categories):
     """With one click, and Undo restores each."""
-    preferences.choose(user.pk, {("other", "email"): "on"})
     notify(user, "By itself")
     for category in categories * 2:
         notify(user, "note", category=category)

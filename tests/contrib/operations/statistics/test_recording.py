@@ -14,7 +14,6 @@ from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS
 from notifications.jobs import cancel, retry
 from notifications.models import Attempt, Job, Worker
 from notifications.testing import run_jobs
-from tests.contrib.operations.statistics.sums import counted
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
@@ -22,6 +21,14 @@ from tests.support.outcomes import record, succeeded
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
+
+
+def counted():
+    """Return how many jobs and attempts the statistics count, by outcome."""
+    sums = Counter()
+    for total in read_totals():
+        sums[total.outcome] += total.count
+    return dict(sums)
 
 
 def ended():

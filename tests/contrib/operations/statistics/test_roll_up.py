@@ -13,7 +13,7 @@ from notifications.contrib.operations.statistics import read_figures, read_point
 from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.models import Job
 from notifications.testing import run_jobs
-from tests.contrib.operations.statistics.sums import counted
+from tests.contrib.operations.statistics.test_recording import counted
 from tests.jobs import tasks
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
