@@ -10,3 +10,12 @@ def run_duty(name, where=Where.WORKER, **options):
     while process.run(duty):
         pass
     process.project_threads.end(60)
+
+
+def enqueue_deliveries():
+    """Enqueue the jobs of all deliveries that are due, on this thread."""
+    for duty in Upkeep(Where.WORKER, seconds=60).duties:
+        if duty.name.startswith("enqueue deliveries"):
+            while ids := duty.subjects.take():
+                duty.run(ids)
+                duty.subjects.finish(ids)
