@@ -4,14 +4,13 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification, Stream
 from notifications.streams import marking, positions, rebuilding
 from notifications.streams.marking_seen import mark_seen
-from notifications.streams.numbering import Pass
 from tests.data.rows import unnumbered
 from tests.data.shapes import assert_consistent, position
 from tests.support.checks import doctor
@@ -58,7 +57,7 @@ def test_two_at_once(open_connection, user, on_postgresql):
         notify(user, title)
     holder, high, low = (open_connection() for _ in range(3))
     holder.begin()
-    holder.do(lambda: Pass(connection.cursor(), connection, [user.pk]).lock_streams())
+    holder.do(lambda: list(Stream.objects.select_for_update().filter(pk=user.pk)))
     seeing_high = high.start(mark_seen, user.pk, 3)
     high.wait_until_blocked()
     seeing_low = low.start(mark_seen, user.pk, 2)
