@@ -149,7 +149,9 @@ def test_transactions_lock_in_the_documented_order(
     head = Stream.objects.get(pk=user.pk).head
     PendingMark.objects.create(user=user, verb="read", moment=times.now(), after=0, up_to=head)
     run_duty("mark notifications as read")
-    assert client.post(reverse("notifications:api-notifications-seen"), {"up_to": head}, JSON).status_code == 200
+    assert (
+        client.post(reverse("notifications:api-notifications-seen"), {"up_to": head}, JSON).status_code == 200
+    )
     archived = {"up_to": head, "all": "archive"}
     assert client.post(reverse("notifications:inbox-mark"), archived).status_code == 303
     check = ScheduleCheck(ScheduleCheck.name, testing)

@@ -163,7 +163,10 @@ WRITES = {
     "marking in the page": (mark_in_the_page, count_unread),
     "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], count_unnumbered),
     "numbering many users": (number_streams, count_unnumbered),
-    "leftovers": (lambda user: [unnumbered(user.pk, MANY), run_duty("number pending changes")], count_unnumbered),
+    "leftovers": (
+        lambda user: [unnumbered(user.pk, MANY), run_duty("number pending changes")],
+        count_unnumbered,
+    ),
     "purging": (lambda user: user.delete(), count_rows),
     "pruning": (prune, count_rows),
     "sending a broadcast": (send_broadcast, Notification.objects.count),
