@@ -8,7 +8,6 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import Q
-from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -18,7 +17,7 @@ from notifications.jobs.claiming import claim_queries
 from notifications.jobs.claiming.sources import Source
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
-from tests.data.plans import ID, NUMBERS, explain
+from tests.data.plans import ID, NUMBERS
 from tests.support.claims import claim_rows
 
 pytestmark = [
@@ -27,35 +26,6 @@ pytestmark = [
     pytest.mark.nightly,
     pytest.mark.nightly_names("*[*-scheduled]", on="postgres"),
 ]
-
-#: Lines of a plan that looks up the jobs that are in the queue.
-LOOKUP_PATTERNS = {
-    "sqlite": [
-        r"SEARCH notifications_job USING INDEX notifications_job_queued "
-        r"\(backend=\? AND queue_name=\? AND executor=\? AND due_at=\?\)"
-    ],
-    "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(due_at IS NULL\)"],
-}
-
-
-def test_claim_looks_up_no_scheduled_jobs(filled_tables):
-    """A claim, which a worker executes at each ring, reads no scheduled jobs."""
-    with connection.cursor() as cursor:
-        later = f"'{timezone.now() + timedelta(days=1)}'" + "::timestamptz" * (
-            connection.vendor == "postgresql"
-        )
-        cursor.execute(
-            f"UPDATE notifications_job SET state = 'queued', seq = 0, due_at = {later}, finished_at = NULL"
-        )
-        cursor.execute("ANALYZE")
-    with CaptureQueriesContext(connection) as queries:
-        assert not claim_rows(uuid7(), 10)
-    queries = [query["sql"].replace("%%", "%") for query in queries if "executor" in query["sql"]]
-    assert queries
-    for plan in map(explain, queries):
-        for line in LOOKUP_PATTERNS[connection.vendor]:
-            assert re.search(line, plan), plan
-
 
 #: A worker claims jobs of the project and those of the app's own senders by two claims.
 OF_PROJECT = dict.fromkeys(("async", "sync", "quarantined"), 100)
