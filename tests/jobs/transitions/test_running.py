@@ -68,3 +68,13 @@ def test_the_deadline_of_a_task_that_the_worker_meets(live_worker):
     assert job.deadline - job.started_at == timedelta(seconds=360)
     running.extend_deadlines([job], {job.task_path: None})
     assert Job.objects.get(id=job.id).deadline is None
+
+
+def test_releasing_claims_whose_answer_was_lost_reads_no_row_for_each(live_worker, django_assert_num_queries):
+    for _ in range(3):
+        tasks.noop.using(expires=60).enqueue()
+    worker = live_worker()
+    claim_rows(worker, 3)
+    rows = running.read_claims(worker)
+    with django_assert_num_queries(0):
+        assert {(job.task_path, job.expires_at) for job in rows} == {("tests.jobs.tasks.noop", None)}
