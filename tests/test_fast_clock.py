@@ -220,6 +220,6 @@ def test_statistics(far):
     now = int(timezone.now().timestamp())
     row = {"queue_name": "q", "task_path": "t", "outcome": "succeeded", "count": 1, "enqueued": 0}
     row |= {"wait_microseconds": 0, "run_microseconds": 0, "start": now // 60 * 60, "period": 1}
-    JobStatistics.objects.create(shard=(int(far.timestamp()) // 60 << 10) + 1, **row)
+    JobStatistics.objects.create(shard=(int(far.timestamp()) // 60 << 32) + 1, **row)
     run_duty("roll up statistics")
     assert not JobStatistics.objects.filter(shard__gt=0, queue_name="q").exists()
