@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from notifications import streams
 from notifications.api import notify
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, Stream
 
 
@@ -67,3 +68,7 @@ def prune(user, seq):
     with transaction.atomic():
         Notification.objects.filter(user=user, seq__lte=seq).delete()
         Stream.objects.filter(pk=user).update(floor=seq)
+
+
+def read_epoch():
+    return read_numbered_position(0).epoch
