@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone, translation
 
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery
 from notifications.models import Job
 from notifications.testing import run_jobs
@@ -21,6 +21,7 @@ from tests.contrib.questions import question_tasks
 from tests.support import pseudo_locale
 from tests.support.axe import find_violations
 from tests.support.driver import driver
+from tests.support.duties import run_duty
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -47,8 +48,7 @@ def send(kind, language):
                     title = f"The export {number} is ready" if number else f"Ready: {LONG}"
                     notify(user, title, body="It has 12,480 rows. " * (number % 3 * 8), category=category)
     Delivery.objects.update(due_at=timezone.now())
-    while sending.enqueue_due():
-        pass
+    run_duty("enqueue deliveries by email")
     Job.objects.filter(state="queued").update(run_after=None, due_at=None)
     run_jobs()
 
