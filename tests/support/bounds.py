@@ -19,7 +19,6 @@ checks      the seconds that a check has, of doctor, of a probe, or of the syste
 idle        the seconds after which a thread or a connection without work ends
 joins       the seconds after which the thread ends that waited for jobs
 known       the seconds for which a process uses what it has read, or does not repeat a line of its log
-turns       the seconds for which a process knows the last turn of a share
 delays      the seconds until what has just changed is believed
 """
 
@@ -117,7 +116,6 @@ GROUPS = {
         jobs.transitions.queueing.READ_PAUSE_FACTOR jobs.transitions.queueing._next_read_at
         jobs.turns.CLOCK_INTERVAL_SECONDS jobs.turns.LAST_TURN_VALID_SECONDS outbound.connector.CACHE_SECONDS
     """,
-    "turns": "jobs.turns.LAST_TURN_VALID_SECONDS",
     "delays": """
         contrib.operations.alerts.evaluation.CLEAR_SECONDS
         contrib.operations.statistics.roll_up.INTERVAL_SECONDS

@@ -8,7 +8,7 @@ from django.template.backends.django import Template
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import emails, outages, preferences
+from notifications.contrib.deliveries import emails, outages
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.models import Attempt, Job, Wait
 from notifications.streams import marking
