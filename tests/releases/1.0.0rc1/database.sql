@@ -1456,7 +1456,7 @@ COPY public.asyncsite_ratelimitentry (id, created_at, owner_id) FROM stdin;
 --
 
 COPY public.asyncsite_report (id, title, urls, size, job_id, publication_id, public_token, created_at, owner_id) FROM stdin;
-1	x	[]	1	01a22d9b-e3c4-72c7-a7fe-746139eeca23	01a22d9b-e3c4-741d-81bb-027cc7d7b8e1	x	2026-11-30 17:58:40.836302+00	1
+1	x	[]	1	01a22dc9-47dd-78df-8c5c-d1b028c8602b	01a22dc9-47dd-7a08-959a-894d63179cac	x	2026-11-30 18:48:15.581725+00	1
 \.
 
 
@@ -1559,9 +1559,9 @@ COPY public.auth_permission (id, name, content_type_id, codename) FROM stdin;
 --
 
 COPY public.auth_user (id, password, last_login, is_superuser, username, first_name, last_name, email, is_staff, is_active, date_joined) FROM stdin;
-1	md5$IlyweWkG8B846WptnirTyv$1e02d6d0f2570553f87234f25294ca07	\N	f	demo				f	t	2026-11-30 17:58:31.646141+00
-2	md5$6yBkbsusbEcU0i9g3n1TeT$87d45b472876ee902821d891719404ed	\N	f	other				f	t	2026-11-30 17:58:31.686737+00
-3	md5$FB2YdsXHU3BTDgu7Oe4fqa$e8d56ce85e1bb7e9d8e4d32363223363	\N	t	admin				t	t	2026-11-30 17:58:31.696245+00
+1	md5$f1OlwTDud3JRKZ1DS4jkLd$da7b1d6c0bb902a698f6b1c83bdd613f	\N	f	demo				f	t	2026-11-30 18:48:05.444808+00
+2	md5$2urV8ybl22Nmglbrye3D7b$9dfb4dd6b9e6131356a1fb3f765b981a	\N	f	other				f	t	2026-11-30 18:48:05.492531+00
+3	md5$0LCtHpSCj4xTzvwV1G7iKP$6fd515c54463bcee80378230c261bfc9	\N	t	admin				t	t	2026-11-30 18:48:05.50433+00
 \.
 
 
@@ -1655,36 +1655,36 @@ COPY public.django_content_type (id, app_label, model) FROM stdin;
 --
 
 COPY public.django_migrations (id, app, name, applied) FROM stdin;
-1	contenttypes	0001_initial	2026-11-30 17:58:26.597702+00
-2	auth	0001_initial	2026-11-30 17:58:26.650629+00
-3	admin	0001_initial	2026-11-30 17:58:26.668916+00
-4	admin	0002_logentry_remove_auto_add	2026-11-30 17:58:26.677205+00
-5	admin	0003_logentry_add_action_flag_choices	2026-11-30 17:58:26.683565+00
-6	asyncsite	0001_reports	2026-11-30 17:58:26.773858+00
-7	contenttypes	0002_remove_content_type_name	2026-11-30 17:58:26.804112+00
-8	auth	0002_alter_permission_name_max_length	2026-11-30 17:58:26.815623+00
-9	auth	0003_alter_user_email_max_length	2026-11-30 17:58:26.834725+00
-10	auth	0004_alter_user_username_opts	2026-11-30 17:58:26.872635+00
-11	auth	0005_alter_user_last_login_null	2026-11-30 17:58:26.886976+00
-12	auth	0006_require_contenttypes_0002	2026-11-30 17:58:26.887579+00
-13	auth	0007_alter_validators_add_error_messages	2026-11-30 17:58:26.900757+00
-14	auth	0008_alter_user_username_max_length	2026-11-30 17:58:26.920129+00
-15	auth	0009_alter_user_last_name_max_length	2026-11-30 17:58:26.935061+00
-16	auth	0010_alter_group_name_max_length	2026-11-30 17:58:26.956754+00
-17	auth	0011_update_proxy_permissions	2026-11-30 17:58:26.966334+00
-18	auth	0012_alter_user_first_name_max_length	2026-11-30 17:58:26.980091+00
-19	notifications	0001_streams	2026-11-30 17:58:27.337873+00
-20	notifications_broadcasts	0001_initial	2026-11-30 17:58:27.374412+00
-21	notifications_deliveries	0001_initial	2026-11-30 17:58:27.580274+00
-22	notifications_files	0001_initial	2026-11-30 17:58:27.62215+00
-23	notifications_operations	0001_initial	2026-11-30 17:58:27.716162+00
-24	notifications_output	0001_initial	2026-11-30 17:58:27.724222+00
-25	notifications_questions	0001_initial	2026-11-30 17:58:27.729406+00
-26	notifications_rates	0001_initial	2026-11-30 17:58:27.737944+00
-27	notifications_schedules	0001_initial	2026-11-30 17:58:28.212743+00
-28	notifications_steps	0001_initial	2026-11-30 17:58:28.22415+00
-29	notifications_webhooks	0001_initial	2026-11-30 17:58:28.280736+00
-30	sessions	0001_initial	2026-11-30 17:58:28.286935+00
+1	contenttypes	0001_initial	2026-11-30 18:47:58.192347+00
+2	auth	0001_initial	2026-11-30 18:47:58.275917+00
+3	admin	0001_initial	2026-11-30 18:47:58.312296+00
+4	admin	0002_logentry_remove_auto_add	2026-11-30 18:47:58.325584+00
+5	admin	0003_logentry_add_action_flag_choices	2026-11-30 18:47:58.334976+00
+6	asyncsite	0001_reports	2026-11-30 18:47:58.464159+00
+7	contenttypes	0002_remove_content_type_name	2026-11-30 18:47:58.500208+00
+8	auth	0002_alter_permission_name_max_length	2026-11-30 18:47:58.520516+00
+9	auth	0003_alter_user_email_max_length	2026-11-30 18:47:58.544556+00
+10	auth	0004_alter_user_username_opts	2026-11-30 18:47:58.592507+00
+11	auth	0005_alter_user_last_login_null	2026-11-30 18:47:58.61597+00
+12	auth	0006_require_contenttypes_0002	2026-11-30 18:47:58.620436+00
+13	auth	0007_alter_validators_add_error_messages	2026-11-30 18:47:58.634472+00
+14	auth	0008_alter_user_username_max_length	2026-11-30 18:47:58.661936+00
+15	auth	0009_alter_user_last_name_max_length	2026-11-30 18:47:58.688582+00
+16	auth	0010_alter_group_name_max_length	2026-11-30 18:47:58.713039+00
+17	auth	0011_update_proxy_permissions	2026-11-30 18:47:58.729919+00
+18	auth	0012_alter_user_first_name_max_length	2026-11-30 18:47:58.749198+00
+19	notifications	0001_streams	2026-11-30 18:47:59.218142+00
+20	notifications_broadcasts	0001_initial	2026-11-30 18:47:59.278764+00
+21	notifications_deliveries	0001_initial	2026-11-30 18:47:59.667622+00
+22	notifications_files	0001_initial	2026-11-30 18:47:59.760379+00
+23	notifications_operations	0001_initial	2026-11-30 18:47:59.859823+00
+24	notifications_output	0001_initial	2026-11-30 18:47:59.865239+00
+25	notifications_questions	0001_initial	2026-11-30 18:47:59.867969+00
+26	notifications_rates	0001_initial	2026-11-30 18:47:59.876232+00
+27	notifications_schedules	0001_initial	2026-11-30 18:48:00.583327+00
+28	notifications_steps	0001_initial	2026-11-30 18:48:00.604006+00
+29	notifications_webhooks	0001_initial	2026-11-30 18:48:00.751549+00
+30	sessions	0001_initial	2026-11-30 18:48:00.772295+00
 \.
 
 
@@ -1710,8 +1710,8 @@ COPY public.notifications_announcedstate (id, topic, state, user_id) FROM stdin;
 --
 
 COPY public.notifications_attempt (id, number, worker, started_at, ended_at, outcome, exception_class_path, location, traceback, job_id) FROM stdin;
-1	1	01a22d9b-d221-782f-ad73-1f47caa9ed38	2026-11-30 17:58:36.626263+00	2026-11-30 17:58:36.773023+00	failed	builtins.ValueError	tests.releases.tasks.import_orders, line 23	Traceback (most recent call last):\n  File "/work/wt/rc/notifications/worker/execution.py", line 190, in _call_task\n    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/worker/execution.py", line 302, in _call_on_thread\n    result = await asyncio.wrap_future(future)\n             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/db/threads.py", line 309, in _call\n    result = job_sessions.call(work) if self._renews_sessions else work()\n             ~~~~~~~~~~~~~~~~~^^^^^^\n  File "/work/wt/rc/notifications/db/job_sessions.py", line 83, in call\n    return function()\n  File "/work/wt/rc/notifications/worker/execution.py", line 290, in call\n    return keep_raised(function, *args, **kwargs)\n  File "/work/wt/rc/notifications/db/thread_calls.py", line 58, in keep_raised\n    return function(*args, **kwargs)\n  File "/work/wt/rc/tests/releases/tasks.py", line 23, in import_orders\n    raise ValueError("The file has no rows.")\nValueError: The file has no rows.\n	01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4
-2	1	01a22d9b-d221-782f-ad73-1f47caa9ed38	2026-11-30 17:58:36.899508+00	2026-11-30 17:58:36.996805+00	failed	notifications.contrib.webhooks.sending.WebhookFailed	notifications.contrib.webhooks.sending.make_attempt, line 155	Traceback (most recent call last):\n  File "/work/wt/rc/notifications/worker/execution.py", line 183, in _call_task\n    value = await task.func(*args, **kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/contrib/webhooks/sending.py", line 125, in send\n    return await make_attempt(job, attempt, endpoint.url, headers, text, record=_record)\n           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/contrib/webhooks/sending.py", line 155, in make_attempt\n    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))\nnotifications.contrib.webhooks.sending.WebhookFailed: crm.example.com could not be found.\n	01a22d9b-d429-70ae-863e-1bb0342577ce
+1	1	01a22dc9-351d-72b4-93ca-0f3001f8470a	2026-11-30 18:48:11.124816+00	2026-11-30 18:48:11.2092+00	failed	builtins.ValueError	tests.releases.tasks.import_orders, line 23	Traceback (most recent call last):\n  File "/work/wt/rc/notifications/worker/execution.py", line 190, in _call_task\n    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/worker/execution.py", line 302, in _call_on_thread\n    result = await asyncio.wrap_future(future)\n             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/db/threads.py", line 309, in _call\n    result = job_sessions.call(work) if self._renews_sessions else work()\n             ~~~~~~~~~~~~~~~~~^^^^^^\n  File "/work/wt/rc/notifications/db/job_sessions.py", line 83, in call\n    return function()\n  File "/work/wt/rc/notifications/worker/execution.py", line 290, in call\n    return keep_raised(function, *args, **kwargs)\n  File "/work/wt/rc/notifications/db/thread_calls.py", line 58, in keep_raised\n    return function(*args, **kwargs)\n  File "/work/wt/rc/tests/releases/tasks.py", line 23, in import_orders\n    raise ValueError("The file has no rows.")\nValueError: The file has no rows.\n	01a22dc9-322a-7c53-bbda-567aabf82e3f
+2	1	01a22dc9-351d-72b4-93ca-0f3001f8470a	2026-11-30 18:48:11.339447+00	2026-11-30 18:48:11.440392+00	failed	notifications.contrib.webhooks.sending.WebhookFailed	notifications.contrib.webhooks.sending.make_attempt, line 155	Traceback (most recent call last):\n  File "/work/wt/rc/notifications/worker/execution.py", line 183, in _call_task\n    value = await task.func(*args, **kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/contrib/webhooks/sending.py", line 125, in send\n    return await make_attempt(job, attempt, endpoint.url, headers, text, record=_record)\n           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/wt/rc/notifications/contrib/webhooks/sending.py", line 155, in make_attempt\n    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))\nnotifications.contrib.webhooks.sending.WebhookFailed: crm.example.com could not be found.\n	01a22dc9-370e-7d4e-b118-c0a17fb854b9
 \.
 
 
@@ -1720,7 +1720,7 @@ COPY public.notifications_attempt (id, number, worker, started_at, ended_at, out
 --
 
 COPY public.notifications_broadcasts_broadcast (id, level, category, title, body, url, translations, audience_kind, audience_values, audience_text, recipients, state, "position", sent, withdrawn, job, withdrawal_job, created_at, send_at, sent_at, withdrawn_at, sender_id) FROM stdin;
-01a22d9b-e49a-722e-b62d-d48e98a8bdb5	info		x			{}	users	[]	x	1	sending		0	0	01a22d9b-e49d-71f1-a0e3-3deff4509d97	01a22d9b-e49d-723b-b6a1-4d7b9a8a5b7b	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22dc9-481f-78af-bfc9-d9936d9b510f	info		x			{}	users	[]	x	1	sending		0	0	01a22dc9-4820-7ba3-b99d-2fd10c46cf2b	01a22dc9-4820-7bdc-a7f8-463a86e3a44e	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1738,7 +1738,7 @@ x	0	2026-05-04 12:00:00+00
 --
 
 COPY public.notifications_deliveries_delivery (id, notification, channel, address, language, state, reason, error, job, due_at, delay_seconds, is_explicit, attempted_at, ended_at, user_id) FROM stdin;
-01a22d9b-e4a0-7e09-8e84-9283995e9d00	01a22d9b-e4a0-7e78-aa15-1567846ac2d5	x			pending			01a22d9b-e4a1-7765-befd-7dfeccf5bb80	2026-05-04 12:00:00+00	0	f	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22dc9-4824-7c68-98d4-715e298f07f8	01a22dc9-4824-7cb7-beae-98498067a6ef	x			pending			01a22dc9-4825-74d9-bb98-1f42d6dea209	2026-05-04 12:00:00+00	0	f	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1756,7 +1756,7 @@ COPY public.notifications_deliveries_preference (id, category, channel, choice, 
 --
 
 COPY public.notifications_deliveries_pushsubscription (id, endpoint, p256dh, auth, key_hash, refused_status, refused_reason, name, language, created_at, used_at, seen_at, user_id) FROM stdin;
-01a22d9b-e4c4-712b-b53e-3c26a724a336	x	x	x		0		x		2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22dc9-4830-7a28-8b33-fbf4f90e0541	x	x	x		0		x		2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1774,7 +1774,7 @@ COPY public.notifications_deliveries_reader (user_id, paused_until, time_zone, d
 --
 
 COPY public.notifications_deliveries_throttle (id, channel, is_required, ends_at, opened_by, joined_since, job, user_id) FROM stdin;
-01a22d9b-e4e2-72e9-8155-e1a4787198aa	x	f	2026-05-04 12:00:00+00	01a22d9b-e4e3-7998-ae45-c5008f4b9194	2026-05-04 12:00:00+00	01a22d9b-e4e3-7a09-aaf3-4272fcde2e63	1
+01a22dc9-483f-7676-9fac-dae55bb3626d	x	f	2026-05-04 12:00:00+00	01a22dc9-4840-7e0f-89bd-139fdb0c25d8	2026-05-04 12:00:00+00	01a22dc9-4840-7e77-91f0-3c8bd19ddabc	1
 \.
 
 
@@ -1783,10 +1783,10 @@ COPY public.notifications_deliveries_throttle (id, channel, is_required, ends_at
 --
 
 COPY public.notifications_dutyrun (name, last_run_at) FROM stdin;
-queue jobs that wait for nothing	2026-11-30 17:58:36.623062+00
-fail abandoned deliveries	2026-11-30 17:58:36.623062+00
-update who is asked open questions	2026-11-30 17:58:36.623062+00
-set next runs of stored schedules	2026-11-30 17:58:36.623062+00
+queue jobs that wait for nothing	2026-11-30 18:48:11.080046+00
+fail abandoned deliveries	2026-11-30 18:48:11.080046+00
+update who is asked open questions	2026-11-30 18:48:11.080046+00
+set next runs of stored schedules	2026-11-30 18:48:11.080046+00
 \.
 
 
@@ -1795,7 +1795,7 @@ set next runs of stored schedules	2026-11-30 17:58:36.623062+00
 --
 
 COPY public.notifications_epoch (id, value) FROM stdin;
-1	01a22d9b-e40c-780b-b0a2-b4777085c5da
+1	01a22dc9-47fc-7199-ac18-db7e3141c640
 \.
 
 
@@ -1804,7 +1804,7 @@ COPY public.notifications_epoch (id, value) FROM stdin;
 --
 
 COPY public.notifications_files_resultfile (id, job, path, name, size, content_type, permission, created_at, expires_at, user_id) FROM stdin;
-01a22d9b-e491-7c29-b189-c70575f8f4da	01a22d9b-e491-7c82-ad0d-85addf6806f6	x	x	1	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22dc9-481a-789d-b92c-45c25df61738	01a22dc9-481a-78de-b17b-fbb7be19a7ef	x	x	1	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1813,7 +1813,7 @@ COPY public.notifications_files_resultfile (id, job, path, name, size, content_t
 --
 
 COPY public.notifications_files_storedobject (id, job, fence, step, path, name, size, content_type, permission, kept_seconds, check_at) FROM stdin;
-01a22d9b-e485-71fd-8f41-efec107ccc3e	01a22d9b-e485-7263-b025-2c536e03892b	1	x	x	x	1	x	x	1	2026-05-04 12:00:00+00
+01a22dc9-4818-7b17-aea1-c8715aeb8394	01a22dc9-4818-7b5f-9db2-6508118dd508	1	x	x	x	1	x	x	1	2026-05-04 12:00:00+00
 \.
 
 
@@ -1831,12 +1831,12 @@ COPY public.notifications_inboxviews (user_id, views) FROM stdin;
 --
 
 COPY public.notifications_job (id, seq, version, task_path, args, kwargs, backend, queue_name, executor, priority, share_name, turn, run_after, due_at, limit_key, limit_turn, state, attempt, max_attempts, retries, worker, fence, deadline, fail_if_unknown_after, expires_at, inbox_group, progress_current, progress_total, progress_message, waiting, result, error, title, url, language, trace, idempotency_key, idempotency_hash, idempotency_expires_at, concurrency_key, batch, schedule, event_source, cancel_requested_at, cancelled_by_other, owner_acted_at, created_at, queued_at, started_at, finished_at, user_id) FROM stdin;
-01a22d9b-cf87-7739-a40e-2d9cac941657	5	4	tests.releases.tasks.send_receipts	[]	{"month":"May"}	default	default	sync	0	user:1	1	\N	\N		\N	succeeded	1	3	0	01a22d9b-d221-782f-ad73-1f47caa9ed38	1	2026-11-30 18:04:36.64788+00	\N	\N		2	3	receipts	\N	{"sent":3}	\N	Send the receipts of May		en				\N		\N		\N	\N	f	\N	2026-11-30 17:58:35.655504+00	2026-11-30 17:58:35.655504+00	2026-11-30 17:58:36.626263+00	2026-11-30 17:58:36.876637+00	1
-01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4	3	3	tests.releases.tasks.import_orders	[]	{}	default	default	sync	0	user:1	2	\N	\N		\N	failed	1	3	0	01a22d9b-d221-782f-ad73-1f47caa9ed38	1	2026-11-30 18:04:36.64788+00	\N	\N		\N	\N		\N	\N	{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error. Try again, or give support this ID: 01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4"}	Import the orders		en				\N		\N		\N	\N	f	\N	2026-11-30 17:58:35.662007+00	2026-11-30 17:58:35.662007+00	2026-11-30 17:58:36.626263+00	2026-11-30 17:58:36.773023+00	1
-01a22d9b-cfa0-75da-bdb0-e90d898edce5	0	3	tests.releases.tasks.delete_account	[]	{}	default	default	sync	0	user:1	3	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22d9b-d3c0-72d6-9c83-cf0724414e9d", "kind": "question", "title": "Delete the account?", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}}	\N	\N	Delete the account		en				\N		\N		\N	\N	f	\N	2026-11-30 17:58:35.680394+00	2026-11-30 17:58:35.680394+00	2026-11-30 17:58:36.626263+00	\N	1
-01a22d9b-cfa6-7734-95ad-5a27cbbd0f34	0	3	tests.releases.tasks.order_label	[]	{}	default	default	sync	0	user:1	4	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22d9b-d3d8-78be-9fe9-e917e8e521a8", "kind": "callback", "title": "label", "expires_at": null, "choices": null}	\N	\N	Order a label		en				\N		\N		\N	\N	f	\N	2026-11-30 17:58:35.686478+00	2026-11-30 17:58:35.686478+00	2026-11-30 17:58:36.626263+00	\N	1
-01a22d9b-cfa7-7c9c-8b72-22a54bd9cbef	0	3	tests.releases.tasks.send_reminder	[]	{}	default	default	sync	0	user:1	5	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22d9b-d396-7f06-9498-64c1d04a4f57", "kind": "pause", "title": "ten years", "expires_at": "2036-11-27T17:58:36.876637Z", "choices": null}	\N	\N	Send the reminder		en				\N		\N		\N	\N	f	\N	2026-11-30 17:58:35.687812+00	2026-11-30 17:58:35.687812+00	2026-11-30 17:58:36.626263+00	\N	1
-01a22d9b-d429-70ae-863e-1bb0342577ce	0	3	notifications.contrib.webhooks.sending.send	[{"endpoint":"01a22d9b-cf1f-76ea-a993-a0fe114048ee","type":"job.failed","id":"01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4:1","at":"2026-11-30T17:58:36.773023Z","user":1,"job":{"kind":"job","id":"01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4","seq":3,"version":3,"title":"Import the orders","task":"tests.releases.tasks.import_orders","state":"failed","done":true,"attempt":1,"max_attempts":3,"progress":null,"created_at":"2026-11-30T17:58:35.662007Z","started_at":"2026-11-30T17:58:36.626263Z","finished_at":"2026-11-30T17:58:36.773023Z","run_after":null,"expires_at":null,"error":{"type":"task-failed","title":"Failed","detail":"The job stopped because of an error. Try again, or give support this ID: 01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4"},"url":null,"waiting":null,"links":{"self":"/notifications/api/jobs/01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4/","result":null,"cancel":null,"retry":"/notifications/api/jobs/01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4/retry/"}},"notification":{"kind":"notification","id":"01a22d9b-d39e-79dd-9684-c8cffa58c552","seq":4,"raised":4,"level":"error","category":"job","title":"Import the orders","body":"The job stopped because of an error.","url":"/notifications/jobs/01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4/","job":"01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4","created_at":"2026-11-30T17:58:36.702608Z","read_at":null,"archived_at":null,"data":{}}}]	{}	default	deliveries	sender	0	send:1	1	2026-11-30 17:58:42.412245+00	2026-11-30 17:58:42.412245+00		\N	queued	1	9	0	\N	1	\N	\N	\N		\N	\N		\N	\N	\N	Webhook: job.failed		en				\N	send:1	\N		01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4	\N	f	\N	2026-11-30 17:58:36.840828+00	2026-11-30 17:58:36.840828+00	2026-11-30 17:58:36.899508+00	\N	\N
+01a22dc9-323c-76d7-b808-e0bc1d04e284	0	3	tests.releases.tasks.delete_account	[]	{}	default	default	sync	0	user:1	3	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22dc9-36ca-784c-8093-e955e95a3f4b", "kind": "question", "title": "Delete the account?", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}}	\N	\N	Delete the account		en				\N		\N		\N	\N	f	\N	2026-11-30 18:48:10.044459+00	2026-11-30 18:48:10.044459+00	2026-11-30 18:48:11.124816+00	\N	1
+01a22dc9-3248-7cca-9d36-31139e91c9bb	0	3	tests.releases.tasks.send_reminder	[]	{}	default	default	sync	0	user:1	5	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22dc9-36b6-73be-87a4-5701a9a39cf2", "kind": "pause", "title": "ten years", "expires_at": "2036-11-27T18:48:11.342944Z", "choices": null}	\N	\N	Send the reminder		en				\N		\N		\N	\N	f	\N	2026-11-30 18:48:10.056828+00	2026-11-30 18:48:10.056828+00	2026-11-30 18:48:11.124816+00	\N	1
+01a22dc9-3244-7b05-8c2d-3eba9bad6991	0	3	tests.releases.tasks.order_label	[]	{}	default	default	sync	0	user:1	4	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22dc9-3714-7740-81a1-18b39c68ff71", "kind": "callback", "title": "label", "expires_at": null, "choices": null}	\N	\N	Order a label		en				\N		\N		\N	\N	f	\N	2026-11-30 18:48:10.05272+00	2026-11-30 18:48:10.05272+00	2026-11-30 18:48:11.124816+00	\N	1
+01a22dc9-370e-7d4e-b118-c0a17fb854b9	0	3	notifications.contrib.webhooks.sending.send	[{"endpoint":"01a22dc9-31d6-76f1-9495-00d8f904acc8","type":"job.failed","id":"01a22dc9-322a-7c53-bbda-567aabf82e3f:1","at":"2026-11-30T18:48:11.209200Z","user":1,"job":{"kind":"job","id":"01a22dc9-322a-7c53-bbda-567aabf82e3f","seq":3,"version":3,"title":"Import the orders","task":"tests.releases.tasks.import_orders","state":"failed","done":true,"attempt":1,"max_attempts":3,"progress":null,"created_at":"2026-11-30T18:48:10.026801Z","started_at":"2026-11-30T18:48:11.124816Z","finished_at":"2026-11-30T18:48:11.209200Z","run_after":null,"expires_at":null,"error":{"type":"task-failed","title":"Failed","detail":"The job stopped because of an error. Try again, or give support this ID: 01a22dc9-322a-7c53-bbda-567aabf82e3f"},"url":null,"waiting":null,"links":{"self":"/notifications/api/jobs/01a22dc9-322a-7c53-bbda-567aabf82e3f/","result":null,"cancel":null,"retry":"/notifications/api/jobs/01a22dc9-322a-7c53-bbda-567aabf82e3f/retry/"}},"notification":{"kind":"notification","id":"01a22dc9-36b7-7943-afec-acfd8df75d08","seq":4,"raised":4,"level":"error","category":"job","title":"Import the orders","body":"The job stopped because of an error.","url":"/notifications/jobs/01a22dc9-322a-7c53-bbda-567aabf82e3f/","job":"01a22dc9-322a-7c53-bbda-567aabf82e3f","created_at":"2026-11-30T18:48:11.191570Z","read_at":null,"archived_at":null,"data":{}}}]	{}	default	deliveries	sender	0	send:1	1	2026-11-30 18:48:17.427469+00	2026-11-30 18:48:17.427469+00		\N	queued	1	9	0	\N	1	\N	\N	\N		\N	\N		\N	\N	\N	Webhook: job.failed		en				\N	send:1	\N		01a22dc9-322a-7c53-bbda-567aabf82e3f	\N	f	\N	2026-11-30 18:48:11.278608+00	2026-11-30 18:48:11.278608+00	2026-11-30 18:48:11.339447+00	\N	\N
+01a22dc9-322a-7c53-bbda-567aabf82e3f	3	3	tests.releases.tasks.import_orders	[]	{}	default	default	sync	0	user:1	2	\N	\N		\N	failed	1	3	0	01a22dc9-351d-72b4-93ca-0f3001f8470a	1	2026-11-30 18:54:11.13203+00	\N	\N		\N	\N		\N	\N	{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error. Try again, or give support this ID: 01a22dc9-322a-7c53-bbda-567aabf82e3f"}	Import the orders		en				\N		\N		\N	\N	f	\N	2026-11-30 18:48:10.026801+00	2026-11-30 18:48:10.026801+00	2026-11-30 18:48:11.124816+00	2026-11-30 18:48:11.2092+00	1
+01a22dc9-3225-7fd1-a2f2-20b0c83a20ca	5	4	tests.releases.tasks.send_receipts	[]	{"month":"May"}	default	default	sync	0	user:1	1	\N	\N		\N	succeeded	1	3	0	01a22dc9-351d-72b4-93ca-0f3001f8470a	1	2026-11-30 18:54:11.13203+00	\N	\N		2	3	receipts	\N	{"sent":3}	\N	Send the receipts of May		en				\N		\N		\N	\N	f	\N	2026-11-30 18:48:10.022045+00	2026-11-30 18:48:10.022045+00	2026-11-30 18:48:11.124816+00	2026-11-30 18:48:11.342944+00	1
 \.
 
 
@@ -1845,7 +1845,7 @@ COPY public.notifications_job (id, seq, version, task_path, args, kwargs, backen
 --
 
 COPY public.notifications_jobtag (id, job, tag) FROM stdin;
-1	01a22d9b-e42d-765d-a5e0-b4d06654ae35	x
+1	01a22dc9-4806-796f-8a02-96c0b7a097d6	x
 \.
 
 
@@ -1863,11 +1863,11 @@ COPY public.notifications_limitedqueue (id, backend, queue_name, key, opens_at) 
 --
 
 COPY public.notifications_notification (id, seq, raised, counted, level, category, title, body, url, job, data, key, broadcast, created_at, read_at, archived_at, open_question, snoozed_until, snoozed_at, returned_at, group_key, user_id) FROM stdin;
-01a22d9b-cf3c-759d-9818-09333f4377ea	1	1	t	warning	disks	Disk of db-2 is 91 % full	Delete old exports.		\N	{}		\N	2026-11-30 17:58:35.580341+00	\N	\N	\N	\N	\N	\N	\N	1
-01a22d9b-cf80-7754-a9f6-5f92869b961c	2	2	t	info		Ada requests access			\N	{"actions":[{"label":"Approve","post":"/access/7/approve/"}]}	7	\N	2026-11-30 17:58:35.648449+00	\N	\N	\N	\N	\N	\N	\N	1
-01a22d9b-d39e-79dd-9684-c8cffa58c552	4	4	t	error	job	Import the orders	The job stopped because of an error.	/notifications/jobs/01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4/	01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4	{}	job:01a22d9b-cf8d-7fb1-bc28-c7c387cee0e4	\N	2026-11-30 17:58:36.702608+00	\N	\N	\N	\N	\N	\N	d:9c3f8c06e9a6edbfba	1
-01a22d9b-d3c0-7d96-87bb-2f13e2205087	6	6	t	info		Delete the account?	Delete the account	/notifications/jobs/01a22d9b-cfa0-75da-bdb0-e90d898edce5/questions/01a22d9b-d3c0-72d6-9c83-cf0724414e9d/	01a22d9b-cfa0-75da-bdb0-e90d898edce5	{"question": {"id": "01a22d9b-d3c0-72d6-9c83-cf0724414e9d", "name": "confirm", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}, "url": null, "links": {"answer": "/notifications/api/jobs/01a22d9b-cfa0-75da-bdb0-e90d898edce5/answers/01a22d9b-d3c0-72d6-9c83-cf0724414e9d/", "page": "/notifications/jobs/01a22d9b-cfa0-75da-bdb0-e90d898edce5/questions/01a22d9b-d3c0-72d6-9c83-cf0724414e9d/"}, "ended": null}, "icon": "comment", "actions": [{"label": "Delete", "post": "/notifications/api/jobs/01a22d9b-cfa0-75da-bdb0-e90d898edce5/answers/01a22d9b-d3c0-72d6-9c83-cf0724414e9d/?value=yes"}, {"label": "Keep", "post": "/notifications/api/jobs/01a22d9b-cfa0-75da-bdb0-e90d898edce5/answers/01a22d9b-d3c0-72d6-9c83-cf0724414e9d/?value=no"}]}	question:01a22d9b-d3c0-72d6-9c83-cf0724414e9d	\N	2026-11-30 17:58:36.736842+00	\N	\N	01a22d9b-d3c0-72d6-9c83-cf0724414e9d	\N	\N	\N	\N	1
-01a22d9b-d3e0-7f57-b716-bddfd6ccadf7	7	7	t	success	job	Send the receipts of May	Succeeded.	/notifications/jobs/01a22d9b-cf87-7739-a40e-2d9cac941657/	01a22d9b-cf87-7739-a40e-2d9cac941657	{}	job:01a22d9b-cf87-7739-a40e-2d9cac941657	\N	2026-11-30 17:58:36.768953+00	\N	\N	\N	\N	\N	\N	d:fc31d27cdcd87ec746	1
+01a22dc9-31f1-731f-8281-c4dc9466f5bd	1	1	t	warning	disks	Disk of db-2 is 91 % full	Delete old exports.		\N	{}		\N	2026-11-30 18:48:09.969185+00	\N	\N	\N	\N	\N	\N	\N	1
+01a22dc9-3211-732e-bf96-cd6b662d69e8	2	2	t	info		Ada requests access			\N	{"actions":[{"label":"Approve","post":"/access/7/approve/"}]}	7	\N	2026-11-30 18:48:10.001188+00	\N	\N	\N	\N	\N	\N	\N	1
+01a22dc9-36b7-7943-afec-acfd8df75d08	4	4	t	error	job	Import the orders	The job stopped because of an error.	/notifications/jobs/01a22dc9-322a-7c53-bbda-567aabf82e3f/	01a22dc9-322a-7c53-bbda-567aabf82e3f	{}	job:01a22dc9-322a-7c53-bbda-567aabf82e3f	\N	2026-11-30 18:48:11.19157+00	\N	\N	\N	\N	\N	\N	d:9c3f8c06e9a6edbfba	1
+01a22dc9-36cb-7224-8e7a-d0702b78de8d	7	7	t	info		Delete the account?	Delete the account	/notifications/jobs/01a22dc9-323c-76d7-b808-e0bc1d04e284/questions/01a22dc9-36ca-784c-8093-e955e95a3f4b/	01a22dc9-323c-76d7-b808-e0bc1d04e284	{"question": {"id": "01a22dc9-36ca-784c-8093-e955e95a3f4b", "name": "confirm", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}, "url": null, "links": {"answer": "/notifications/api/jobs/01a22dc9-323c-76d7-b808-e0bc1d04e284/answers/01a22dc9-36ca-784c-8093-e955e95a3f4b/", "page": "/notifications/jobs/01a22dc9-323c-76d7-b808-e0bc1d04e284/questions/01a22dc9-36ca-784c-8093-e955e95a3f4b/"}, "ended": null}, "icon": "comment", "actions": [{"label": "Delete", "post": "/notifications/api/jobs/01a22dc9-323c-76d7-b808-e0bc1d04e284/answers/01a22dc9-36ca-784c-8093-e955e95a3f4b/?value=yes"}, {"label": "Keep", "post": "/notifications/api/jobs/01a22dc9-323c-76d7-b808-e0bc1d04e284/answers/01a22dc9-36ca-784c-8093-e955e95a3f4b/?value=no"}]}	question:01a22dc9-36ca-784c-8093-e955e95a3f4b	\N	2026-11-30 18:48:11.211127+00	\N	\N	01a22dc9-36ca-784c-8093-e955e95a3f4b	\N	\N	\N	\N	1
+01a22dc9-36c5-7a57-b55b-ae979e08a7f0	6	6	t	success	job	Send the receipts of May	Succeeded.	/notifications/jobs/01a22dc9-3225-7fd1-a2f2-20b0c83a20ca/	01a22dc9-3225-7fd1-a2f2-20b0c83a20ca	{}	job:01a22dc9-3225-7fd1-a2f2-20b0c83a20ca	\N	2026-11-30 18:48:11.205638+00	\N	\N	\N	\N	\N	\N	d:fc31d27cdcd87ec746	1
 \.
 
 
@@ -1894,7 +1894,7 @@ COPY public.notifications_operations_alert (id, kind, subject, detail, facts, op
 --
 
 COPY public.notifications_operations_alertstate (id, no_worker_since, lease_lost_at, lost_worker, failures_read_until, last_failure_read, last_incident_checked) FROM stdin;
-1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22d9b-e4f1-7f9a-9a34-2ccc0c00aded	
+1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22dc9-485f-7428-b049-e508f3b19903	
 \.
 
 
@@ -1903,7 +1903,7 @@ COPY public.notifications_operations_alertstate (id, no_worker_since, lease_lost
 --
 
 COPY public.notifications_operations_incident (id, key, task_path, exception_class_path, location, host, begun_at, failed_at, over_at, is_alert, users, last_user, broadcasts, broadcast, notified_at, notified_by, notified_users, last_notified, end_broadcast) FROM stdin;
-1	x	x				2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	f	0	0	[]	01a22d9b-e4ea-7c5b-b9df-1002955a8226	2026-05-04 12:00:00+00		0	0	01a22d9b-e4ea-7ce5-b93f-700f0138a6e6
+1	x	x				2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	f	0	0	[]	01a22dc9-484c-7d67-a2a2-2ad570a385ed	2026-05-04 12:00:00+00		0	0	01a22dc9-484c-7df8-85c3-b3cf021f4355
 \.
 
 
@@ -1912,9 +1912,9 @@ COPY public.notifications_operations_incident (id, key, task_path, exception_cla
 --
 
 COPY public.notifications_operations_jobstatistics (id, period, shard, start, queue_name, task_path, outcome, count, enqueued, wait_microseconds, run_microseconds, wait_0, wait_1, wait_2, wait_3, wait_4, wait_5, wait_6, wait_7, wait_8, wait_9, wait_10, wait_11, wait_12, wait_13, wait_14, wait_15, wait_16, wait_17, wait_18, wait_19, wait_20, wait_21, wait_22, wait_23, wait_24, wait_25, wait_26, wait_27, run_0, run_1, run_2, run_3, run_4, run_5, run_6, run_7, run_8, run_9, run_10, run_11, run_12, run_13, run_14, run_15, run_16, run_17, run_18, run_19, run_20, run_21, run_22, run_23, run_24, run_25, run_26, run_27) FROM stdin;
-1	1	128567088997774707	1796061480	default	tests.releases.tasks.import_orders	failed	1	1	964256	146760	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
-2	1	128567088997774707	1796061480	default	tests.releases.tasks.send_receipts	succeeded	1	1	970759	250374	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
-3	1	128567088997774707	1796061480	deliveries	notifications.contrib.webhooks.sending.send	retried	1	0	58680	97297	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+1	1	128567304718310255	1796064480	default	tests.releases.tasks.import_orders	failed	1	1	1098015	84384	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+2	1	128567304718310255	1796064480	default	tests.releases.tasks.send_receipts	succeeded	1	1	1102771	218128	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+3	1	128567304718310255	1796064480	deliveries	notifications.contrib.webhooks.sending.send	retried	1	0	60839	100945	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
 \.
 
 
@@ -1923,7 +1923,7 @@ COPY public.notifications_operations_jobstatistics (id, period, shard, start, qu
 --
 
 COPY public.notifications_output_outputchunk (id, job, start, text, attempt, fence, created_at) FROM stdin;
-1	01a22d9b-cf87-7739-a40e-2d9cac941657	0	3 receipts\n	1	1	2026-11-30 17:58:36.873085+00
+1	01a22dc9-3225-7fd1-a2f2-20b0c83a20ca	0	3 receipts\n	1	1	2026-11-30 18:48:11.33572+00
 \.
 
 
@@ -1932,7 +1932,7 @@ COPY public.notifications_output_outputchunk (id, job, start, text, attempt, fen
 --
 
 COPY public.notifications_owedcall (id, extension, hook, subject, facts, tries, due_at) FROM stdin;
-1	x	x	01a22d9b-e47f-7129-a177-cde6933a389a	{}	0	2026-05-04 12:00:00+00
+1	x	x	01a22dc9-4815-7f5f-8139-9c4019931c89	{}	0	2026-05-04 12:00:00+00
 \.
 
 
@@ -1986,7 +1986,7 @@ COPY public.notifications_ring (id, origin, rung_at, change, user_id) FROM stdin
 --
 
 COPY public.notifications_schedules_schedule (name, timing, task_path, created_at, paused_at, paused_by, options, title, is_in_owner_zone, failures, put_off_until, next_tick, timed_at, last_tick, declared_until, problem, problem_since, problem_job, problem_facts, user_id) FROM stdin;
-x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		x		f	0	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22d9b-e4fc-724d-887c-80fb62b699f1	{}	1
+x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		x		f	0	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22dc9-486f-74ab-84f3-ed87294459bb	{}	1
 \.
 
 
@@ -1995,7 +1995,7 @@ x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		x		f	0	2026-05-04 12:00:00+
 --
 
 COPY public.notifications_schedules_tick (id, due_at, first_due_at, count, outcome, detail, is_manual, job, job_state, recorded_at, schedule_id) FROM stdin;
-1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1	enqueued		f	01a22d9b-e501-7d81-b8a2-81c152f28def		2026-05-04 12:00:00+00	x
+1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1	enqueued		f	01a22dc9-487d-76f0-ad66-98c43ef57e3c		2026-05-04 12:00:00+00	x
 \.
 
 
@@ -2004,7 +2004,7 @@ COPY public.notifications_schedules_tick (id, due_at, first_due_at, count, outco
 --
 
 COPY public.notifications_seenmark (id, up_to, at, browser, receipts, user_id) FROM stdin;
-01a22d9b-e408-7539-b4a9-ea475b1ca632	1	2026-05-04 12:00:00+00		x	1
+01a22dc9-47f2-7ce1-bca9-cb89d5e627b9	1	2026-05-04 12:00:00+00		x	1
 \.
 
 
@@ -2013,7 +2013,7 @@ COPY public.notifications_seenmark (id, up_to, at, browser, receipts, user_id) F
 --
 
 COPY public.notifications_serverprocess (id, host, pid, started_at, lease_until, sockets, users) FROM stdin;
-01a22d9b-e475-7f34-ad35-50987c715445	x	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	0	0
+01a22dc9-4813-753e-88c0-e5caa58e6932	x	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	0	0
 \.
 
 
@@ -2022,7 +2022,7 @@ COPY public.notifications_serverprocess (id, host, pid, started_at, lease_until,
 --
 
 COPY public.notifications_steps_step (id, job, name, result, attempt, started_at, ended_at) FROM stdin;
-1	01a22d9b-cf87-7739-a40e-2d9cac941657	receipts	{"sent":3}	1	2026-11-30 17:58:36.683235+00	2026-11-30 17:58:36.683328+00
+1	01a22dc9-3225-7fd1-a2f2-20b0c83a20ca	receipts	{"sent":3}	1	2026-11-30 18:48:11.182001+00	2026-11-30 18:48:11.18209+00
 \.
 
 
@@ -2031,7 +2031,7 @@ COPY public.notifications_steps_step (id, job, name, result, attempt, started_at
 --
 
 COPY public.notifications_steps_unfinishedstep (id, job, name, attempt, fence, started_at, ended_at) FROM stdin;
-1	01a22d9b-e510-78fe-9829-65fdb5f670f8	x	1	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00
+1	01a22dc9-488a-752e-abda-7a2b097ea59d	x	1	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00
 \.
 
 
@@ -2049,9 +2049,9 @@ COPY public.notifications_stream (user_id, head, floor, unread, seen, unseen, gu
 --
 
 COPY public.notifications_wait (id, job, name, kind, is_awaited, title, details, attempt, created_at, due_at, remind_at, ended_at, how, value, ended_with, ended_by_id) FROM stdin;
-01a22d9b-d3c0-72d6-9c83-cf0724414e9d	01a22d9b-cfa0-75da-bdb0-e90d898edce5	confirm	question	t	Delete the account?	{"title": "Delete the account?", "choices": {"yes": "Delete", "no": "Keep"}, "body": "", "consequences": {}, "texts": {}, "languages": {}, "remind": [], "form": "", "danger": [], "url": "", "default": null, "asked": {"users": ["1"]}, "to": ["1"], "notifications": ["01a22d9b-d3c0-7d96-87bb-2f13e2205087"]}	1	2026-11-30 17:58:36.876637+00	\N	\N	\N		\N		\N
-01a22d9b-d396-7f06-9498-64c1d04a4f57	01a22d9b-cfa7-7c9c-8b72-22a54bd9cbef	ten years	pause	t		{}	1	2026-11-30 17:58:36.876637+00	2036-11-27 17:58:36.876637+00	\N	\N		\N		\N
-01a22d9b-d3d8-78be-9fe9-e917e8e521a8	01a22d9b-cfa6-7734-95ad-5a27cbbd0f34	label	callback	t		{"hashes": ["eba7deeffadb1fa00d6639a7b192e3ccffc796c6fadb3aaea6ae986eb420dc01"], "secret": ""}	1	2026-11-30 17:58:36.748041+00	\N	\N	\N		\N		\N
+01a22dc9-36ca-784c-8093-e955e95a3f4b	01a22dc9-323c-76d7-b808-e0bc1d04e284	confirm	question	t	Delete the account?	{"title": "Delete the account?", "choices": {"yes": "Delete", "no": "Keep"}, "body": "", "consequences": {}, "texts": {}, "languages": {}, "remind": [], "form": "", "danger": [], "url": "", "default": null, "asked": {"users": ["1"]}, "to": ["1"], "notifications": ["01a22dc9-36cb-7224-8e7a-d0702b78de8d"]}	1	2026-11-30 18:48:11.342944+00	\N	\N	\N		\N		\N
+01a22dc9-36b6-73be-87a4-5701a9a39cf2	01a22dc9-3248-7cca-9d36-31139e91c9bb	ten years	pause	t		{}	1	2026-11-30 18:48:11.342944+00	2036-11-27 18:48:11.342944+00	\N	\N		\N		\N
+01a22dc9-3714-7740-81a1-18b39c68ff71	01a22dc9-3244-7b05-8c2d-3eba9bad6991	label	callback	t		{"hashes": ["41be65309276bac9f6f2eab179aea904420055aa3ac778cb3b292a2b7ef17c58"], "secret": ""}	1	2026-11-30 18:48:11.280474+00	\N	\N	\N		\N		\N
 \.
 
 
@@ -2060,7 +2060,7 @@ COPY public.notifications_wait (id, job, name, kind, is_awaited, title, details,
 --
 
 COPY public.notifications_webhooks_jobcallback (job, url) FROM stdin;
-01a22d9b-e512-7c34-84c0-e7468bf5ab3d	x
+01a22dc9-4895-7ae6-834b-6ee1d2297f73	x
 \.
 
 
@@ -2069,7 +2069,7 @@ COPY public.notifications_webhooks_jobcallback (job, url) FROM stdin;
 --
 
 COPY public.notifications_webhooks_webhookattempt (id, endpoint, job, event, started_at, milliseconds, status, error) FROM stdin;
-01a22d9b-d498-7b66-bf19-67e92c31cb58	01a22d9b-cf1f-76ea-a993-a0fe114048ee	01a22d9b-d429-70ae-863e-1bb0342577ce	job.failed	2026-11-30 17:58:36.941128+00	32	\N	Unreachable
+01a22dc9-3769-7769-9dfc-f6762f945556	01a22dc9-31d6-76f1-9495-00d8f904acc8	01a22dc9-370e-7d4e-b118-c0a17fb854b9	job.failed	2026-11-30 18:48:11.353151+00	32	\N	Unreachable
 \.
 
 
@@ -2078,7 +2078,7 @@ COPY public.notifications_webhooks_webhookattempt (id, endpoint, job, event, sta
 --
 
 COPY public.notifications_webhooks_webhookendpoint (id, url, description, events, secret, previous_secret, previous_until, off_at, off_reason, failing_since, created_at, user_id) FROM stdin;
-01a22d9b-cf1f-76ea-a993-a0fe114048ee	https://crm.example.com/hooks		job.failed	whsec_/ixof2hbz6MWgfN/okiF0h3SQvnahlcWvdO/6WpnveI=		\N	\N		2026-11-30 17:58:36.941128+00	2026-11-30 17:58:35.55135+00	1
+01a22dc9-31d6-76f1-9495-00d8f904acc8	https://crm.example.com/hooks		job.failed	whsec_Mpiv09FHvj37tE2Fhg1whWZ/pqgs/7gKh+ug17+jclg=		\N	\N		2026-11-30 18:48:11.353151+00	2026-11-30 18:48:09.942356+00	1
 \.
 
 
@@ -2087,7 +2087,7 @@ COPY public.notifications_webhooks_webhookendpoint (id, url, description, events
 --
 
 COPY public.notifications_worker (id, host, process, started_at, lease_until, queues, concurrency, load, outbound, request, memory, stuck_calls) FROM stdin;
-01a22d9b-e45d-7f21-9570-12d333e57d21	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		1	0			1	0
+01a22dc9-4811-74ca-9bc3-9891ea6412f4	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		1	0			1	0
 \.
 
 
@@ -3406,7 +3406,7 @@ CREATE INDEX notifications_n_inbox_unread ON public.notifications_notification U
 -- Name: notifications_n_open_key; Type: INDEX; Schema: public; Owner: -
 --
 
-CREATE INDEX notifications_n_open_key ON public.notifications_notification USING btree (COALESCE(user_id, user_id), key) WHERE ((COALESCE(read_at, archived_at) IS NULL) AND (NOT ((key)::text = ''::text)));
+CREATE INDEX notifications_n_open_key ON public.notifications_notification USING btree (key, COALESCE(user_id, user_id)) WHERE ((COALESCE(read_at, archived_at) IS NULL) AND (NOT ((key)::text = ''::text)));
 
 
 --
