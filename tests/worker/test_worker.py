@@ -1,5 +1,6 @@
 """The worker runs jobs concurrently, and shuts down gracefully."""
 
+import asyncio
 import json
 import threading
 
@@ -10,8 +11,9 @@ from notifications.api import policy, task
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import cancel
 from notifications.models import Attempt, Job, Stream, Worker
+from notifications.worker import JobWorker
 from tests.jobs import tasks
-from tests.jobs.conftest import LocalWorker, notifications_of, until_done, until_state
+from tests.jobs.conftest import notifications_of, until_done, until_state
 from tests.support.duties import run_duty
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
@@ -205,10 +207,18 @@ def test_a_doorbell_that_cannot_be_listened_to(transactional_db):
     def refuse(on_ring):
         raise RuntimeError("No listener.")
 
-    before = set(threading.enumerate())
-    worker = LocalWorker(listen=refuse)
-    with pytest.raises(RuntimeError, match="No listener"):
-        worker.stop()
+    before, errors = set(threading.enumerate()), []
+
+    def run():
+        try:
+            asyncio.run(JobWorker(listen=refuse).run())
+        except RuntimeError as exc:
+            errors.append(str(exc))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert errors == ["No listener."]
     new = lambda: {thread.name for thread in set(threading.enumerate()) - before}  # noqa: E731
     wait_until(lambda: "notifications-watchdog" not in new(), timeout=5, what="the watchdog to end")
     assert not Worker.objects.exists()
