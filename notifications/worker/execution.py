@@ -63,7 +63,7 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
     started: list[tuple[Any, Any]] = []
     for claimed in jobs:
         job = claimed.row
-        if job.id in batch_owners:
+        if batch_owners and job.id in batch_owners:
             claimed.owner = batch_owners[job.id]
         try:
             if not has_receivers and not results.find_task(job.task_path).takes_context:

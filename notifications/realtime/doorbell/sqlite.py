@@ -173,7 +173,8 @@ class SqliteListener(ListenerThread):
         # One statement: the pages that the last commit has changed are read from the file, and each locks it.
         # Without the rings of this process, of which a worker makes a hundred in a claim, but for their last id.
         found = execute(
-            "SELECT * FROM (SELECT 0, id, user_id, change, NULL FROM notifications_ring WHERE id > ? AND origin IS NOT ?) "
+            "SELECT * FROM "
+            "(SELECT 0, id, user_id, change, NULL FROM notifications_ring WHERE id > ? AND origin IS NOT ?) "
             f"UNION ALL SELECT * FROM (SELECT 1, rowid, user_id, backend, id {NEWEST_JOBS} LIMIT {MAX_NEW_JOBS}) "
             "UNION ALL SELECT 2, max(id), NULL, NULL, NULL FROM notifications_ring",
             [self.last_ring_id, process_number(), self._last_job[0]],

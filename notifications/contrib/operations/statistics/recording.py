@@ -170,9 +170,7 @@ def _add_times(row: Additions, job: Job, now: datetime) -> None:
 
 
 def _add_time(additions: Additions, histogram: str, duration: timedelta) -> None:
-    value = duration // _MICROSECOND
-    if value < 0:  # the clocks of two machines may differ
-        value = 0
+    value = max(duration // _MICROSECOND, 0)  # the clocks of two machines may differ
     additions[f"{histogram}_microseconds"] += value
     bucket = BUCKET_COLUMNS[histogram][bucket_of(value)]
     additions[bucket] = additions.get(bucket, 0) + 1
