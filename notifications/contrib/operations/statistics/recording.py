@@ -62,18 +62,14 @@ class StatisticsBuffer:
     def add_ends(self, jobs: Iterable[Job], now: datetime, *, has_run: bool) -> None:
         """Count jobs that end with their ``state``. ``has_run`` says whether attempts were running."""
         rows, minute = self._rows, _minute_of(now)
-        begins = now.replace(second=0, microsecond=0)
         for job in jobs:
             queue, task, state = job.queue_name, job.task_path, job.state
             row = rows[minute, queue, task, state]
             row["count"] += 1
             if has_run and job.started_at is not None:
                 _add_times(row, job, now)
-            queued_at = job.queued_at or job.created_at
-            if begins <= queued_at <= now:
-                row["enqueued"] += 1
-            else:
-                rows[_minute_of(queued_at), queue, task, state]["enqueued"] += 1
+            queued = _minute_of(job.queued_at or job.created_at)
+            (row if queued == minute else rows[queued, queue, task, state])["enqueued"] += 1
 
     def add_attempt(self, job: Job, outcome: Outcome, now: datetime) -> None:
         """Count an attempt that did not succeed. The end of its job, if that ends too, is counted by ``add_ends``."""
