@@ -33,9 +33,8 @@ __all__ = [
 
 def now() -> datetime:
     """Return the current time of this machine."""
-    # With USE_TZ = False Django's timezone.now() is a local time, which is ambiguous in the hour after clocks are set
-    # back. With USE_TZ it is this.
-    return datetime.now(UTC)
+    # With USE_TZ = False timezone.now() is a local time, which is ambiguous in the hour after clocks are set back.
+    return timezone.now() if settings.USE_TZ else datetime.now(UTC)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
