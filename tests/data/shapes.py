@@ -1,35 +1,23 @@
 """Assertions and queries about the rows and streams of users."""
 
-from collections import defaultdict
-
 from notifications.models import Job, Notification, Stream
 
 
 def assert_consistent(users):
     """Assert that no row lacks a seq, seqs are unique, and head and counts of each stream match the rows."""
-    keys, rows, seqs_of_jobs = (
-        [getattr(user, "pk", user) for user in users],
-        defaultdict(list),
-        defaultdict(list),
-    )
-    for row in Notification.objects.filter(user__in=keys):
-        rows[row.user_id].append(row)
-    for user, seq in Job.objects.filter(user__in=keys).exclude(seq=0).values_list("user", "seq"):
-        seqs_of_jobs[user].append(seq)
-    streams = Stream.objects.in_bulk(keys)
-    for user in keys:
-        notifications = rows[user]
-        seqs = [row.seq for row in notifications] + seqs_of_jobs[user]
+    for user in users:
+        notifications = list(Notification.objects.filter(user=user))
+        finished = Job.objects.filter(user=user).exclude(seq=0)
+        seqs = [*(row.seq for row in notifications), *finished.values_list("seq", flat=True)]
         assert None not in seqs, f"Rows of {user} have no seq."
         assert len(set(seqs)) == len(seqs), f"Two rows of {user} have the same seq."
-        stream = streams.get(user) or Stream(pk=user)
+        stream = Stream.objects.filter(pk=user).first() or Stream(pk=user)
         last = max(seqs, default=0)
         # A move of seen is a position without a row.
         assert stream.head >= last if stream.seen else stream.head == last, f"The head of {user} is wrong."
         assert 0 <= stream.seen <= stream.head
-        assert len({row.raised for row in notifications}) == len(notifications), (
-            f"Two of {user} have the same raised."
-        )
+        raised = [row.raised for row in notifications]
+        assert len(set(raised)) == len(raised), f"Two notifications of {user} have the same raised."
         assert all(0 < row.raised <= row.seq for row in notifications)
         open_rows = [row for row in notifications if row.read_at is None and row.archived_at is None]
         assert stream.unread == len(open_rows), f"unread of {user} is not the number of unread rows."
