@@ -1,3 +1,3 @@
 """Background jobs and durable notifications for Django."""
 
-__version__ = "1.0.0.dev0"
+__version__ = "1.0.0rc1"

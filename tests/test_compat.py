@@ -10,7 +10,6 @@ from django.utils.log import RequireDebugFalse, RequireDebugTrue
 
 from notifications import compat
 from notifications.compat import should_send, task_finished, task_started
-from notifications.jobs import results
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -169,15 +168,15 @@ def test_a_job_whose_signals_nothing_takes_makes_no_result(user, loggers, settin
     """Jobs of a new project need no TaskResult, and where a handler takes what Django logs, it has the lines."""
     settings.DEBUG = False
     add_handlers_of_a_new_project(loggers)
-    made, task_result = [], results.task_result
-    monkeypatch.setattr(
-        results, "task_result", lambda *args, **options: made.append(1) or task_result(*args, **options)
-    )
     tasks.noop.enqueue()
+    made, made_by = [], type(tasks.noop.enqueue())
+    init = made_by.__init__
+    monkeypatch.setattr(made_by, "__init__", lambda self, **values: made.append(self) or init(self, **values))
     run_jobs()
     assert not made
     loggers.root.addHandler(handler := Handler())
     result = tasks.noop.enqueue()
+    made.clear()
     run_jobs()
     assert len(made) == 2
     lines = [record.getMessage() for record in handler.records]

@@ -1,7 +1,8 @@
-"""The app names django-notifications-hq where it was installed into the same folder."""
+"""What the distribution says of itself, and that it names django-notifications-hq in the same folder."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from notifications import __version__
 from tests.support.site import ROOT
 
 #: Files that both distributions have, or that only the other one has, with what matters of their contents there.
@@ -32,8 +34,34 @@ def test_metadata():
     assert versions == ["3.11", "3.12", "3.13", "3.14"]
     assert project["requires-python"] == f">={versions[0]}"
     assert "Python 3.11 to 3.14" in (ROOT / "CONTRIBUTING.md").read_text()
-    assert "Development Status :: 4 - Beta" in classifiers
+    status = "4 - Beta" if IS_CANDIDATE else "5 - Production/Stable"
+    assert f"Development Status :: {status}" in classifiers
     assert project["keywords"]
+
+
+#: The version, as a pattern, in files that are not made from notifications/__init__.py; of the changelog the newest.
+PLACES = {
+    "CHANGELOG.md": r"\A(?:.*\n)+?## (?!Unreleased)(\S+)",
+    "docs/how-to/bundlers.md": r"asyncsite-notifications-(\S+)\.tgz",
+    "js/package.json": r'"version": "(.+)"',
+    "notifications/http/openapi.json": r'"version": "(.+)"',
+}
+IS_CANDIDATE = "rc" in __version__
+#: What tells a reader that the version is a candidate, in the files that say so.
+CANDIDATE_TEXTS = ("README.md", "PACKAGE.md", "docs/how-to/install.md", "pyproject.toml")
+
+
+def test_version():
+    """Each file names it, the npm package and its page as npm writes it."""
+    found = {name: set(re.findall(pattern, (ROOT / name).read_text())) for name, pattern in PLACES.items()}
+    npm = __version__.replace("rc", "-rc.")
+    assert found == {name: {npm if name.startswith(("js/", "docs/")) else __version__} for name in PLACES}
+
+
+def test_release_candidate_is_called_one():
+    """While the version is a candidate, and no longer."""
+    named = [name for name in CANDIDATE_TEXTS if "release candidate" in (ROOT / name).read_text()]
+    assert named == (list(CANDIDATE_TEXTS) if IS_CANDIDATE else [])
 
 
 @pytest.fixture

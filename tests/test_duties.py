@@ -3,8 +3,10 @@
 The test finds the duties by itself, so a new one is walked too.
 """
 
+import time
 from collections import Counter
 from datetime import timedelta
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -32,10 +34,12 @@ WITHOUT_SUBJECTS = {
     "check limits that jobs wait for": "It reads a bounded number of lines a call, by a position.",
 }
 SUBJECTS = 10_000
+#: Workers do it in a loop of their own.
+BY_TIMER = "queue jobs that are due"
 
 
-def find_duties():
-    process = Upkeep(Where.EVERYWHERE, seconds=0.05)
+def find_duties(where=Where.EVERYWHERE):
+    process = Upkeep(where, seconds=0.05)
     return {each.name: each for each in (*process.duties, *process.own_loops)}
 
 
@@ -44,20 +48,17 @@ def test_every_duty_yields_subjects_or_has_a_reason_not_to():
     assert without <= WITHOUT_SUBJECTS.keys()
 
 
-class Clock:
-    """Stands for the module ``time``. A call of a duty takes as long as the test says."""
-
-    now = 1_000.0
-
-    def monotonic(self):
-        return self.now
+@pytest.mark.parametrize(("where", "elsewhere"), [(Where.WORKER, {BY_TIMER}), (Where.ENGINE, set())])
+def test_a_process_that_lasts_does_every_duty(where, elsewhere):
+    """A worker, or one of an engine: each arrangement of processes that the docs allow has one of them."""
+    assert find_duties(where).keys() == find_duties().keys() - elsewhere
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr("notifications.upkeep.time", made)
-    monkeypatch.setattr("notifications.extension.duty.time", made)
+    """The clock of this process stands still. A call of a duty takes as long as the test says."""
+    made = SimpleNamespace(now=1_000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: made.now)
     return made
 
 

@@ -1,45 +1,33 @@
 """Rows that were stored while a clock was ten years fast: leases and duties are not believed, what waits is named."""
 
-import contextlib
 import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.core.checks import Tags
 from django.urls import reverse
 from django.utils import timezone
 
 import notifications
 from notifications import times
 from notifications.api import notify
-from notifications.contrib.celery.engine import CeleryEngine
-from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery, Reader, Throttle
-from notifications.contrib.engines.unserved import live_processes
 from notifications.contrib.operations.models import AlertState, JobStatistics
-from notifications.contrib.operations.statistics.recording import first_shard
-from notifications.extension import Where
-from notifications.jobs import limits
-from notifications.jobs.claiming import unserved
-from notifications.jobs.declaring.policies import policy_of
-from notifications.jobs.transitions import manual, queueing, reaping, recording
-from notifications.jobs.transitions.claims import claim_jobs
+from notifications.jobs import JobFilter, Policy
 from notifications.models import Job, Notification, ServerProcess, Wait, Worker, uuid7
-from notifications.realtime.connections import ServerRow
-from notifications.streams import snoozing
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import by_email, configure, outbox, set_throttle  # noqa: F401 (fixtures)
 from tests.jobs import tasks
 from tests.jobs.conftest import live_worker  # noqa: F401 (a fixture)
-from tests.support.checks import doctor, system_checks
+from tests.jobs.transitions.test_queueing import YEARS, fast_clock, find_wrong_times  # noqa: F401 (one is a fixture)
+from tests.support.checks import doctor
+from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 from tests.support.offenders import collect_offenders
-from tests.support.outcomes import failed
+from tests.support.outcomes import failed, record
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
-YEARS = timedelta(days=3650)
 TOKEN = "a-token-of-24-characters"
 
 
@@ -47,36 +35,6 @@ TOKEN = "a-token-of-24-characters"
 def far():
     """Return a time ten years ahead."""
     return times.now() + YEARS
-
-
-@pytest.fixture
-def fast_clock(jobs_clock):
-    """Return a context manager that moves the clock of the database ahead, by ten years if nothing else is said."""
-
-    @contextlib.contextmanager
-    def move(ahead=YEARS):
-        jobs_clock.advance(ahead)
-        yield
-        jobs_clock.reset()
-
-    return move
-
-
-def named():
-    """Return what W014 says of times, and doctor by it."""
-    found = system_checks(tags=[Tags.database], databases=["default"])
-    assert {warning.id for warning in found} <= {"notifications.W014"}
-    return found[0].msg if found else ""
-
-
-def claim_one():
-    (claimed,) = claim_jobs(uuid7(), 1)
-    return claimed.row
-
-
-def fail(job):
-    outcome = failed(job, tasks.Busy(), policy_of(tasks.attempts_so_far.func))
-    assert recording.record_outcomes([outcome]) == ([outcome], [])
 
 
 @pytest.fixture
@@ -108,10 +66,7 @@ def test_lease_of_a_worker(live_worker, far, read_metrics, read_overview, settin
     readers = {
         "a probe": lambda: doctor("ready", live=True)[0]["state"] == "ok",
         "doctor": lambda: doctor("workers")[0]["state"] != "error",
-        "jobs without a worker": lambda: not unserved.unserved_queues(),
         "alerts": lambda: AlertState.objects.get().no_worker_since is None,
-        "engines": lambda: live_processes("Celery", now).exists(),
-        "Celery": lambda: CeleryEngine("default", {}).taken_queues() is not None,
         "metrics": lambda: read_metrics()["notifications_workers"],
         "the overview": lambda: any(row.is_live for row in read_overview().workers),
     }
@@ -122,7 +77,7 @@ def test_lease_of_a_worker(live_worker, far, read_metrics, read_overview, settin
             with offenders.row(name):
                 assert not is_taken_for_live()
     Job.objects.filter(id=job).update(state="running", worker=id, attempt=1)
-    reaping.reap_jobs(set(), expired=True)
+    run_duty("take jobs from lost workers")
     assert Job.objects.get().state == "queued" and not Worker.objects.exists()
 
 
@@ -131,9 +86,21 @@ def test_lease_of_a_server_process(far, read_metrics, read_overview):
     ServerProcess.objects.create(id=uuid7(), host="web", pid=1, started_at=now, lease_until=far)
     assert not read_overview().servers
     assert read_metrics()["notifications_servers"] == 0
-    other = ServerRow()
-    other.renew(sockets=0, users=0)
-    assert ServerProcess.objects.get().id == other.id
+
+
+def fail_attempt(job):
+    assert record(failed(job, tasks.Busy(), Policy(retry_on=tasks.Busy)))
+
+
+def reschedule(id, run_at=None):
+    change = "run_now" if run_at is None else "reschedule"
+    [chunk] = JobFilter(search=str(id)).change(change, run_at=run_at)
+    assert list(chunk.changed) == [id]
+
+
+def claim_one():
+    (job,) = claim_rows(uuid7(), 1)
+    return job
 
 
 def test_leases_are_compared_in_one_module():
@@ -147,44 +114,35 @@ def test_leases_are_compared_in_one_module():
     assert found == {"db/clock.py", "worker/lease.py", "jobs/transitions/reaping.py"}
 
 
-def test_retry_of_a_job(fast_clock, far):
+def test_retry_of_a_job(fast_clock, far):  # noqa: F811
     """It is named, and begins at once when it is rescheduled. A job that was enqueued for that time is not."""
     delayed = tasks.noop.using(run_after=far).enqueue()
-    id = tasks.attempts_so_far.enqueue().id
+    id = Job.objects.get(id=tasks.attempts_so_far.enqueue().id).id
     job = claim_one()
     with fast_clock():
-        fail(job)
-    assert f"job {id}: run_after is 203" in named() and str(delayed.id) not in named()
-    manual.reschedule([id])
-    assert not named() and [str(claimed.row.id) for claimed in claim_jobs(uuid7(), 5)] == [str(id)]
+        fail_attempt(job)
+    assert f"job {id}: run_after is 203" in find_wrong_times() and str(delayed.id) not in find_wrong_times()
+    reschedule(id)
+    assert not find_wrong_times() and [job.id for job in claim_rows(uuid7(), 5)] == [id]
     assert Job.objects.get(id=delayed.id).run_after == far
 
 
-def test_a_rescheduled_retry_is_not_named(fast_clock, far):
+def test_a_rescheduled_retry_is_not_named(fast_clock, far):  # noqa: F811
     """However far ahead that is, even if an earlier attempt ended by a fast clock."""
-    id = tasks.attempts_so_far.enqueue().id
+    id = Job.objects.get(id=tasks.attempts_so_far.enqueue().id).id
     with fast_clock():
-        fail(claim_one())
-    manual.reschedule([id])
-    fail(claim_one())
-    manual.reschedule([id], far)
-    assert not named() and Job.objects.get(id=id).run_after == far
-
-
-def test_job_that_got_no_thread(fast_clock):
-    """Its attempt did not count, so it has none. The clock was wrong when it was claimed."""
-    id = tasks.noop.enqueue().id
-    with fast_clock():
-        job = claim_one()
-    queueing.requeue_without_thread(job)
-    assert str(id) in named()
+        fail_attempt(claim_one())
+    reschedule(id)
+    fail_attempt(claim_one())
+    reschedule(id, far)
+    assert not find_wrong_times() and Job.objects.get(id=id).run_after == far
 
 
 def test_job_that_a_fast_clock_enqueued(far):
     meant, wrong = (Job.objects.get(id=tasks.noop.enqueue().id) for _ in range(2))
     Job.objects.filter(id=meant.id).update(run_after=far, due_at=far)
     Job.objects.filter(id=wrong.id).update(run_after=far, due_at=far, created_at=far)
-    assert str(wrong.id) in named() and str(meant.id) not in named()
+    assert str(wrong.id) in find_wrong_times() and str(meant.id) not in find_wrong_times()
 
 
 @pytest.mark.parametrize("kind", ["question", "pause", "callback"])
@@ -196,47 +154,19 @@ def test_a_wait(far, kind):
         wait = {"kind": kind, "attempt": 1, "due_at": far + timedelta(hours=3)}
         row = Wait.objects.create(job=uuid7(), name=name, created_at=created_at, ended_at=ended_at, **wait)
         ids[name] = str(row.id)
-    assert f"{ids['nap']}: created_at is 203" in named()
-    assert ids["ended"] not in named() and ids["long"] not in named()
+    assert f"{ids['nap']}: created_at is 203" in find_wrong_times()
+    assert ids["ended"] not in find_wrong_times() and ids["long"] not in find_wrong_times()
 
 
 def test_snoozed_notification(far, user):
     """No user can have chosen ten years."""
     meant, wrong = (notify(user, "note")[0] for _ in range(2))
     for id, until in ((meant, timezone.now() + timedelta(hours=3)), (wrong, far)):
-        snoozing.snooze(
-            user.pk, [id], Notification.objects.get(id=id).raised, timezone.now() + timedelta(days=1)
-        )
-        Notification.objects.filter(id=id).update(snoozed_until=until)
-    assert f"notification {wrong}: snoozed_until is 203" in named() and str(meant) not in named()
-
-
-@pytest.mark.parametrize("ahead", [timedelta(days=2), -timedelta(days=2)])
-def test_unknown_task(fast_clock, ahead):
-    """It fails a day after a worker has met it first, whichever of these workers has a wrong clock."""
-    id = tasks.noop.enqueue().id
-    hour, day = timedelta(hours=1), 24 * 3600 - 30
-
-    def meet(ahead):
-        with fast_clock(ahead):
-            run_duty("queue jobs that are due", Where.SERVER)
-            return [queueing.requeue_unknown_task(claimed) for claimed in claim_jobs(uuid7(), 1)]
-
-    for offset in (ahead, hour / 2, ahead, hour):
-        # For a clock that is slow the job is not due. What waits for a fast one is rescheduled, as doctor says.
-        assert meet(offset) in ([True], [])
-        job = Job.objects.get()
-        assert day - 2 * 3600 < (job.fail_if_unknown_after - job.run_after).total_seconds() < day + 1
-        assert offset <= hour or str(id) in named()
-        moved = job.run_after - min(job.run_after, timezone.now())
-        Job.objects.update(
-            run_after=job.run_after - moved - hour / 2,
-            due_at=job.run_after - moved - hour / 2,
-            fail_if_unknown_after=job.fail_if_unknown_after - moved - hour / 2,
-        )
-    last = timezone.now() - timedelta(seconds=1)
-    Job.objects.update(run_after=last, due_at=last, fail_if_unknown_after=last)
-    assert meet(timedelta(0)) == [False]
+        Notification.objects.filter(id=id).update(archived_at=timezone.now(), snoozed_until=until)
+    assert (
+        f"notification {wrong}: snoozed_until is 203" in find_wrong_times()
+        and str(meant) not in find_wrong_times()
+    )
 
 
 @pytest.fixture
@@ -250,7 +180,7 @@ def test_delivery_of_a_user_who_was_paused_by_a_fast_clock(recipient, far):
     notify(recipient, "The export is ready")
     Reader.objects.create(user=recipient, paused_until=far)
     Delivery.objects.update(due_at=timezone.now())
-    sending.enqueue_due()
+    run_duty("enqueue deliveries by email")
     run_jobs()
     assert Delivery.objects.get().state == "sent"
 
@@ -261,7 +191,7 @@ def test_message_that_e_mails_have_joined(recipient, set_throttle, far):  # noqa
     for title in ("First", "Later"):
         notify(recipient, title)
         Delivery.objects.filter(state="pending").update(due_at=timezone.now())
-        sending.enqueue_due()
+        run_duty("enqueue deliveries by email")
         run_jobs()
         Throttle.objects.update(ends_at=far)
     assert list(Delivery.objects.values_list("state", flat=True)) == ["sent", "sent"]
@@ -275,13 +205,13 @@ def test_idempotency_key(far):
     assert tasks.noop.using(key="once").enqueue().id != first.id
 
 
-def test_jobs_per_minute(settings, user, far):
+def test_jobs_per_minute(settings, user_client, far):
     """Jobs of the future are not those of the last minute."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "JOBS_PER_MINUTE": 1}
-    Job.objects.filter(id=tasks.noop.using(owner=user).enqueue().id).update(created_at=far)
-    with limits.limit_request():
-        tasks.noop.using(owner=user).enqueue()
-    assert Job.objects.count() == 2
+    settings.ROOT_URLCONF = "tests.http.views"
+    assert [user_client.post("/plain/").status_code for _ in range(2)] == [202, 429]
+    Job.objects.update(created_at=far)
+    assert user_client.post("/plain/").status_code == 202
 
 
 def test_statistics(far):
@@ -290,6 +220,6 @@ def test_statistics(far):
     now = int(timezone.now().timestamp())
     row = {"queue_name": "q", "task_path": "t", "outcome": "succeeded", "count": 1, "enqueued": 0}
     row |= {"wait_microseconds": 0, "run_microseconds": 0, "start": now // 60 * 60, "period": 1}
-    JobStatistics.objects.create(shard=first_shard(far.timestamp()) + 1, **row)
+    JobStatistics.objects.create(shard=(int(far.timestamp()) // 60 << 32) + 1, **row)
     run_duty("roll up statistics")
     assert not JobStatistics.objects.filter(shard__gt=0, queue_name="q").exists()

@@ -10,12 +10,11 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from notifications import receivers, streams, times
 from notifications.api import notify
-from notifications.jobs.transitions import recording
 from notifications.models import Attempt, Job, Notification, Stream, Wait, uuid7
 from tests.data.rows import job, unnumbered
 from tests.data.shapes import assert_consistent
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed
+from tests.support.outcomes import failed, record
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,7 +26,7 @@ def fill(user):
     job(user)
     job(user)
     mine = [claimed for claimed in claim_rows(uuid7(), 10) if claimed.user_id == user.pk]
-    recording.record_outcomes([failed(mine[0], ValueError())])
+    record(failed(mine[0], ValueError()))
 
 
 def everything_of(key):

@@ -13,14 +13,10 @@ from django.test import RequestFactory
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from notifications import outbound
 from notifications.api import accepted, notify, task
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.steps import astep
 from notifications.contrib.webhooks import acallback
@@ -28,12 +24,13 @@ from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.models import Job, Notification
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
-from notifications.tracing import spans
 from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.jobs import tasks
 from tests.outbound.upstream import CannedServer
+from tests.support.duties import run_duty
 from tests.support.offenders import collect_offenders
 from tests.support.push_service import push_service, vapid_key
+from tests.tracing.test_spans import configure, exporter, provider  # noqa: F401 (fixtures)
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -111,28 +108,25 @@ def receivers(settings):
     receiver.close()
 
 
-@pytest.fixture
-def exporter(monkeypatch, receivers, settings):
-    """All spans of this process."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": True}
-    spans.configure(provider)
-    yield exporter
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": False}
-    spans.configure()
-
-
 @pytest.mark.long
-def test_no_secret_is_shown(exporter, receivers, caplog, user, client_of, admin_client):
+def test_no_secret_is_shown(
+    receivers,
+    monkeypatch,
+    exporter,  # noqa: F811
+    provider,  # noqa: F811
+    caplog,
+    user,
+    client_of,
+    admin_client,
+):
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     caplog.set_level(logging.DEBUG)
     receiver, service, origins = receivers
     send_to_all(user, service, origins)
     for _ in range(2):  # with attempts that follow failed ones
         Delivery.objects.filter(state="pending").update(due_at=timezone.now() - timedelta(seconds=1))
-        while sending.enqueue_due():
-            pass
+        for channel in ("email", "push"):
+            run_duty(f"enqueue deliveries by {channel}")
         Job.objects.filter(state="queued").update(run_after=None, due_at=None)
         circuits.reset()
         run_jobs()

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.urls import get_script_prefix, set_script_prefix
+from django.urls import get_script_prefix, include, path, set_script_prefix
 from django.utils import translation
 
 from notifications import serializers, times
@@ -18,6 +19,8 @@ from tests.realtime import rows
 
 ID = UUID("0190163D-8694-739B-AEA5-966C26F8AD91")
 LOWER = "0190163d-8694-739b-aea5-966c26f8ad91"
+#: Of a project whose paths begin with the language.
+urlpatterns = i18n_patterns(path("notifications/", include("notifications.urls")))
 
 
 def build_job(**fields):
@@ -132,7 +135,7 @@ def test_links_are_the_same_in_every_thread_and_language(settings):
             assert job_path(ID, "api-job") == f"/notifications/api/jobs/{LOWER}/"
             settings.FORCE_SCRIPT_NAME = "/app"
             assert job_path(ID, "api-job") == f"/app/notifications/api/jobs/{LOWER}/"
-            settings.ROOT_URLCONF = "tests.realtime.translated_urls"
+            settings.ROOT_URLCONF = __name__
             assert job_path(ID, "api-job") == f"/app/en/notifications/api/jobs/{LOWER}/"
             assert get_script_prefix() == "/of/a/request/"
     finally:

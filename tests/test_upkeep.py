@@ -1,24 +1,19 @@
 """Duties: which process runs one, what it does when one fails, and their list."""
 
-import asyncio
 import re
 import time
-from contextlib import suppress
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.db import DataError, OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications import duties, upkeep
+from notifications import upkeep
 from notifications.contrib.deliveries.models import Delivery
 from notifications.db import insert_rows, new_row
 from notifications.extension import hooks
 from notifications.models import DutyRun, Job, Notification, PendingMark, Ring, Wait, Worker, uuid7
-from notifications.worker import loops, maintenance
 from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     gate,
     longest_backoff,
@@ -27,6 +22,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     with_engine,
 )
 from tests.support.checks import doctor
+from tests.support.statements import preceded
 from tests.support.threads import run_in_threads
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
@@ -189,15 +185,12 @@ class TestElection:
         second.run_round()
         assert runs == [second]
 
-    def test_migration_that_is_not_applied_yet(self, processes, monkeypatch):
+    def test_migration_that_is_not_applied_yet(self, processes, not_migrated):
         """New processes of a deploy do what needs no election."""
         (first, *_), runs = processes
         first.duties.append(upkeep.Duty("number", 0, lambda: runs.append("number"), is_for_each_process=True))
-        using = raising(OperationalError("no such table: notifications_dutyrun"))
-        monkeypatch.setattr(
-            upkeep.DutyRun.objects, "using", lambda alias: SimpleNamespace(values_list=lambda *names: using())
-        )
-        first.run_round()
+        with preceded("notifications_dutyrun", not_migrated, times=None):
+            first.run_round()
         assert runs == ["number"]
 
 
@@ -279,35 +272,6 @@ def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migra
     assert len(lines(caplog)) == 2
 
 
-def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, monkeypatch, set_bounds):
-    """Its loops go on, and log it once a minute together."""
-    monkeypatch.setattr(duties.streams, "find_pending_users", not_migrated)
-    condition = "EXISTS (SELECT notifications_stream.missing FROM notifications_stream)", ()
-    monkeypatch.setattr(duties.streams, "pending_condition", lambda: condition)
-    set_bounds(polls=0.01)
-    monkeypatch.setattr(duties, "find_pending", not_migrated)
-    calls, is_repeated = [], asyncio.Event()
-
-    async def write(call, *args):
-        calls.append(call)
-        if len(calls) > 10:
-            is_repeated.set()
-        return await sync_to_async(call)(*args)
-
-    async def run():
-        lease = SimpleNamespace(may_reap=lambda: False, worker=None)
-        upkeep = maintenance.Maintenance(lease, write, lambda: None)
-        running = asyncio.create_task(loops.run_to_end(upkeep.run_duties))
-        async with asyncio.timeout(30):
-            await is_repeated.wait()
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-
-    asyncio.run(run())
-    assert len(lines(caplog)) == 1
-
-
 def test_database_that_is_away_ends_the_round():
     """The caller closes its connections, and the other duties would only wait too."""
     done = []
@@ -315,35 +279,6 @@ def test_database_that_is_away_ends_the_round():
     with pytest.raises(OperationalError):
         process.run_round()
     assert done == []
-
-
-@pytest.mark.parametrize("error", [OperationalError, DataError, RuntimeError])
-def test_each_duty_of_a_worker_gets_its_turn(set_bounds, error):
-    """Also beside one that fails in each round, and one that always has more to do."""
-    set_bounds(polls=0.05)
-    done = []
-
-    async def write(call, *args):
-        return call(*args)
-
-    lease = SimpleNamespace(may_reap=lambda: False, worker=None)
-    worker = maintenance.Maintenance(lease, write, lambda: None)
-    worker._upkeep.duties = make_upkeep(
-        break_=raising(error("broken")),
-        go_on_for_ever=lambda: done.append("more") or True,
-        go_on=lambda: done.append("last"),
-    ).duties
-
-    async def run():
-        rounds = asyncio.create_task(loops.run_to_end(worker.run_duties))
-        async with asyncio.timeout(30):
-            while done.count("last") < 3 or done.count("more") < 6:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        rounds.cancel()
-        with suppress(asyncio.CancelledError):
-            await rounds
-
-    asyncio.run(run())
 
 
 ENQUEUE_DELIVERIES = [

@@ -574,8 +574,8 @@ class Migration(migrations.Migration):
                         name="notifications_n_unnumbered",
                     ),
                     models.Index(
-                        Coalesce("user", "user"),
                         models.F("key"),
+                        Coalesce("user", "user"),
                         condition=models.Q(
                             IsNull(Coalesce("read_at", "archived_at"), True),
                             models.Q(("key", ""), _negated=True),

@@ -110,9 +110,10 @@ class Notification(models.Model):
             ),
             # With COALESCE this is the only index that the queries of streams/numbering.py can use. With plain columns
             # PostgreSQL uses another index while it has no statistics, and reads a whole inbox for each key.
+            # The keys of jobs ascend: with the key first a transaction writes one page of it, not one for each user.
             models.Index(
-                Coalesce("user", "user"),
                 "key",
+                Coalesce("user", "user"),
                 condition=Q(IsNull(Coalesce("read_at", "archived_at"), True)) & ~Q(key=""),
                 name="notifications_n_open_key",
             ),

@@ -15,7 +15,7 @@ from notifications.db.dialects import dialect_of
 from notifications.db.transactions import dialect
 from notifications.models import Job, Notification, Stream
 
-#: First column and condition of the index ``notifications_n_open_key``, worded as it is: see ``models.Notification``.
+#: Second column and condition of the index ``notifications_n_open_key``, worded as it is: see ``models.Notification``.
 KEY_OWNER = "COALESCE(user_id, user_id)"
 HAS_OPEN_KEY = "NOT (key = '') AND COALESCE(read_at, archived_at) IS NULL"
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from notifications.conf import settings
@@ -183,34 +184,34 @@ class JobWorker:
         return True
 
     async def _run_loops(self, maintenance: Maintenance) -> None:
-        watchdog = Watchdog(asyncio.get_running_loop(), self._may_end_process, self.exit_seconds)
-        unsubscribe = self._listen(self._on_ring) if self._listen else None
-        background = [
-            asyncio.create_task(loops.run_to_end(step))
-            for step in (
-                self._record_loop.run,
-                self._progress_loop.run,
-                *(part.run for part in self._parts.values()),
-                self._cancel_loop.run,
-                self._claim_check_loop.run,
-                self._due_jobs_loop.run,
-                maintenance.run_duties,
-                *maintenance.own_loops,
-            )
-        ]
-        try:
-            await loops.run_to_end(self._claim_loop.run, lambda: self.state.is_stopping)
-            await self._let_jobs_finish()
-        finally:
-            await self._stop_jobs()
-            if unsubscribe:
-                unsubscribe()
-            watchdog.stop()
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
-            for part in self._parts.values():
-                part.end()
+        with ExitStack() as started:
+            watchdog = Watchdog(asyncio.get_running_loop(), self._may_end_process, self.exit_seconds)
+            started.callback(watchdog.stop)
+            if self._listen:
+                started.callback(self._listen(self._on_ring))
+            background = [
+                asyncio.create_task(loops.run_to_end(step))
+                for step in (
+                    self._record_loop.run,
+                    self._progress_loop.run,
+                    *(part.run for part in self._parts.values()),
+                    self._cancel_loop.run,
+                    self._claim_check_loop.run,
+                    self._due_jobs_loop.run,
+                    maintenance.run_duties,
+                    *maintenance.own_loops,
+                )
+            ]
+            try:
+                await loops.run_to_end(self._claim_loop.run, lambda: self.state.is_stopping)
+                await self._let_jobs_finish()
+            finally:
+                await self._stop_jobs()
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
+                for part in self._parts.values():
+                    part.end()
 
     def stop(self, grace: float | None = None) -> None:
         """Claim no more jobs, and end within ``grace`` seconds, ``GRACE`` by default; from any thread."""

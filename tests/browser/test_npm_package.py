@@ -6,13 +6,11 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-import notifications
 from tests.browser.parts import expect_unread, find_bell, find_toasts
 from tests.support.browser import sign_in
 from tests.support.example_page import ExamplePage
 from tests.support.npm import NODE_MODULES, Package, run
 from tests.support.requirements import find_program
-from tests.support.site import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -82,11 +80,6 @@ def open_example(page, site, bundle, **options):
 
 def wait_until_connected(page):
     page.wait_for_function("() => window.shown?.states.at(-1)?.connected")
-
-
-def test_version_is_that_of_the_python_package():
-    version = json.loads((ROOT / "js/package.json").read_text())["version"]
-    assert version == notifications.__version__.replace(".dev", "-dev.")
 
 
 @pytest.mark.nightly

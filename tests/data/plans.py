@@ -65,7 +65,7 @@ def insert_rows(streams, users, *names):
             ("notification", notification, users * ROWS_PER_USER),
             ("job", job, users * ROWS_PER_USER),
             ("attempt", {}, streams),
-            ("jobtag", {}, streams),
+            ("jobtag", {}, 3 * streams),
             ("steps_step", {}, 3 * streams),
             ("steps_unfinishedstep", {"ended_at": time}, 3 * streams),
             ("wait", {"ended_at": time, "kind": "'pause'"}, 3 * streams),

@@ -1,10 +1,10 @@
 """Functions that create rows in the states that numbering has to handle."""
 
-from notifications.jobs.transitions import enqueueing, recording
+from notifications.jobs import task_backends
 from notifications.models import Job, Notification
 from notifications.streams import build_notification
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.outcomes import record, succeeded
 
 
 def unnumbered(user, count, **fields):
@@ -22,12 +22,10 @@ def job(user, **fields):
         "backend": "default",
         "queue_name": "default",
     }
-    row = Job(user_id=getattr(user, "pk", user), **defaults | fields)
-    enqueueing.enqueue(row)
-    return row
+    return task_backends["default"].insert(Job(user_id=getattr(user, "pk", user), **defaults | fields))
 
 
 def finish_job(row, worker, value=None):
     """Claim a queued job and record its success."""
     (claimed,) = [claimed for claimed in claim_rows(worker, 100) if claimed.pk == row.pk]
-    return recording.record_outcomes([succeeded(claimed, value)])
+    assert record(succeeded(claimed, value))

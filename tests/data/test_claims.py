@@ -2,12 +2,11 @@
 
 import pytest
 
-from notifications.jobs.transitions import recording
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from tests.data.rows import job
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.outcomes import record, succeeded
 
 
 @pytest.mark.parametrize("has_paused_queue", [False, True])
@@ -30,6 +29,7 @@ def test_outcome_of_a_locked_job_is_not_void(on_postgresql, open_connection):
     other_connection = open_connection()
     other_connection.begin()
     other_connection.do(lambda: list(Job.objects.filter(pk=rows[0].pk).select_for_update(no_key=True)))
-    assert recording.record_outcomes(group) == ([group[1]], [])
+    assert record(*group) == {(rows[1].id.int, 1)}
     other_connection.roll_back()
-    assert recording.record_outcomes(group[:1]) == ([group[0]], [])
+    assert record(group[0])
+    assert {row.state for row in Job.objects.all()} == {"succeeded"}

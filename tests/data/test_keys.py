@@ -1,13 +1,12 @@
 """Keys: when a notification is numbered, older unread ones of the user with the same key are archived."""
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from notifications import streams, times
 from notifications.api import notify
-from notifications.models import Notification
+from notifications.models import Notification, Stream
 from notifications.streams import build_notification, marking
-from notifications.streams.numbering import Pass
 from tests.data.conftest import scalar
 from tests.data.rows import unnumbered
 from tests.data.shapes import assert_consistent, position, titles
@@ -138,7 +137,7 @@ def test_older_row_is_marked_as_read_during_numbering(open_connection, user, on_
     (older,) = notify(user, "older", key="k")
     numbering, reader = open_connection(), open_connection()
     numbering.begin()
-    numbering.do(lambda: Pass(connection.cursor(), connection, [user.pk]).lock_streams())
+    numbering.do(lambda: list(Stream.objects.select_for_update().filter(pk=user.pk)))
     reading = reader.start(marking.mark, user.pk, "read", 1)
     reader.wait_until_blocked()  # it has locked and marked the row, and waits for the stream
     assert numbering.do(notify_in_transaction, user, "newer") is None

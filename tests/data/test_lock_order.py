@@ -5,26 +5,27 @@ from collections import defaultdict
 from uuid import UUID
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.urls import reverse
 
-from notifications import times
+from notifications import testing, times
 from notifications.api import batch, notify
-from notifications.contrib.deliveries import sending
-from notifications.extension import Topic
+from notifications.extension import Check, Extension, Topic
 from notifications.jobs import cancel, retry
-from notifications.jobs.announcing import announce
-from notifications.models import PendingMark
-from notifications.streams import marking, marking_all, marking_seen, positions, retention
+from notifications.models import AnnouncedState, PendingMark, Stream
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
 from tests.jobs import tasks
 from tests.support.duties import run_duty
+from tests.support.extensions import install
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("on_postgresql")]
 
+JSON = "application/json"
 TABLES = {
     "schedules": "schedule",
     "job rows by id": "job",
@@ -107,9 +108,32 @@ def find_violations(recorded, order):
     return found
 
 
-def test_transactions_lock_in_the_documented_order(transactions, make_user, other_user, settings):
+class ScheduleCheck(Check, Extension):
+    """A problem, and the extension that has it."""
+
+    name, label, id = "notifications.testing", "shop", "poll"
+    state, readers = "", ()
+
+    def checks(self):
+        return [self]
+
+    def topics(self, announced):
+        return [
+            Topic(
+                key="schedule:poll",
+                state=self.state,
+                read_readers=lambda: self.readers,
+                describe=lambda before: {"title": "The schedule"},
+            )
+        ]
+
+
+def test_transactions_lock_in_the_documented_order(
+    transactions, make_user, other_user, client_of, settings, monkeypatch
+):
     """Each change of jobs and notifications once; the record must contain all tables of the order."""
     user = make_user("ada", email="ada@users.example")
+    client = client_of(user)
     failing = tasks.fail.using(owner=user).enqueue()
     with batch(title="Two", owner=user):
         tasks.noop.enqueue()
@@ -122,26 +146,26 @@ def test_transactions_lock_in_the_documented_order(transactions, make_user, othe
     run_jobs()
     for _ in range(2):
         notify([user, other_user], "Twice", key="k")
-    head = positions.position(user.pk).head
-    marking_all.save_pending(marking.Mark(user=user.pk, verb="read", moment=times.now(), up_to=head))
-    assert PendingMark.objects.exists()
+    head = Stream.objects.get(pk=user.pk).head
+    PendingMark.objects.create(user=user, verb="read", moment=times.now(), after=0, up_to=head)
     run_duty("mark notifications as read")
-    marking_seen.mark_seen(user.pk, head)
-    marking_all.mark_all(user.pk, "archive", head)
+    assert (
+        client.post(reverse("notifications:api-notifications-seen"), {"up_to": head}, JSON).status_code == 200
+    )
+    archived = {"up_to": head, "all": "archive"}
+    assert client.post(reverse("notifications:inbox-mark"), archived).status_code == 303
+    check = ScheduleCheck(ScheduleCheck.name, testing)
+    check.readers = [user.pk]
+    install(monkeypatch, check)
     for state in ("failed", "missed", ""):  # the row is inserted, changed and deleted
-        topic = Topic(
-            key="schedule:poll",
-            state=state,
-            read_readers=lambda: [user.pk],
-            describe=lambda before: {"title": "The schedule"},
-        )
-        assert announce([topic])
+        check.state = state
+        run_duty("announce problems")
+        assert [row.state for row in AnnouncedState.objects.all()] == [state] * bool(state)
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "DELIVERY": {"*": [{"email": 0}]}}
     notify(user, "By e-mail")
-    while sending.enqueue_due():
-        pass
+    run_duty("enqueue deliveries by email")
     run_jobs()
-    retention.prune(times.now())
+    call_command("notifications", "prune", days=0)
     order = documented_order()
     tables = {table for group in transactions for statement in group for table, _ in locks_of(statement)}
     assert tables >= {*order} - {"schedule", "rates_limit", "limitedqueue"}

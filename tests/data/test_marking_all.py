@@ -9,9 +9,8 @@ from django.utils import timezone
 from notifications import streams
 from notifications.api import notify
 from notifications.db import retrying_atomic
-from notifications.jobs import notifying
-from notifications.models import Notification, PendingMark
-from notifications.streams import marking, marking_all, positions, rebuilding
+from notifications.models import Notification, PendingMark, Stream
+from notifications.streams import marking, marking_all, rebuilding
 from tests.data.rows import unnumbered
 from tests.support.duties import run_duty
 
@@ -87,9 +86,9 @@ def test_quick_request_marks_everything(user_client, user, set_marking):
 def test_unread_count_is_exact_after_each_chunk(user):
     """The unread count is exact after each chunk, because a chunk is numbered in the transaction that marks it."""
     save_pending_read(user, MANY - 50)
-    counts = [positions.position(user.pk).unread]
+    counts = [Stream.objects.get(pk=user.pk).unread]
     while continue_once():
-        counts.append(positions.position(user.pk).unread)
+        counts.append(Stream.objects.get(pk=user.pk).unread)
         assert counts[-1] == unread_rows(user).count()
         assert rebuilding.find_wrong_counts() == {}
     assert counts == [250, 150, 50]
@@ -250,7 +249,7 @@ def test_number_of_pending_marks_of_a_user_is_limited(user, impatient_marking):
 
 def test_undo_beside_too_many_pending_changes(user, impatient_marking):
     """It is refused as a change is, and it may continue what is pending itself."""
-    notifying.create_notifications(user, "One")
+    notify(user, "One")
     categories = [f"c{number}" for number in range(marking_all.MAX_PENDING_MARKS_PER_USER)]
     marked = [marking_all.mark_all(user.pk, "read", 1, categories=[category]) for category in categories]
     assert all(change.next is not None for change in marked)

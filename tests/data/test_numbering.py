@@ -9,14 +9,13 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import streams
 from notifications.api import notify
-from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
 from notifications.streams import marking
 from tests.data.rows import finish_job, job, unnumbered
 from tests.data.shapes import assert_consistent, position, seqs, titles
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.outcomes import record, succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -68,7 +67,7 @@ def test_job_without_owner_has_no_seq(transactional_db):
     row = job(None)
     claim_rows(worker, 1)
     row.refresh_from_db()
-    recording.record_outcomes([succeeded(row)])
+    record(succeeded(row))
     streams.number_pending()
     assert Job.objects.get().seq == 0
     assert not Stream.objects.exists()

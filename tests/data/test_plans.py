@@ -22,9 +22,8 @@ from notifications.extension import Upkeep, Where
 from notifications.inbox import read_numbered_position, read_timeline
 from notifications.jobs import cancel, retry
 from notifications.jobs.claiming import unserved
-from notifications.jobs.transitions import running
 from notifications.models import Job, Notification, Wait, uuid7
-from notifications.streams import changes, positions
+from notifications.streams import changes
 from notifications.testing import run_jobs
 from tests.contrib.webhooks.endpoints.receiver import Receiver
 from tests.data.plans import ROWS_PER_USER, STREAMS, can_scan, explain, scans_of
@@ -128,7 +127,6 @@ def take_snapshot_with_active_jobs(reader):
     for _ in range(3):
         job(reader.key)
     assert len(reader.get("api-sync").json()["jobs"]) == 3
-    positions.read_active_sums([reader.key])
 
 
 def run_jobs_of_a_user(reader):
@@ -137,15 +135,10 @@ def run_jobs_of_a_user(reader):
     assert run_jobs() == 3
 
 
-def watch_running_jobs(reader):
-    """As a worker does every few seconds."""
+def take_jobs_from_lost_workers(reader):
     for _ in range(3):
         job(reader.key)
-    jobs = claim_rows(uuid7(), 2)
-    running.store_progress(jobs)
-    cancel([jobs[0].pk])
-    assert list(running.cancellations_requested(jobs[0].worker))
-    assert len(running.read_claims(jobs[0].worker)) == 2
+    assert len(claim_rows(uuid7(), 2)) == 2
     run_duty("take jobs from lost workers", may_reap=lambda: True)
 
 
@@ -330,7 +323,7 @@ OPERATIONS = {
     "archiving": send("api-notifications-archive", up_to=90),
     "unarchiving": unarchive,
     "running jobs": run_jobs_of_a_user,
-    "watching running jobs": watch_running_jobs,
+    "lost workers": take_jobs_from_lost_workers,
     "deleting a user": lambda reader: reader.row.delete(),
     "limited jobs": run_limited_jobs,
     "cancelling and retrying": cancel_and_retry,

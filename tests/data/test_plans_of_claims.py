@@ -5,21 +5,19 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import Q
-from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from notifications.extension import Upkeep, Where
-from notifications.jobs import turns
-from notifications.jobs.claiming import candidates, claim_queries
-from notifications.jobs.claiming.sources import Source, builtin_source
-from notifications.jobs.transitions import enqueueing
-from notifications.jobs.transitions.conditional_updates import update_locked_rows
-from notifications.jobs.transitions.queueing import queue_due_jobs
+from notifications.jobs import task_backends
+from notifications.jobs.claiming import claim_queries
+from notifications.jobs.claiming.sources import Source
 from notifications.management import pause_queue
-from notifications.models import ACTIVE, Job, uuid7
-from tests.data.plans import ID, NUMBERS, explain
+from notifications.models import Job, uuid7
+from tests.data.plans import ID, NUMBERS
 from tests.support.claims import claim_rows
 
 pytestmark = [
@@ -28,34 +26,6 @@ pytestmark = [
     pytest.mark.nightly,
     pytest.mark.nightly_names("*[*-scheduled]", on="postgres"),
 ]
-
-#: Lines of a plan that looks up the jobs that are in the queue.
-LOOKUP_PATTERNS = {
-    "sqlite": [
-        r"SEARCH notifications_job USING INDEX notifications_job_queued "
-        r"\(backend=\? AND queue_name=\? AND executor=\? AND due_at=\?\)"
-    ],
-    "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(due_at IS NULL\)"],
-}
-
-
-def test_claimable_queues_reads_no_scheduled_jobs(filled_tables, django_assert_num_queries):
-    """The query for claimable queues, which a worker executes at each ring, reads no scheduled jobs."""
-    with connection.cursor() as cursor:
-        later = f"'{timezone.now() + timedelta(days=1)}'" + "::timestamptz" * (
-            connection.vendor == "postgresql"
-        )
-        cursor.execute(
-            f"UPDATE notifications_job SET state = 'queued', seq = 0, due_at = {later}, finished_at = NULL"
-        )
-        cursor.execute("ANALYZE")
-    with django_assert_num_queries(1) as queries:
-        assert not candidates.claimable_queues()
-    (query,) = queries.captured_queries
-    for line in LOOKUP_PATTERNS[connection.vendor]:
-        plan = explain(query["sql"].replace("%%", "%"))  # it has no parameters
-        assert re.search(line, plan), plan
-
 
 #: A worker claims jobs of the project and those of the app's own senders by two claims.
 OF_PROJECT = dict.fromkeys(("async", "sync", "quarantined"), 100)
@@ -94,10 +64,6 @@ def test_claim_does_not_read_the_backlog(filled_tables, settings, held_back, lat
             queued_job(queue_name=name, priority=priority) for name, priority in queues_and_priorities
         ]
         Job.objects.bulk_create(claimable)
-        assert (
-            rows_read(lambda: candidates.claimable_queues(builtin_source(served)))
-            < MAX_READ[connection.vendor]
-        )
         claimed = []
 
         def claim(claimed=claimed):
@@ -135,9 +101,6 @@ def test_claim_does_not_read_other_executors(
                 cursor.execute("ANALYZE")
         claimable = [queued_job(executor=claimed_executor) for _ in range(3)]
         Job.objects.bulk_create(claimable)
-        assert (
-            rows_read(lambda: candidates.claimable_queues(executors=executors)) < MAX_READ[connection.vendor]
-        )
         claimed = []
 
         def claim(claimed=claimed):
@@ -153,9 +116,11 @@ def test_claim_does_not_read_other_executors(
 
 
 @pytest.mark.parametrize("held_back", ["nothing", "paused", "full", "of a full key"])
-def test_turns_do_not_read_the_backlog(filled_tables, settings, set_bounds, held_back, set_claims):
+def test_turns_do_not_read_the_backlog(
+    filled_tables, settings, set_bounds, held_back, set_claims, admin_client
+):
     """Of one share beside 1,000: to enqueue, alone and at once, to say the place of a job, and to claim in turn."""
-    set_bounds(turns=0.0, counted=100)
+    set_bounds(known=0.0, counted=100)
     set_claims(EXTRA_ROWS_READ=20)
     key = "key" if held_back.endswith("key") else ""
     if held_back == "full":
@@ -163,6 +128,14 @@ def test_turns_do_not_read_the_backlog(filled_tables, settings, set_bounds, held
     if held_back in ("full", "of a full key"):
         queued_job(concurrency_key=key, priority=5).save()
         assert len(claim_rows(uuid7(), 1)) == 1
+    insert = task_backends["default"].insert
+    owner = get_user_model().objects.get()
+
+    def place_of(job):
+        Job.objects.filter(pk=job.pk).update(user_id=owner.pk)
+        response = admin_client.get(reverse("notifications:api-job-place", args=[job.pk]))
+        assert response.json() == {"before": 100}
+
     insert_queued_jobs(BACKLOG, share_name="flood", concurrency_key=key)
     flood = BACKLOG - 1_000
     with connection.cursor() as cursor:
@@ -182,13 +155,15 @@ def test_turns_do_not_read_the_backlog(filled_tables, settings, set_bounds, held
         ]
         many = [queued_job(share_name=f"share {flood + number}") for number in range(501, 601)]
         for part, work in (
-            (0.1, lambda first=first: enqueueing.enqueue(first)),
-            (0.1, lambda second=second: enqueueing.enqueue(second)),
-            (1, lambda many=many: turns.assign_turns(many)),
-            (1, lambda first=first: turns.count_before(first)),
+            (0.1, lambda first=first: insert(first)),
+            (0.1, lambda second=second: insert(second)),
+            (1, lambda many=many: task_backends["default"].insert_all(many)),
+            (1, lambda first=first: place_of(first)),
         ):
             assert rows_read(work) < part * MAX_READ[connection.vendor]
-        assert (first.turn, second.turn, {job.turn for job in many}) == (flood + 1 + analyzed, 1, {2})
+        assert (first.turn, {job.turn for job in many}) == (flood + 1 + analyzed, {2})
+        assert second.turn <= 2  # jobs of the first turn have begun
+        Job.objects.filter(pk__in=[job.pk for job in many]).delete()
         claimed = []
 
         def claim(claimed=claimed):
@@ -237,7 +212,7 @@ def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, setti
     set_claims(EXTRA_ROWS_READ=20)
     settings.TASKS = {"one": ENGINE, "two": ENGINE, "builtin": settings.TASKS["default"]}
     is_of_engine = alias != "builtin"
-    source = Source(backends=(alias,), queues=("default",)) if is_of_engine else builtin_source()
+    source = {"source": Source(backends=(alias,), queues=("default",))} if is_of_engine else {}
     for other in settings.TASKS:
         if other != alias:
             for executor in ("sync", "async"):
@@ -254,7 +229,7 @@ def test_claim_does_not_read_the_backlogs_of_other_backends(filled_tables, setti
         claimed = []
 
         def claim(claimed=claimed):
-            claimed += claim_rows(uuid7(), 10, source=source, executors=OF_PROJECT)
+            claimed += claim_rows(uuid7(), 10, **source, executors=OF_PROJECT)
 
         for _ in range(2):  # the second one finds nothing
             assert rows_read(claim) < MAX_READ[connection.vendor]
@@ -279,8 +254,7 @@ def test_scheduled_jobs_are_moved_without_reading_others(filled_tables, set_boun
 
         assert rows_read(move) < 2 * MAX_READ[connection.vendor]
         assert not Job.objects.filter(queue_name="default", due_at__isnull=False).exists()
-        for move_nothing in (move, queue_due_jobs):
-            assert rows_read(move_nothing) < MAX_READ[connection.vendor] / 100
+        assert rows_read(move) < MAX_READ[connection.vendor] / 100
 
 
 def test_awaited_jobs_are_looked_up(filled_tables):
@@ -303,23 +277,6 @@ def test_awaited_jobs_are_looked_up(filled_tables):
 
         assert rows_read(claim) < MAX_READ[connection.vendor]
         assert claimed == awaited
-
-
-@pytest.mark.parametrize("left", [(Job.State.QUEUED,), ACTIVE], ids=["queued", "active"])
-def test_locked_rows_are_not_compared_with_each_queued_row(db, left):
-    """In a small table, with the statistics of an empty queue."""
-    insert_queued_jobs(2_000)
-    Job.objects.update(state="succeeded")
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    insert_queued_jobs(1_000)
-    rows = [((True,), job) for job in Job.objects.filter(state="queued")[:100]]
-    with CaptureQueriesContext(connection) as queries:
-        update_locked_rows(("cancelled_by_other",), rows, states=left)
-    assert Job.objects.filter(cancelled_by_other=True).count() == 100
-    if connection.vendor == "postgresql":
-        plan = explain(queries[0]["sql"])
-        assert "Join Filter" not in plan, plan
 
 
 def test_reading_the_backlog_is_detected(filled_tables):

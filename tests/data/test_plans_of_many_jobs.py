@@ -9,13 +9,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.jobs.claiming import candidates
-from notifications.jobs.transitions.queueing import queue_due_jobs
+from notifications.extension import Where
 from notifications.models import Job, uuid7
 from tests.data.plans import STREAMS, USERS, can_scan, explain, insert_rows, scans_of
 from tests.data.test_plans_of_claims import MAX_READ, insert_queued_jobs, rows_read
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 from tests.support.outcomes import record, succeeded
 
 pytestmark = [
@@ -39,7 +39,7 @@ def test_a_scheduled_job_reads_no_others(transactional_db, settings):
     tomorrow = timezone.now() + timedelta(days=1)
     insert_queued_jobs(SCHEDULED, due_at=tomorrow, run_after=tomorrow, user=owner, queue_name="default")
     tasks.noop.using(owner=owner, run_after=tomorrow).enqueue()
-    read = {}
+    read, move = {}, partial(run_duty, "queue jobs that are due", Where.SERVER)
     for analyzed in ("", ", analyzed"):
         if analyzed:
             with connection.cursor() as cursor:
@@ -47,11 +47,10 @@ def test_a_scheduled_job_reads_no_others(transactional_db, settings):
         claimed = []
         steps = {
             "enqueue": partial(enqueue_soon, owner),
-            "move": queue_due_jobs,
-            "find": candidates.claimable_queues,
+            "move": move,
             "claim": lambda claimed=claimed: claimed.extend(claim_rows(uuid7(), 10)),
             "end": lambda claimed=claimed: record(succeeded(claimed[0])),
-            "move nothing": queue_due_jobs,
+            "move nothing": move,
         }
         for name, step in steps.items():
             with CaptureQueriesContext(connection) as queries:

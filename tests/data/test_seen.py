@@ -4,14 +4,13 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Notification, Stream
-from notifications.streams import marking, positions, rebuilding
+from notifications.streams import marking, rebuilding
 from notifications.streams.marking_seen import mark_seen
-from notifications.streams.numbering import Pass
 from tests.data.rows import unnumbered
 from tests.data.shapes import assert_consistent, position
 from tests.support.checks import doctor
@@ -58,7 +57,7 @@ def test_two_at_once(open_connection, user, on_postgresql):
         notify(user, title)
     holder, high, low = (open_connection() for _ in range(3))
     holder.begin()
-    holder.do(lambda: Pass(connection.cursor(), connection, [user.pk]).lock_streams())
+    holder.do(lambda: list(Stream.objects.select_for_update().filter(pk=user.pk)))
     seeing_high = high.start(mark_seen, user.pk, 3)
     high.wait_until_blocked()
     seeing_low = low.start(mark_seen, user.pk, 2)
@@ -66,7 +65,7 @@ def test_two_at_once(open_connection, user, on_postgresql):
     holder.commit()
     for call in (seeing_high, seeing_low):
         call.result(60)
-    found = positions.position(user.pk)
+    found = Stream.objects.get(pk=user.pk)
     # PostgreSQL may grant the lock to either first: one or two moves, but never back.
     assert (found.seen, found.unseen) == (3, 0)
     assert found.head in (4, 5)
@@ -88,7 +87,7 @@ def test_notification_that_is_numbered_meanwhile_is_unseen(open_connection, user
     seeing.wait_until_blocked()
     numbering.commit()
     call.result(60)
-    found = positions.position(user.pk)
+    found = Stream.objects.get(pk=user.pk)
     assert (found.head, found.unread, found.seen, found.unseen) == (3, 2, 1, 1)
     assert_consistent([user])
 
@@ -100,10 +99,10 @@ def test_row_that_is_read_meanwhile_is_counted_once(open_connection, user, on_po
     reader.begin()
     reader.do(lambda: Notification.objects.filter(pk=ids[1]).update(read_at="2026-01-01T00:00:00Z", seq=None))
     mark_seen(user.pk, 1)
-    assert positions.position(user.pk).unseen == 1
+    assert Stream.objects.get(pk=user.pk).unseen == 1
     reader.commit()
     streams.number_pending()
-    assert positions.position(user.pk).unseen == 0
+    assert Stream.objects.get(pk=user.pk).unseen == 0
     assert_consistent([user])
 
 

@@ -104,8 +104,9 @@ class WriterProcess:
         for _ in range(self.random.randint(1, 3)):
             self.note("+", [rows.job(self.random.choice(self.users)).pk])
         claimed = claim_rows(uuid7(), 5)
-        stored, _ = recording.record_outcomes([succeeded(job) for job in claimed])
-        self.note("+", [outcome.notification.pk for outcome in stored])
+        record(*map(succeeded, claimed))
+        ended = Notification.objects.filter(job__in=[job.pk for job in claimed])
+        self.note("+", ended.values_list("pk", flat=True))
 
     def raise_in_callback(self):
         """Raise in an on_commit callback of the project, after which Django drops the app's callbacks."""
@@ -151,22 +152,22 @@ class WriterProcess:
             ids += self.write()
 
     def kill_during_numbering(self):
-        self.kill_after("write")
+        self.kill_after("UPDATE notifications_stream")
 
     def kill_with_locked_streams(self):
-        self.kill_after("lock_streams")
+        self.kill_after("seq IS NULL ORDER BY id LIMIT")
 
-    def kill_after(self, step):
-        """Kill the process after a step of numbering."""
-        original = getattr(numbering.Pass, step)
+    def kill_after(self, statement):
+        """Kill the process after a statement of numbering."""
 
-        def run_and_kill(numbering, *args):
-            original(numbering, *args)
-            self.kill()
+        def execute_and_kill(execute, sql, *args):
+            result = execute(sql, *args)
+            if statement in sql:
+                self.kill()
+            return result
 
-        setattr(numbering.Pass, step, run_and_kill)
         ids = []
-        with transaction.atomic():
+        with connection.execute_wrapper(execute_and_kill), transaction.atomic():
             transaction.on_commit(lambda: self.note("+", ids))
             ids += self.write()
 
@@ -214,13 +215,12 @@ if __name__ == "__main__":
 
     from notifications import streams
     from notifications.api import notify
-    from notifications.jobs.transitions import recording
     from notifications.models import Notification, uuid7
-    from notifications.streams import marking, numbering
+    from notifications.streams import marking
     from notifications.streams.marking_seen import mark_seen
     from tests.data import rows
     from tests.data.shapes import position
     from tests.support.claims import claim_rows
-    from tests.support.outcomes import succeeded
+    from tests.support.outcomes import record, succeeded
 
     main(*sys.argv[1:])

@@ -7,10 +7,14 @@ from django.db import OperationalError
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import RequestFactory
 
+from notifications import testing
+from notifications.api import accepted
 from notifications.db import connection
 from notifications.db.outages import is_own_outage
-from notifications.extension.calls import HookName, mark
+from notifications.extension import Extension
 from notifications.http import exceptions_as_problems
+from tests.jobs import tasks
+from tests.support.extensions import install
 
 
 def make_away(alias, tmp_path):
@@ -45,11 +49,20 @@ def test_the_database_that_is_away(tmp_path, db, alias, status):
         raised_by(lambda: view(request))
 
 
-def test_an_error_that_a_hook_has_raised():
+class Shop(Extension):
+    """It asks its supplier for each request."""
+
+    name, label = "notifications.testing", "shop"
+
+    def accept(self, request):
+        raise OperationalError("The supplier is away.")
+
+
+def test_an_error_that_a_hook_has_raised(db, monkeypatch):
     """It is that of its code. One of the app's database, which it has met, is not."""
-    error = OperationalError("The supplier is away.")
-    assert is_own_outage(error)
-    mark(error, HookName("sms", "accept"))
+    assert is_own_outage(OperationalError("The supplier is away."))
+    install(monkeypatch, Shop(Shop.name, testing))
+    error = raised_by(lambda: accepted(RequestFactory().post("/"), tasks.noop.enqueue))
     assert not is_own_outage(error)
 
 

@@ -115,7 +115,7 @@ def hq_database(db):
 
 
 def test_a_database_of_another_commit(db):
-    """Until the first release migrations are rewritten in place, so its applied ones have the same names."""
+    """Until their release migrations are rewritten in place, so its applied ones have the same names."""
     with connection.cursor() as cursor:
         cursor.execute(RENAME)
     problem = DIFFERS.format("notifications_worker has no column load") + CHANGED

@@ -9,22 +9,25 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from notifications import streams
+from notifications.api import notify
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.db import fair_atomic, retrying_atomic, transactions
-from notifications.jobs import cancel, notifying, retry
+from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification, Stream
-from notifications.streams import marking, purging, retention
+from notifications.streams import marking
 from notifications.testing import run_jobs
 from tests.data.conftest import on_sqlite  # noqa: F401 (a fixture)
 from tests.data.rows import job, unnumbered
 from tests.jobs import tasks
+from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.database_law
 
@@ -113,7 +116,7 @@ def number_streams(user):
 def prune(user):
     Notification.objects.update(archived_at="2026-01-01T00:00:00Z")
     Job.objects.update(finished_at="2026-01-01T00:00:00Z")
-    retention.prune(timezone.now())
+    call_command("notifications", "prune", days=0)
 
 
 def send_broadcast(user):
@@ -160,8 +163,11 @@ WRITES = {
     "marking in the page": (mark_in_the_page, count_unread),
     "numbering": (lambda user: [unnumbered(user.pk, MANY), streams.number([user.pk])], count_unnumbered),
     "numbering many users": (number_streams, count_unnumbered),
-    "leftovers": (lambda user: [unnumbered(user.pk, MANY), streams.number_pending()], count_unnumbered),
-    "purging": (lambda user: purging.purge([user.pk]), count_rows),
+    "leftovers": (
+        lambda user: [unnumbered(user.pk, MANY), run_duty("number pending changes")],
+        count_unnumbered,
+    ),
+    "purging": (lambda user: user.delete(), count_rows),
     "pruning": (prune, count_rows),
     "sending a broadcast": (send_broadcast, Notification.objects.count),
     "withdrawing a broadcast": (
@@ -169,7 +175,7 @@ WRITES = {
         lambda: Notification.objects.count() + count_archived(),
     ),
     "cancelling and retrying": (cancel_and_retry, count_cancelled),
-    "notifying many": (lambda user: notifying.create_notifications(range(1, MANY), "Hello"), count_rows),
+    "notifying many": (lambda user: notify(range(1, MANY), "Hello"), count_rows),
 }
 
 

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -32,6 +33,23 @@ from tests.support.site import SERVERS, Sites
 pytestmark = [pytest.mark.delivery, pytest.mark.nightly_names("*[redis-*]", "*[sqlite]")]
 
 
+def change():
+    """Lose or duplicate rings in a process while the file FAULT_RINGS contains "lost" or "doubled"."""
+    from notifications.realtime import doorbell
+
+    fault = Path(os.environ["FAULT_RINGS"])
+    original = doorbell.listen
+
+    def listen(callback):
+        def receive(users, queue):
+            for _ in range({"lost": 0, "doubled": 2}.get(fault.read_text(), 1)):
+                callback(users, queue)
+
+        return original(receive)
+
+    doorbell.listen = listen
+
+
 class Deployment:
     """The running processes of a site. Each fault is a method, which returns after it has repaired the damage."""
 
@@ -40,7 +58,7 @@ class Deployment:
         self.rings = site.folder / "rings"
         self.rings.write_text("")
         site.environment |= {
-            "TEST_CHANGES": "tests.support.faults.rings",
+            "TEST_CHANGES": __name__,
             "EMBEDDED_WORKER": "0",
             "FAULT_RINGS": str(self.rings),
         }

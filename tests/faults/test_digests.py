@@ -14,10 +14,10 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from notifications.api import notify
-from notifications.contrib.deliveries import sending
 from notifications.models import Job
 from notifications.times import now
 from tests.support.driver import driver
+from tests.support.duties import run_duty
 from tests.support.faults.engine import ROUNDS, Engine
 from tests.support.waiting import FACTOR, wait_until
 
@@ -37,8 +37,7 @@ def create_deliveries(count):
 
 def enqueue_due():
     """Enqueue the digests of all deliveries that are due, as the duty does."""
-    while sending.enqueue_due():
-        pass
+    run_duty("enqueue deliveries by email")
 
 
 def end_windows():

@@ -3,13 +3,12 @@
 import threading
 
 import pytest
-from asgiref.sync import sync_to_async
-from django.db import OperationalError, connection, connections, transaction
+from asgiref.sync import SyncToAsync
+from django.db import connection, connections, transaction
 from django.test import AsyncRequestFactory
 
 from notifications.api import accepted
 from notifications.asgi import get_asgi_application
-from notifications.http import acceptance, waiting_requests
 from notifications.jobs import job_ends
 from notifications.models import Job
 from notifications.realtime import hub
@@ -18,20 +17,23 @@ from tests.http import views
 from tests.http.conftest import BROWSER
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
 
 PATHS = ["/plain/", "/async/"]
 WAIT_20 = {"Prefer": "wait=20"}
+#: Requests of one user, or of one address, that may wait.
+MAX_WAITING = 4
 
 
 @pytest.fixture(autouse=True)
 def no_waits_left(set_bounds):
-    """Check after each test that no slot is taken, no request waits, and the lookup thread has ended."""
+    """Check after each test that no request waits, and the lookup thread has ended."""
     set_bounds(joins=0.02)
     yield
-    assert not job_ends.end_reader._awaited and not any(waiting_requests._slots.values())
+    assert not job_ends.end_reader._awaited
     threads = [thread for thread in threading.enumerate() if thread.name == "notifications-join"]
     wait_until(lambda: not any(thread.is_alive() for thread in threads), what="the lookup thread to end")
 
@@ -143,22 +145,20 @@ class TestAccepted:
         response = await (await post(path, **WAIT_20, **BROWSER)).wait_for_response()
         assert (response.status, "preference-applied" in response.headers) == (303, False)
 
-    async def test_too_many_waiting_requests(self, path, post, user):
-        """The fifth request gets 202 and does not wait."""
-        slots = [
-            waiting_requests.acquire_wait_slot(user.pk) for _ in range(waiting_requests.MAX_WAITING_REQUESTS)
-        ]
-        response = await (await post(path, **WAIT_20)).wait_for_response()
-        assert_accepted(response, await response.json())
-        assert "preference-applied" not in response.headers
-        slots.pop().release()
-        response = await post(path, **WAIT_20)
-        await until_waiting()
-        assert waiting_requests.acquire_wait_slot(user.pk) is None
+    async def test_too_many_waiting_requests(self, path, post):
+        """The fifth request gets 202 and does not wait, until another one has ended."""
+        waiting = [await post(path, **WAIT_20) for _ in range(MAX_WAITING)]
+        await until_waiting(MAX_WAITING)
+        for _ in range(2):
+            response = await (await post(path, **WAIT_20)).wait_for_response()
+            assert_accepted(response, await response.json())
+            assert "preference-applied" not in response.headers
+            waiting[0].disconnect()
+            await waiting.pop(0).wait_until_closed()
+            waiting.append(await post(path, **WAIT_20))
+            await until_waiting(MAX_WAITING)
         await in_thread(run_jobs)
-        assert (await response.wait_for_response()).status == 200
-        for slot in slots:
-            slot.release()
+        assert {(await request.wait_for_response()).status for request in waiting} == {200}
 
     async def test_anonymous_requests_have_slots_for_each_address(self, path, asgi, db):
         """The fifth of one address gets 202 at once. One of another address waits."""
@@ -170,7 +170,7 @@ class TestAccepted:
             )
 
         waiting = []
-        for address in ["192.0.2.1"] * waiting_requests.MAX_WAITING_REQUESTS + ["192.0.2.2"]:
+        for address in ["192.0.2.1"] * MAX_WAITING + ["192.0.2.2"]:
             waiting.append(await send(address))
             await until_waiting(len(waiting))
         refused = await (await send("192.0.2.1")).wait_for_response()
@@ -179,29 +179,25 @@ class TestAccepted:
         assert {(await request.wait_for_response()).status for request in waiting} == {200}
 
     async def test_client_disconnects(self, path, post, user):
-        """The thread and the slot are released, and the job continues."""
+        """Nothing waits any more, and the job continues."""
         response = await post(path, **WAIT_20)
         await until_waiting()
         response.disconnect()
         await response.wait_until_closed()
-        assert not waiting_requests._slots and not job_ends.end_reader._awaited
+        assert not job_ends.end_reader._awaited
         assert response.outgoing.empty()
         await in_thread(run_jobs)
         assert (await in_thread(Job.objects.get)).done
 
-    async def test_database_unavailable_after_the_wait(self, path, post, monkeypatch):
+    async def test_database_unavailable_after_the_wait(self, path, post):
         """202, not 503: the job has been accepted."""
         response = await post(path, **WAIT_20)
         await until_waiting()
-
-        def raise_error():
-            raise OperationalError("gone")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(acceptance, "database", raise_error)
+        with refused(r'FROM "notifications_job" WHERE "notifications_job"."id" = \S+ ORDER BY') as statements:
             await in_thread(run_jobs)
             await response.wait_for_response()
         assert_accepted(response, await response.json())
+        assert statements
 
     async def test_job_is_deleted_during_the_wait(self, path, post, user):
         """202: the job has been accepted."""
@@ -248,26 +244,28 @@ async def test_server_shutdown_ends_waits(path, post, get, user):
 
 async def test_aaccepted_takes_one_thread_hop(post, monkeypatch):
     """It adds one hop to those that Django makes for any request."""
-    hops = []
+    hops, call = [], SyncToAsync.__call__
 
-    def counting_sync_to_async(work, *args, **kwargs):
-        hops.append(work)
-        return sync_to_async(work, *args, **kwargs)
+    def count(self, *args, **kwargs):
+        hops.append(self.func)
+        return call(self, *args, **kwargs)
 
-    monkeypatch.setattr(acceptance, "sync_to_async", counting_sync_to_async)
+    monkeypatch.setattr(SyncToAsync, "__call__", count)
     assert (await (await post("/async/")).wait_for_response()).status == 202
-    assert hops == [acceptance._enqueue_or_refuse]
+    assert [hop.__module__ for hop in hops if hop.__module__.startswith("notifications.")] == [
+        "notifications.http.acceptance"
+    ]
 
 
 @pytest.mark.parametrize("wait", ["wait=20", "respond-async"])
-def test_wait_is_ignored_under_wsgi(wait, transactional_db, user_client, monkeypatch):
+def test_wait_is_ignored_under_wsgi(wait, transactional_db, user_client):
     """There each waiting request would hold a thread."""
-    monkeypatch.setattr(acceptance, "wait_for_job", None)
     headers = {"Prefer": wait, "Idempotency-Key": "k"}
-    assert user_client.post("/plain/", headers=headers).status_code == 202
-    run_jobs()
-    again = user_client.post("/plain/", headers=headers)
-    assert (again.status_code, again.json()["done"]) == (202, True)
+    for is_done in (False, True):
+        response = user_client.post("/plain/", headers=headers)
+        assert (response.status_code, response.json()["done"]) == (202, is_done)
+        assert not response.get("Preference-Applied", "").startswith("wait")
+        run_jobs()
 
 
 async def test_wait_is_ignored_in_a_transaction(user, event_loop_database):

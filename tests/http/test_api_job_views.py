@@ -9,14 +9,13 @@ from django.test import Client
 from django.utils import timezone
 
 from notifications import jobs
-from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.data.rows import finish_job, job
 from tests.http.conftest import assert_problem, job_url
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed
+from tests.support.outcomes import failed, record
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
 
@@ -206,7 +205,7 @@ class TestResult:
         """409 without Retry-After, and without the traceback."""
         row = job(user)
         (claimed,) = claim_rows(uuid7(), 1)
-        recording.record_outcomes([failed(claimed, ValueError("secret"))])
+        record(failed(claimed, ValueError("secret")))
         response = user_client.get(job_url(row, "result/"))
         assert "failed" in assert_problem(response, 409)["detail"]
         assert "Retry-After" not in response

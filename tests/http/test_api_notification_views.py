@@ -10,8 +10,8 @@ from django.utils import timezone, translation
 
 from notifications.api import notify
 from notifications.inbox import read_numbered_position
-from notifications.models import Notification, uuid7
-from notifications.streams import marking, positions
+from notifications.models import Notification, Stream, uuid7
+from notifications.streams import marking
 from tests.data.conftest import OtherConnection
 from tests.data.rows import unnumbered
 from tests.data.shapes import position
@@ -279,7 +279,7 @@ class TestMark:
             data = post_read({"up_to": 4, **fields}, f"{NOTIFICATIONS}{verb}/").json()
             assert changed(**{column: None}) == marked
             assert (data["more"], data["next"]) == (False, None)
-            assert (data["unread"], data["seq"]) == (5 - len(marked), positions.position(user.pk).head)
+            assert (data["unread"], data["seq"]) == (5 - len(marked), Stream.objects.get(pk=user.pk).head)
             post_read({"up_to": 4, **fields}, f"{NOTIFICATIONS}{inverse}/")
             assert changed(**{column: None}) == ""
         assert not Notification.objects.filter(seq=None).exists()
@@ -443,4 +443,4 @@ class TestSeen:
     def test_other_users(self, post_read, user, other_user):
         notify([user, other_user], "both")
         post_read({"up_to": 1}, SEEN)
-        assert positions.position(other_user.pk).unseen == 1
+        assert Stream.objects.get(pk=other_user.pk).unseen == 1

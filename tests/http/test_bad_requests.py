@@ -14,8 +14,8 @@ from django.test import Client
 from asyncsite.models import Report
 from notifications.api import notify
 from notifications.models import Job, Notification, Stream
-from notifications.streams import positions
 from tests.data.rows import job
+from tests.data.shapes import position
 from tests.http.conftest import assert_problem
 from tests.support.offenders import collect_offenders
 
@@ -353,7 +353,7 @@ class Scenario:
             .replace("{MINE}", str(self.own_job.pk).upper())
             .replace("{theirs}", str(self.foreign_job.pk))
         )
-        body = bad.body.replace(b"{head}", b"%d" % positions.position(self.user.pk).head)
+        body = bad.body.replace(b"{head}", b"%d" % position(self.user.pk)[0])
         headers = dict(bad.headers)
         self.client.cookies.pop("csrftoken", None)
         if bad.token:

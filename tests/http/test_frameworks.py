@@ -4,12 +4,20 @@ import json
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connections
 from django.test import AsyncClient, Client
+from django.urls import include, path
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.parsers import BaseParser, MultiPartParser
 
+from notifications.api import task
 from notifications.models import Job
+from tests.docs.pages import DOCS, blocks, code
 from tests.http.conftest import BROWSER, assert_problem
+from tests.support.core_alone import host_urls
 
 DRF = ["/drf/function/", "/drf/class/"]
 NINJA = ["/ninja/exports/", "/ninja/exports/async/"]
@@ -19,9 +27,95 @@ KEY = {"Idempotency-Key": "k1"}
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+class TokenAuthentication(BaseAuthentication):
+    """Authenticate by a header: "Token ada" is the user ada."""
+
+    def authenticate(self, request):
+        kind, _, name = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Token":
+            return None
+        user = get_user_model().objects.filter(username=name).first()
+        if user is None:
+            raise AuthenticationFailed("No user has this token.")
+        return user, None
+
+
+@task
+def make_export(year):
+    return {"year": year}
+
+
+class CountedTask:
+    """The task of the examples, with a row for each call of enqueue()."""
+
+    def enqueue(self, year):
+        Group.objects.create(name=f"enqueued {year}, {Group.objects.count()}")
+        if int(year) < 0:
+            raise ZeroDivisionError
+        return make_export.enqueue(int(year))
+
+
+async def get_user_by_token(token):
+    return await get_user_model().objects.filter(username=token).afirst()
+
+
+drf = {"__name__": __name__, "export": CountedTask()}
+ninja = drf | {"get_user_by_token": get_user_by_token}
+exec(code("how-to/frameworks.md", "Django REST framework"), drf)
+exec(code("how-to/frameworks.md", "Django Ninja"), ninja)
+
+for view in (drf["export_view"].cls, drf["ExportView"]):
+    view.authentication_classes = [TokenAuthentication, *view.authentication_classes]
+
+
+class StreamParser(BaseParser):
+    """A parser that reads the body as a stream, so that its bytes are gone."""
+
+    media_type = "application/x-own"
+
+    def parse(self, stream, media_type=None, parser_context=None):
+        return json.load(stream)
+
+
+class ExportByPut(drf["ExportView"]):
+    """Read the whole body before accepted() is called."""
+
+    parser_classes = [StreamParser, MultiPartParser]
+
+    def put(self, request):
+        assert request.data["year"]
+        return self.post(request)
+
+
+class LazyExportView(drf["ExportView"]):
+    """Authenticate when request.user is first used, as DRF's documentation shows."""
+
+    def perform_authentication(self, request):
+        pass
+
+
+urlpatterns = [
+    path("drf/lazy/", LazyExportView.as_view()),
+    path("drf/put/", ExportByPut.as_view()),
+    path("drf/function/", drf["export_view"]),
+    path("drf/class/", drf["ExportView"].as_view()),
+    path("ninja/", ninja["api"].urls),
+    path("", include(host_urls())),
+]
+
+
+class AtomicUrls:
+    """Those of Django Ninja with ATOMIC_REQUESTS."""
+
+    (_marked,) = (block for block in blocks(DOCS / "how-to/frameworks.md", "python") if "non_atomic" in block)
+    _names = {"api": ninja["api"]}
+    exec(_marked, _names)
+    urlpatterns = [*_names["urlpatterns"], path("", include(host_urls()))]
+
+
 @pytest.fixture(autouse=True)
 def urls(settings):
-    settings.ROOT_URLCONF = "tests.http.framework_views"
+    settings.ROOT_URLCONF = __name__
 
 
 def post(client, view, body='{"year": 2026}', kind="application/json", **headers):
@@ -157,7 +251,7 @@ async def test_prefer(user, view):
 @pytest.mark.parametrize("view", NINJA)
 def test_ninja_with_atomic_requests(user_client, settings, view):
     """With the URLs of the page: Django refuses to serve async views that are not marked."""
-    settings.ROOT_URLCONF = "tests.http.framework_urls"
+    settings.ROOT_URLCONF = AtomicUrls
     connections.databases["default"]["ATOMIC_REQUESTS"] = True
     try:
         response = post(user_client, view.replace("ninja", "api"))

@@ -4,7 +4,6 @@ import pytest
 
 from notifications.api import notify
 from notifications.inbox import read_numbered_position
-from notifications.jobs import notifying
 from tests.data.rows import job, unnumbered
 from tests.http.conftest import assert_problem
 from tests.support.duties import run_duty
@@ -53,7 +52,7 @@ def test_positions_beyond_the_head_get_a_snapshot(user_client, user):
 
 def test_changes_come_in_parts(user_client, user):
     """A frame has at most 200 items, and ``more`` until the last one."""
-    notifying.create_notifications([user.pk], "first")
+    notify([user.pk], "first")
     unnumbered(user.pk, 250)
     run_duty("number pending changes")
     frame = user_client.get(SYNC, {"epoch": read_numbered_position(user.pk).epoch, "seq": 1}).json()

@@ -4,10 +4,9 @@ import gc
 import threading
 
 import pytest
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 from django.db import connection, transaction
 
-from notifications.db.thread_connections import close_idle_connections
 from notifications.http import waiting_requests
 from notifications.realtime.hub import current_hub
 from tests.realtime.conftest import in_thread, sign_in, until
@@ -94,7 +93,7 @@ async def test_connections_are_closed_in_the_threads_that_opened_them(transactio
 
     def close_in_transaction():
         with transaction.atomic():
-            close_idle_connections()
+            async_to_sync(waiting_requests.release_connections)()
             return connection.connection is not None
 
     assert await sync_to_async(close_in_transaction)()

@@ -25,7 +25,6 @@ pytestmark = [
 
 #: Threads that ask authenticators whether users are signed in, and those with the ones that took their place.
 THREADS, MAX_THREADS = 4, 16
-REAL_COMMENT_INTERVAL_SECONDS = sse.COMMENT_INTERVAL_SECONDS
 
 
 class Directory:
@@ -198,10 +197,11 @@ async def test_users_of_middleware_without_a_session(
     assert "bye" not in await read_names(events)
     signed_in = await asgi("events/", user)
     await signed_in.start()
-    ticks = []
-    monkeypatch.setattr(sse.EventStream, "handle_tick", lambda self, now: ticks.append(now > self.end_at))
-    await until(lambda: len(ticks) > 50)
-    assert not any(ticks)
+    later = await asgi("events/", headers={"X-User": user.username})
+    await later.wait_for_response()
+    await read_names(later)
+    await in_thread(notify, user, "goes on")
+    assert await receive_title(signed_in) == "goes on"
 
 
 @async_only_middleware

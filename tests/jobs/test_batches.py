@@ -11,7 +11,7 @@ from django.test import TestCase
 
 from notifications.api import aaccepted, abatch, accepted, ajoin, batch, join, requester
 from notifications.exceptions import JobFailed, TooManyJobs
-from notifications.jobs import results, task_backends
+from notifications.jobs import task_backends
 from notifications.models import Attempt, Job, Notification
 from notifications.signals import rung
 from notifications.testing import run_jobs
@@ -132,13 +132,12 @@ def test_task_enqueued_is_sent_after_the_insert():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_batch_whose_signals_nothing_takes_makes_each_result_once(monkeypatch):
-    made, task_result = [], results.task_result
-    monkeypatch.setattr(
-        results, "task_result", lambda job, **kw: made.append(job.id) or task_result(job, **kw)
-    )
+    TaskResult, made = type(tasks.noop.enqueue()), []
+    init = TaskResult.__init__
+    monkeypatch.setattr(TaskResult, "__init__", lambda self, **kw: made.append(kw["id"]) or init(self, **kw))
     with batch() as b:
         enqueued = tasks.noop.enqueue()
-    assert [str(id) for id in made] == [enqueued.id, str(b.id)]  # which enqueue() and b.result return
+    assert made == [enqueued.id, str(b.id)]  # which enqueue() and b.result return
 
 
 @pytest.mark.django_db(transaction=True)

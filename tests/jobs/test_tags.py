@@ -14,7 +14,6 @@ from notifications.api import batch
 from notifications.exceptions import TooManyJobs
 from notifications.jobs import cancel
 from notifications.models import Job, JobTag
-from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 
@@ -97,7 +96,7 @@ def test_tags_are_deleted_with_their_jobs(user):
     enqueue(user), enqueue(user, tags=["kept"], run_after=timedelta(days=1))
     assert run_jobs() == 1
     Job.objects.filter(state="succeeded").update(finished_at=timezone.now() - timedelta(days=1_000))
-    prune(timezone.now() - timedelta(days=100))
+    call_command("notifications", "prune", days=100)
     assert list(JobTag.objects.values_list("tag", flat=True)) == ["kept"]
 
 

@@ -8,8 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from notifications.api import batch, policy, task
-from notifications.jobs import retry, turns
-from notifications.jobs.transitions import manual
+from notifications.jobs import JobFilter, retry, turns
 from notifications.management import queue_depths
 from notifications.models import Job, Queue, QueueClock, uuid7
 from tests.jobs import tasks
@@ -142,7 +141,7 @@ def test_delayed_jobs_that_are_to_begin_now_take_turns(people, flood, django_cap
     )
     singles = [tasks.noop.using(owner=people[1]).enqueue() for _ in range(3)]
     with django_capture_on_commit_callbacks(execute=True):
-        manual.reschedule([job.id for job in Job.objects.filter(due_at__isnull=False)])
+        list(JobFilter().change("run_now"))
     assert Job.objects.filter(id__in=ids(flood), turn__gt=0).count() == len(flood)
     assert set(ids(singles)) <= set(claim(7))
 
@@ -151,7 +150,7 @@ def test_a_named_share_outlasts_a_delay(people, django_capture_on_commit_callbac
     job = of_tenant.using(owner=people[0]).enqueue("7").id
     for moment in (timezone.now() + timedelta(hours=1), None):
         with django_capture_on_commit_callbacks(execute=True):
-            manual.reschedule([job], moment)
+            list(JobFilter(search=job).change("reschedule" if moment else "run_now", run_at=moment))
     assert Job.objects.get().share_name == "tenant 7"
 
 

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from notifications.api import batch
+from notifications.extension import Upkeep, Where
 from notifications.jobs import cancel
 from notifications.jobs.transitions import queueing
 from notifications.management import pause_queue
@@ -124,7 +125,9 @@ class OneQueue(RuleBasedStateMachine):
         """Those that join are due, of each share in a queue the longest, and as many shares as one chunk has."""
         due = {number for number, (at, _) in self.scheduled.items() if at <= clock.now()}
         before = self.read_scheduled()
-        assert queueing.queue_due_jobs() == 0 if due else queueing.queue_due_jobs() != 0
+        process = Upkeep(Where.SERVER, seconds=0)
+        [duty] = [duty for duty in process.duties if duty.name == "queue jobs that are due"]
+        assert process.run(duty) == bool(due)
         moved = [number for number in self.by_due_time(before - self.read_scheduled()) if number]
         assert set(moved) <= due and bool(moved) == bool(due)
         levels = {

@@ -15,7 +15,7 @@ from django.test import Client
 
 from notifications.realtime import hub
 from notifications.realtime.transports import websocket
-from notifications.realtime.transports.consumers import notifications_socket
+from notifications.routing import websocket_urlpatterns
 
 ORIGIN = "http://testserver"
 #: Seconds to wait for an expected frame.
@@ -135,7 +135,7 @@ class Socket:
         headers=(),
         subprotocols=(),
         scope_user=None,
-        app=notifications_socket,
+        app=websocket_urlpatterns[0].callback,
         **scope,
     ):
         self.cookie = cookie

@@ -7,16 +7,15 @@ from django.db.models import F
 from django.utils import timezone
 
 from notifications import streams
-from notifications.jobs import notifying
+from notifications.api import notify
+from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, Stream
 
 
 def notices(user, count, **fields):
     """Create ``count`` notifications of a user in one transaction. Returns their ids."""
     with transaction.atomic():
-        return [
-            notifying.create_notifications(user, f"note {number}", **fields)[0] for number in range(count)
-        ]
+        return [notify(user, f"note {number}", **fields)[0] for number in range(count)]
 
 
 def job(user, **fields):
@@ -69,3 +68,7 @@ def prune(user, seq):
     with transaction.atomic():
         Notification.objects.filter(user=user, seq__lte=seq).delete()
         Stream.objects.filter(pk=user).update(floor=seq)
+
+
+def read_epoch():
+    return read_numbered_position(0).epoch

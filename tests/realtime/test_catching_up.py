@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 
 from notifications.models import Epoch
-from notifications.streams import build_notification, marking, positions
+from notifications.streams import build_notification, marking
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread
 
@@ -16,7 +16,7 @@ async def test_missed_changes_follow_the_cursor(connect, user):
     ids = await in_thread(rows.notices, user, 3)
     await in_thread(marking.mark, user.pk, "read", 1)  # the first one moves from 1 to 4
     socket = await connect(user)
-    sync = await socket.start(await in_thread(positions.epoch), 1)
+    sync = await socket.start(await in_thread(rows.read_epoch), 1)
     assert (sync["prev"], sync["seq"], sync["reset"], sync["unread"]) == (1, 4, False, 2)
     assert [(item["id"], item["seq"]) for item in sync["items"]] == [
         (str(ids[1]), 2),
@@ -31,7 +31,7 @@ async def test_empty_sync_without_missed_changes(connect, user):
     """A cursor at the head gets a sync without items, whose prev equals its seq."""
     await in_thread(rows.notices, user, 2)
     socket = await connect(user)
-    sync = await socket.start(await in_thread(positions.epoch), 2)
+    sync = await socket.start(await in_thread(rows.read_epoch), 2)
     assert (sync["prev"], sync["seq"], sync["reset"], sync["items"]) == (2, 2, False, [])
 
 
@@ -41,7 +41,7 @@ async def test_invalid_cursor_gets_a_reset(connect, user, seq):
     await in_thread(rows.notices, user, 6)
     await in_thread(rows.prune, user, 4)
     socket = await connect(user)
-    sync = await socket.start(await in_thread(positions.epoch), seq)
+    sync = await socket.start(await in_thread(rows.read_epoch), seq)
     assert (sync["prev"], sync["seq"], sync["reset"], len(sync["items"])) == (None, 6, True, 2)
 
 
@@ -50,7 +50,7 @@ async def test_cursor_at_the_floor_is_valid(connect, user):
     await in_thread(rows.notices, user, 6)
     await in_thread(rows.prune, user, 4)
     socket = await connect(user)
-    sync = await socket.start(await in_thread(positions.epoch), 4)
+    sync = await socket.start(await in_thread(rows.read_epoch), 4)
     assert (sync["prev"], sync["seq"], sync["reset"]) == (4, 6, False)
 
 
@@ -60,7 +60,7 @@ async def test_other_epoch_gets_a_reset(connect, user):
     socket = await connect(user)
     sync = await socket.start("another epoch", 1)
     assert (sync["reset"], sync["prev"], sync["seq"]) == (True, None, 2)
-    assert sync["epoch"] == await in_thread(positions.epoch)
+    assert sync["epoch"] == await in_thread(rows.read_epoch)
 
 
 async def test_new_epoch_resets_connected_clients(connect, user, short_ticks):
@@ -79,7 +79,7 @@ async def test_new_epoch_resets_connected_clients(connect, user, short_ticks):
 async def test_over_1000_changes_get_a_reset(connect, user):
     """A client 1,000 changes behind gets them in syncs of at most 200; one 1,001 behind gets a snapshot."""
     await in_thread(rows.notices, user, 1001)
-    epoch = await in_thread(positions.epoch)
+    epoch = await in_thread(rows.read_epoch)
     far = await connect(user)
     assert (await far.start(epoch, 0))["reset"]
     near = await connect(user)
@@ -111,7 +111,7 @@ async def test_notifications_and_jobs_are_merged_by_seq(connect, user):
 
     await in_thread(write)
     socket = await connect(user)
-    socket.send_frame("hello", epoch=await in_thread(positions.epoch), seq=0)
+    socket.send_frame("hello", epoch=await in_thread(rows.read_epoch), seq=0)
     await socket.receive("welcome")
     first = await socket.receive("sync")
     assert (first["seq"], first["more"]) == (200, True)
@@ -125,7 +125,7 @@ async def test_frames_are_cut_by_size(connect, user):
     """Large rows are split into frames below 128 KiB without losing a row."""
     await in_thread(rows.notices, user, 90, body="ä" * 2000)
     socket = await connect(user)
-    await socket.start(await in_thread(positions.epoch), 0)
+    await socket.start(await in_thread(rows.read_epoch), 0)
     syncs = [text for text in socket.raw if '"op":"sync"' in text]
     assert len(syncs) > 2
     assert all(len(text.encode()) < 128 * 1024 for text in syncs)
@@ -190,7 +190,7 @@ async def test_sync_during_catch_up_sets_the_position(connect, user):
     """A sync frame sent during the catch-up moves the position, and later frames continue from it."""
     await in_thread(rows.notices, user, 450)
     socket = await connect(user)
-    socket.send_frame("hello", epoch=await in_thread(positions.epoch), seq=0)
+    socket.send_frame("hello", epoch=await in_thread(rows.read_epoch), seq=0)
     socket.send_frame("sync", seq=400)
     await socket.receive("welcome")
     sync = await socket.receive("sync")
@@ -207,7 +207,7 @@ async def test_items_and_jobs_in_two_frames(connect, user):
 
     await in_thread(write)
     socket = await connect(user)
-    final = await socket.start(await in_thread(positions.epoch), 0)
+    final = await socket.start(await in_thread(rows.read_epoch), 0)
     sizes = [len(text.encode()) for text in socket.raw if '"op":"sync"' in text]
     assert len(sizes) == 2
     assert max(sizes) < 128 * 1024 < sum(sizes)

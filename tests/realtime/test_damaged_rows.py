@@ -11,7 +11,6 @@ from django.utils.module_loading import import_string
 
 from notifications.api import notify
 from notifications.models import Job, Notification
-from notifications.streams import positions
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, until
 from tests.realtime.test_following import READ_MISSED
@@ -207,7 +206,7 @@ async def test_unreadable_stream_does_not_block_others(
     assert [item["title"] for item in (await other_socket.receive("change"))["items"]] == ["another"]
     await user_socket.receive_beat_only()
     third = await connect(user)
-    third.send_frame("hello", epoch=await in_thread(positions.epoch), seq=0)
+    third.send_frame("hello", epoch=await in_thread(rows.read_epoch), seq=0)
     await third.receive("welcome")
     await until(lambda: len(failures) > 3)
     is_broken = False

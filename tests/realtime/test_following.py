@@ -8,7 +8,8 @@ from django.db import OperationalError
 from notifications import streams
 from notifications.api import notify
 from notifications.http import encode_json
-from notifications.streams import build_notification, marking, positions
+from notifications.models import Stream
+from notifications.streams import build_notification, marking
 from tests.data.rows import job as enqueue
 from tests.realtime import rows
 from tests.realtime.auth.test_sign_outs import in_other_thread, no_rings
@@ -112,7 +113,7 @@ async def test_changes_have_no_gaps(connect, user):
         lambda: rows.notices(user, 1),
     ):
         await in_thread(write)
-        head = (await in_thread(positions.position, user.pk)).head
+        head = (await in_thread(Stream.objects.get, pk=user.pk)).head
         while at < head:
             change = await socket.receive("change")
             assert change["prev"] == at

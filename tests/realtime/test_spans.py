@@ -1,30 +1,15 @@
 """One span for each pass of the hub that sends something, however many clients get it."""
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from notifications.api import notify
-from notifications.tracing import spans
 from tests.realtime.conftest import in_thread
+from tests.tracing.test_spans import configure, exporter, provider  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.nightly_on_postgres
 
 
-@pytest.fixture
-def exporter(settings):
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": True}
-    spans.configure(provider)
-    yield exporter
-    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "OPENTELEMETRY": False}
-    spans.configure()
-
-
-async def test_push(connect, user, exporter):
+async def test_push(connect, user, exporter):  # noqa: F811
     """Three clients of one user are one span, of three frames. A pass that sends nothing is none."""
     sockets = [await connect(user) for _ in range(3)]
     for socket in sockets:

@@ -16,19 +16,30 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib import webhooks
+from notifications.contrib.questions import answer, open_questions
 from notifications.models import Job, Notification, uuid7
 from tests.releases import tasks
 
 
-def enqueue():
+def enqueue(queue="default"):
     """Enqueue jobs, which a worker then runs, and create what has public functions."""
     user = get_user_model().objects.get(username="demo")
     webhooks.create("https://crm.example.com/hooks", events=["job.failed"], owner=user)
     notify(user, "Disk of db-2 is 91 % full", level="warning", body="Delete old exports.", category="disks")
     notify(user, "Ada requests access", actions=[{"label": "Approve", "post": "/access/7/approve/"}], key="7")
-    tasks.send_receipts.using(owner=user).enqueue(month="May")
+    tasks.send_receipts.using(owner=user, queue_name=queue).enqueue(month="May")
     for each in (tasks.import_orders, tasks.delete_account, tasks.order_label, tasks.send_reminder):
-        each.using(owner=user).enqueue()
+        each.using(owner=user, queue_name=queue).enqueue()
+
+
+def resume(queue="default"):
+    """Answer the questions of a queue's jobs, and retry those that failed."""
+    user, client = get_user_model().objects.get(username="demo"), _sign_in("demo")
+    for asked in open_questions(user):
+        if Job.objects.get(pk=asked.job_id).queue_name == queue:
+            answer(asked.job_id, asked.name, "yes", user=user)
+    for job in Job.objects.filter(queue_name=queue, state="failed"):
+        assert client.post(reverse("notifications:api-job-retry", args=[job.pk])).status_code == 202
 
 
 def fill():

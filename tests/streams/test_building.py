@@ -17,7 +17,6 @@ from django.utils.translation import gettext_lazy
 
 from notifications import streams
 from notifications.api import anotify, notify
-from notifications.jobs import notifying
 from notifications.models import Notification, Stream
 from notifications.streams import marking
 from tests.data.shapes import assert_consistent, position, titles
@@ -267,7 +266,7 @@ def test_marking_archived_rows_as_read(user):
 def test_verbs_change_only_rows_without_their_effect(user, verb, field, sets):
     """A verb sets the field and a new seq of the rows that it changes; a second call changes nothing."""
     for title in ("a", "b", "c"):
-        notifying.create_notifications(user, title)
+        notify(user, title)
     if not sets:
         Notification.objects.update(**{field: timezone.now()})
     marking.mark(user.pk, verb, 2)
@@ -281,7 +280,7 @@ def test_verbs_change_only_rows_without_their_effect(user, verb, field, sets):
 
 def test_unread_and_unarchive_increase_the_count(user):
     """The unread count includes the rows that are neither read nor archived, also after unread and unarchive."""
-    notifying.create_notifications(user, "a")
+    notify(user, "a")
     counts = []
     for verb in ("read", "unread", "archive", "unarchive"):
         marking.mark(user.pk, verb, 1)
@@ -291,9 +290,9 @@ def test_unread_and_unarchive_increase_the_count(user):
 
 def test_superseded_row_is_not_unarchived(user):
     """Unarchiving leaves a row archived if a newer one has the same key."""
-    notifying.create_notifications(user, "older", key="k")
-    notifying.create_notifications(user, "newer", key="k")
-    notifying.create_notifications(user, "another", key="other")
+    notify(user, "older", key="k")
+    notify(user, "newer", key="k")
+    notify(user, "another", key="other")
     marking.mark(user.pk, "archive", 10**6)
     marking.mark(user.pk, "unarchive", 10**6)
     unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))
@@ -305,7 +304,7 @@ def test_unarchiving_rows_with_keys_takes_one_more_statement(user):
 
     def count_statements(rows, fields):
         marking.mark(user.pk, "archive", 10**6)
-        ids = [notifying.create_notifications(user, "row", **fields(number))[0] for number in range(rows)]
+        ids = [notify(user, "row", **fields(number))[0] for number in range(rows)]
         marking.mark(user.pk, "archive", 10**6, ids)
         with CaptureQueriesContext(connection) as queries:
             marking.mark(user.pk, "unarchive", 10**6, ids)
@@ -324,9 +323,9 @@ def test_unarchiving_skips_many_superseded_rows(user, set_marking):
     set_marking(MAX_ROWS_PER_TRANSACTION=3)
     set_marking(MAX_MARKED_ROWS=3)
     for _ in range(7):
-        notifying.create_notifications(user, "superseded", key="k")
-    notifying.create_notifications(user, "newest", key="k")
-    notifying.create_notifications(user, "another", key="other")
+        notify(user, "superseded", key="k")
+    notify(user, "newest", key="k")
+    notify(user, "another", key="other")
     marking.mark(user.pk, "archive", 10**6)
     assert marking.mark(user.pk, "unarchive", 10**6).next is None
     unarchived = set(Notification.objects.filter(archived_at=None).values_list("title", flat=True))

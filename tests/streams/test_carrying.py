@@ -4,13 +4,14 @@ import json
 from uuid import uuid4
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 
 from notifications import streams
 from notifications.api import notify
 from notifications.models import Epoch, Job, Notification, Ring, Stream, uuid7
 from notifications.signals import rung
-from notifications.streams import carrying, purging, retention
+from notifications.streams import carrying
 from notifications.streams.carrying import CarriedChange, parse_change
 from notifications.times import now
 from tests.data.rows import finish_job, job
@@ -173,22 +174,17 @@ class TestTexts:
         assert not Ring.objects.filter(user=user_id).exclude(change=None).exists()
         assert Ring.objects.filter(user=other_user, change__contains="Ready").exists()
 
-    def test_of_a_purged_user(self, user):
-        notify(user, "Ready")
-        purging.purge([user.pk])
-        assert list(Ring.objects.values_list("change", flat=True)) == [None]
-
     def test_of_a_deleted_notification(self, user, other_user):
         notify([user, other_user], "Ready")
         Notification.objects.filter(user=user).update(archived_at=now())
-        retention.prune(now())
+        call_command("notifications", "prune", days=0)
         assert not Notification.objects.filter(user=user).exists()
         assert not Ring.objects.filter(user=user).exclude(change=None).exists()
         assert Ring.objects.filter(user=other_user).exclude(change=None).exists()
 
     def test_of_a_deleted_job(self, user):
         finish_job(job(user), uuid7())
-        retention.prune(now())
+        call_command("notifications", "prune", days=0)
         assert not Job.objects.filter(user=user).exists()
         assert not Ring.objects.exclude(change=None).exists()
 

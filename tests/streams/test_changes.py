@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from notifications.models import Job
-from notifications.streams import changes, marking, positions
+from notifications.models import Job, Stream
+from notifications.streams import changes, marking
 from tests.realtime import rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -77,7 +77,8 @@ def test_notifications_and_active_jobs_cost_one_query(user, other_user):
         (other_user.pk, 0): [1],
     }
     for (pk, cursor), missed in found.items():
-        assert missed.position == positions.position(pk)
+        row = Stream.objects.values(*missed.position._fields).get(pk=pk)
+        assert missed.position._asdict() == row
         assert list(missed.versions.values()) == [1] * (pk == user.pk)
         assert missed.reset == (cursor is None)
     (id,) = found[user.pk, 1].versions
@@ -102,8 +103,7 @@ def test_active_jobs_are_read_without_a_stream(user):
     """A user who has jobs and no notification yet has no stream."""
     job = rows.job(user)
     (missed,) = changes.read_missed({user.pk: [0]}).values()
-    assert missed.position == positions.position(user.pk)
-    assert missed.position.head == 0
+    assert (missed.position.head, missed.position.guard) == (0, -1)
     assert [row.pk for row in changes.read_active_jobs(missed.versions).values()] == [job.pk]
 
 
@@ -181,7 +181,7 @@ def test_snapshots_of_several_users_take_one_query(user, other_user):
     assert found == {pk: changes.read_snapshots({pk: head})[pk] for pk, head in heads.items()}
     assert [len(found[pk]) for pk in heads] == [40, 2, 0]
     assert found[user.pk][0].raised == 21
-    full = positions.position(user.pk).head
+    full = Stream.objects.get(pk=user.pk).head
     assert changes.read_snapshots({user.pk: full}) == {
         user.pk: changes.read_snapshots({user.pk: full})[user.pk]
     }

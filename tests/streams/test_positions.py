@@ -9,6 +9,8 @@ from notifications.inbox import read_numbered_position
 from notifications.models import Epoch, Stream
 from notifications.streams import build_notification, marking, positions
 from notifications.streams.marking_seen import mark_seen
+from tests.data.conftest import large_tables  # noqa: F401 (a fixture)
+from tests.data.plans import explain, scans_of
 from tests.realtime import rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -62,6 +64,15 @@ def test_sums_change_with_every_change_of_an_active_job(user):
     rows.job(user)
     third = positions.read_active_sums([user.pk])
     assert (first, second, third) == ({user.pk: (1, 1)}, {user.pk: (1, 2)}, {user.pk: (2, 3)})
+
+
+@pytest.mark.database_law
+@pytest.mark.tables("job")
+def test_sums_are_read_by_an_index(large_tables, user):  # noqa: F811
+    rows.job(user)
+    with CaptureQueriesContext(connection) as queries:
+        assert positions.read_active_sums([user.pk])
+    assert [sql for query in queries if scans_of(explain(sql := query["sql"]))] == []
 
 
 def test_uncommitted_rows_of_the_caller_are_visible(user):

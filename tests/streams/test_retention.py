@@ -8,8 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from notifications.api import batch, join
-from notifications.jobs import notifying
+from notifications.api import batch, join, notify
 from notifications.jobs.transitions import recording
 from notifications.management.commands.notifications import Command
 from notifications.models import Attempt, Job, Notification, SeenMark, Stream, uuid7
@@ -33,7 +32,7 @@ def age(model, days, **filters):
 def test_only_notifications_archived_before_the_limit_are_deleted(user):
     """Only notifications archived before the limit are deleted; unread, read and recently archived ones are kept."""
     for title in ("old", "fresh", "read", "unread"):
-        notifying.create_notifications(user, title)
+        notify(user, title)
     Notification.objects.filter(title="read").update(read_at=timezone.now() - timedelta(days=99))
     age(Notification, 31, title="old")
     age(Notification, 29, title="fresh")
@@ -45,7 +44,7 @@ def test_only_notifications_archived_before_the_limit_are_deleted(user):
 
 def test_what_is_snoozed_is_kept(user):
     """It was archived long ago, and will be in the inbox again."""
-    notifying.create_notifications(user, "later")
+    notify(user, "later")
     age(Notification, 31)
     Notification.objects.update(snoozed_until=timezone.now() + timedelta(days=1))
     assert retention.prune(timezone.now() - timedelta(days=30)) == 0
@@ -54,7 +53,7 @@ def test_what_is_snoozed_is_kept(user):
 def test_floor_is_the_greatest_deleted_seq(user):
     """The floor is the greatest deleted seq: a cursor below it gets a reset, one at it the changes after it."""
     for title in ("one", "two", "three"):
-        notifying.create_notifications(user, title)
+        notify(user, title)
     age(Notification, 31, title__in=["one", "two"])
 
     retention.prune(timezone.now() - timedelta(days=30))
@@ -113,7 +112,7 @@ def test_job_is_kept_until_its_idempotency_key_expires(user):
 
 def test_unnumbered_rows_are_kept(user):
     """A row without a seq is kept, because no client has received its change."""
-    notifying.create_notifications(user, "changed")
+    notify(user, "changed")
     age(Notification, 31)
     Notification.objects.update(seq=None)
 
@@ -124,7 +123,7 @@ def test_unnumbered_rows_are_kept(user):
 def test_rows_are_deleted_in_chunks(user):
     """More rows than one chunk are deleted in several chunks."""
     for number in range(retention.MAX_ROWS_PER_TRANSACTION * 2 + 5):
-        notifying.create_notifications(user, str(number))
+        notify(user, str(number))
     age(Notification, 31)
 
     assert retention.prune(timezone.now()) == retention.MAX_ROWS_PER_TRANSACTION * 2 + 5
@@ -132,7 +131,7 @@ def test_rows_are_deleted_in_chunks(user):
 
 def test_command_prints_the_number_of_deleted_rows(user, capsys):
     """The command prints the number of deleted rows; ``--days`` overrides the retention of the settings."""
-    notifying.create_notifications(user, "old")
+    notify(user, "old")
     age(Notification, 2)
     call_command(PruneCommand())
     call_command(PruneCommand(), days=1)
@@ -144,7 +143,7 @@ def test_command_prints_the_number_of_deleted_rows(user, capsys):
 def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
     """And deletes nothing. Jobs of a batch that stays are not counted."""
     for title in ("old", "older"):
-        notifying.create_notifications(user, title)
+        notify(user, title)
     age(Notification, 31)
     for days in (1, 31):
         SeenMark.objects.create(user=user, up_to=1, at=timezone.now() - timedelta(days=days))
@@ -171,7 +170,7 @@ def test_a_dry_run_counts_what_would_be_deleted(user, capsys):
 
 def test_row_unarchived_during_pruning_is_kept(user):
     """A row that is unarchived before it is locked is kept, because its age is checked again."""
-    notifying.create_notifications(user, "old")
+    notify(user, "old")
     age(Notification, 31)
     reads = []
 
@@ -196,7 +195,7 @@ def test_rows_of_deleted_users_are_deleted(make_user, set_bounds):
     set_bounds(rows=2)
     users = [make_user(f"u{number}") for number in range(5)]
     for owner in users:
-        notifying.create_notifications(owner, "note")
+        notify(owner, "note")
     tasks.add.using(owner=users[0]).enqueue(1, 2)
     deleted = [users[0].pk, users[3].pk, users[4].pk]
     get_user_model()._base_manager.filter(pk__in=deleted)._raw_delete("default")

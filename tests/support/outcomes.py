@@ -16,16 +16,16 @@ def failed(job, exc=None, policy=Policy()):  # noqa: B008
     return outcomes.failed(job, policy, exc or ValueError("broken"))
 
 
-def record(outcome):
-    """Record an outcome. Returns whether it is stored or void; if not, its row is locked."""
-    return bool(recording.finish_jobs([replace(outcome, job=copy.copy(outcome.job))]))
+def record(*outcomes):
+    """Record outcomes. Returns the claims of those that are stored or void; the rows of the others are locked."""
+    return recording.finish_jobs([replace(outcome, job=copy.copy(outcome.job)) for outcome in outcomes])
 
 
 def schedule_retries(jobs, seconds):
     """Record failed attempts at running jobs, which are made again after this delay."""
-    recording.finish_jobs([replace(failed(job), retry_delay=seconds) for job in jobs])
+    record(*(replace(failed(job), retry_delay=seconds) for job in jobs))
 
 
-def release(job):
-    """Queue a running job again, as a worker does that ends."""
-    reaping.release_at_stop([job], ())
+def release(*jobs, called=False):
+    """Queue running jobs again, as a worker does that ends, after it has called their tasks or before."""
+    reaping.release_at_stop(jobs, {(job.id.int, job.fence) for job in jobs if called})

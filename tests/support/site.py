@@ -54,10 +54,12 @@ class Site:
     `environment` and `notifications` (which override the NOTIFICATIONS setting) can be changed before a start.
     Users: demo/demo, other/other, and the superuser admin/admin. The embedded worker is enabled: set
     `environment["EMBEDDED_WORKER"] = "0"` before start_web() in a test that calls start_worker().
+    `code` is the folder of the project and the app: another one has those of another commit.
     """
 
-    def __init__(self, folder, database_url):
+    def __init__(self, folder, database_url, *, code=ROOT):
         self.folder = Path(folder)
+        self.code = code
         self.database_url = database_url
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -142,10 +144,10 @@ class Site:
     def start_program(self, arguments, output, *, errors=None, input=None, environment=None):
         """Start Python with these files and return its Popen, or what is like one: see tests/support/fork_server.py."""
         environment = self.env() | (environment or {})
-        if not fork_server.can_start(arguments, environment):
+        if self.code != ROOT or not fork_server.can_start(arguments, environment):
             command = [sys.executable, *map(str, arguments)]
             files = {"stdin": input or subprocess.DEVNULL, "stdout": output, "stderr": errors or output}
-            return subprocess.Popen(command, env=environment, cwd=ROOT, **files)
+            return subprocess.Popen(command, env=environment, cwd=self.code, **files)
         server = self._find_server(environment)
         start = server.start if server.is_started else partial(fork_server.start, environment=environment)
         return start(arguments, output=output, errors=errors, input=input)

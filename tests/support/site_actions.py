@@ -1,23 +1,22 @@
 """Functions that stand for a site's own code, for tests/support/driver.py. Import it after django.setup()."""
 
 import uuid
-from datetime import timedelta
 from importlib import import_module
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.signals import user_logged_out
+from django.core.management import call_command
 from django.db import transaction
-from django.utils import timezone
 
 from notifications.api import notify
-from notifications.jobs.transitions import reaping, recording, running
+from notifications.jobs.transitions import running
 from notifications.models import Epoch, Job
-from notifications.streams import marking, retention
+from notifications.streams import marking
 from notifications.streams.marking_seen import mark_seen as mark_seen
 from tests.data.rows import job
 from tests.support.claims import claim_rows
-from tests.support.outcomes import failed, succeeded
+from tests.support.outcomes import failed, record, release, succeeded
 
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 User = get_user_model()
@@ -72,20 +71,20 @@ def store_progress(id, current, total=None, message=""):
 
 
 def finish_job(id, value=None):
-    recording.record_outcomes([succeeded(Job.objects.get(pk=id), value)])
+    record(succeeded(Job.objects.get(pk=id), value))
 
 
 def fail_job(id):
-    recording.record_outcomes([failed(Job.objects.get(pk=id))])
+    record(failed(Job.objects.get(pk=id)))
 
 
 def release_job(id):
-    reaping.release_at_stop([Job.objects.get(pk=id)], ())
+    release(Job.objects.get(pk=id))
 
 
 def prune():
     """Delete all archived notifications and finished jobs."""
-    return retention.prune(timezone.now() + timedelta(seconds=1))
+    call_command("notifications", "prune", days=0)
 
 
 def begin_epoch():

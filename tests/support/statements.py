@@ -2,10 +2,11 @@
 
 with refused("UPDATE notifications_job", times=2):       # as if the database was away
 with preceded("DELETE FROM notifications_worker", renew):
+with mortal() as kill:                                    # after kill() it executes none
 """
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.db import OperationalError
@@ -38,3 +39,21 @@ def refused(pattern, times=None, error=OperationalError):
         raise error("The database is away.")
 
     return preceded(pattern, refuse, times)
+
+
+class Killed(BaseException):
+    """This process was killed."""
+
+
+@contextmanager
+def mortal():
+    """Yield ``kill(after=0)``: from then on, or so many statements later, the block executes none, and ends."""
+    left = []
+
+    def check():
+        if left and left[0] <= 0:
+            raise Killed
+        left[:] = [each - 1 for each in left]
+
+    with suppress(Killed), preceded("", check, times=None):
+        yield lambda after=0: left.append(after)

@@ -54,11 +54,17 @@ def provider():
 
 
 @pytest.fixture
-def finished(configure, provider):
-    """finished(name) returns the finished spans whose names begin so, in the order of their ends."""
+def exporter(configure, provider):
+    """All spans of this process from now on."""
     exporter = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     configure(provider)
+    return exporter
+
+
+@pytest.fixture
+def finished(exporter):
+    """finished(name) returns the finished spans whose names begin so, in the order of their ends."""
     tasks.seen.clear()
     return lambda name="": [
         span for span in exporter.get_finished_spans() if span.name.split()[0] == name or not name

@@ -4,9 +4,12 @@ import asyncio
 import threading
 from contextlib import suppress
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.db import DataError, OperationalError
 from django.utils import timezone
 
 from notifications import duties
@@ -19,6 +22,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
+from tests.test_upkeep import lines, make_upkeep, not_migrated, raising  # noqa: F401 (one is a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -166,3 +170,58 @@ def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  
     start_worker()
     wait_until(lambda: Job.objects.get(id=other).done, what="the job of another backend to end")
     assert Job.objects.get(id=backlog).state == "queued"
+
+
+def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, set_bounds):  # noqa: F811
+    """Its loops go on, and log it once a minute together."""
+    set_bounds(polls=0.01)
+    calls, is_repeated = [], asyncio.Event()
+
+    async def write(call, *args):
+        calls.append(call)
+        if len(calls) > 10:
+            is_repeated.set()
+        return await sync_to_async(call)(*args)
+
+    async def run():
+        lease = SimpleNamespace(may_reap=lambda: False, worker=None)
+        worker = maintenance.Maintenance(lease, write, lambda: None)
+        running = asyncio.create_task(loops.run_to_end(worker.run_duties))
+        with preceded("notifications_notification", not_migrated, times=None):
+            async with asyncio.timeout(30):
+                await is_repeated.wait()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    asyncio.run(run())
+    assert len(lines(caplog)) == 1
+
+
+@pytest.mark.parametrize("error", [OperationalError, DataError, RuntimeError])
+def test_each_duty_of_a_worker_gets_its_turn(set_bounds, error):
+    """Also beside one that fails in each round, and one that always has more to do."""
+    set_bounds(polls=0.05)
+    done = []
+
+    async def write(call, *args):
+        return call(*args)
+
+    lease = SimpleNamespace(may_reap=lambda: False, worker=None)
+    worker = maintenance.Maintenance(lease, write, lambda: None)
+    worker._upkeep.duties = make_upkeep(
+        break_=raising(error("broken")),
+        go_on_for_ever=lambda: done.append("more") or True,
+        go_on=lambda: done.append("last"),
+    ).duties
+
+    async def run():
+        rounds = asyncio.create_task(loops.run_to_end(worker.run_duties))
+        async with asyncio.timeout(30):
+            while done.count("last") < 3 or done.count("more") < 6:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        rounds.cancel()
+        with suppress(asyncio.CancelledError):
+            await rounds
+
+    asyncio.run(run())

@@ -11,7 +11,7 @@ from notifications.exceptions import TooManyJobs
 from notifications.jobs import cancel
 from notifications.models import Attempt, Job, Stream, Worker
 from tests.jobs import tasks
-from tests.jobs.conftest import notifications_of, until_done, until_state
+from tests.jobs.conftest import LocalWorker, notifications_of, until_done, until_state
 from tests.support.duties import run_duty
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
@@ -198,3 +198,18 @@ class TestGracefulShutdown:
         start_worker()  # it reaps the job at its start or within a second
         run_duty("take jobs from lost workers")
         assert until_done(result)[0].attempt == 2
+
+
+def test_a_doorbell_that_cannot_be_listened_to(transactional_db):
+    """The worker ends with the error. Its watchdog once went on, and logged that the ended loop is blocked."""
+
+    def refuse(on_ring):
+        raise RuntimeError("No listener.")
+
+    before = set(threading.enumerate())
+    worker = LocalWorker(listen=refuse)
+    with pytest.raises(RuntimeError, match="No listener"):
+        worker.stop()
+    new = lambda: {thread.name for thread in set(threading.enumerate()) - before}  # noqa: E731
+    wait_until(lambda: "notifications-watchdog" not in new(), timeout=5, what="the watchdog to end")
+    assert not Worker.objects.exists()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -219,27 +220,26 @@ class DueTicks:
         self.missed = timing.count_ticks(before, self.missed_until) if self.missed_until else 0
         self.call = ScheduledCall(declaration) if is_run else None
 
-    def record(self, row: Schedule, active: int, *, is_recorded: bool) -> None:
+    def record(self, row: Schedule, active: int, recorded: Collection[datetime]) -> None:
         """Enqueue the job of the newest tick, if it is within the grace, and record the others as missed.
 
-        The caller has locked the row. ``active`` is how many of its jobs are active. With ``is_recorded`` the ticks
-        exist already, as after a restored backup or a change by hand.
+        The caller has locked the row. ``active`` is how many of its jobs are active. Ticks that are ``recorded`` exist
+        already, as after a restored backup or a change by hand, or because a clock was fast.
         """
         row.next_tick, row.last_tick, row.task_path = self.next, self.newest, self.task_path
         row.timed_at, row.put_off_until = self.now, None
-        if not is_recorded:
-            if self.missed and self.missed_until:
-                insert_tick(
-                    row.name,
-                    self.missed_until,
-                    Tick.Outcome.MISSED,
-                    self.now,
-                    count=self.missed,
-                    first_due_at=self.first_missed if self.missed > 1 else None,
-                )
-                runs.note_missed(row, self.missed, self.missed_until, self.now)
-            if self.call:
-                self.call.enqueue(row, self.newest, self.now, active)
+        if self.missed and self.missed_until and self.missed_until not in recorded:
+            insert_tick(
+                row.name,
+                self.missed_until,
+                Tick.Outcome.MISSED,
+                self.now,
+                count=self.missed,
+                first_due_at=self.first_missed if self.missed > 1 else None,
+            )
+            runs.note_missed(row, self.missed, self.missed_until, self.now)
+        if self.call and self.newest not in recorded:
+            self.call.enqueue(row, self.newest, self.now, active)
         row.save(using=database())
 
 
@@ -304,12 +304,12 @@ def _claim(prepared: Mapping[str, DueTicks], now: datetime) -> list[str]:
     ticks = Tick.objects.using(database()).filter(
         schedule_id__in=names, due_at__in=[moment for moment in moments if moment]
     )
-    existing = set(ticks.values_list("schedule_id", "due_at"))
+    existing = defaultdict(set)
+    for name, moment in ticks.values_list("schedule_id", "due_at"):
+        existing[name].add(moment)
     active = runs.count_active(names)
     for row in claimed:
-        found = prepared[row.name]
-        is_recorded = bool(existing & {(row.name, found.newest), (row.name, found.missed_until)})
-        found.record(row, active.get(row.name, 0), is_recorded=is_recorded)
+        prepared[row.name].record(row, active.get(row.name, 0), existing[row.name])
     return names
 
 

@@ -1,18 +1,15 @@
 """A broadcast is sent by a job, in chunks, to each recipient once, also if it is interrupted."""
 
-from functools import partial
-
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import OperationalError
 
 from notifications.contrib.broadcasts import sending, starting
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.exceptions import JobError
 from notifications.jobs import retry
 from notifications.models import Job, Notification, Stream
 from notifications.signals import notification_recorded
-from notifications.testing import run_jobs, run_until_idle
+from notifications.testing import run_jobs
 from tests.support.lost_rights import RIGHTS, lose_right
 from tests.support.statements import preceded, refused
 
@@ -42,18 +39,6 @@ def raise_error(error):
     raise error
 
 
-@pytest.fixture
-def withdraw(client_of, sender):
-    """withdraw(broadcast) asks for its withdrawal in the admin, and returns the number of jobs that begin."""
-
-    def ask(broadcast):
-        before = Job.objects.count()
-        client_of(sender).post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
-        return Job.objects.count() - before
-
-    return ask
-
-
 def recipients(broadcast):
     return sorted(Notification.objects.filter(broadcast=broadcast.pk).values_list("user_id", flat=True))
 
@@ -78,19 +63,6 @@ def test_everybody_is_notified_once(users, sender, make_broadcast, small_chunks)
     assert end.url == "/sent/"
 
 
-@pytest.mark.parametrize("statement", [MOVES_POSITION, ASKS_PERMISSION], ids=["in a chunk", "after a chunk"])
-def test_interrupted_sending_continues(users, make_broadcast, small_chunks, statement):
-    """An attempt that ends before or after the commit of a chunk is followed by one that notifies the others."""
-    lose_connection = partial(raise_error, OperationalError("The connection is lost."))
-    broadcast = make_broadcast()
-    with preceded(statement, at_second(lose_connection), times=None):
-        run_until_idle(raise_errors=False)
-    assert Job.objects.get().attempt == 2
-    assert len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
-    broadcast.refresh_from_db()
-    assert (broadcast.state, broadcast.sent) == ("sent", 8)
-
-
 def test_attempt_beside_another_one_notifies_nobody_twice(users, make_broadcast, small_chunks):
     """A worker that was taken for lost continues after the one that replaced it has sent a chunk."""
     broadcast = make_broadcast()
@@ -105,18 +77,6 @@ def test_attempt_beside_another_one_notifies_nobody_twice(users, make_broadcast,
     assert overtaken and len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
     broadcast.refresh_from_db()
     assert (broadcast.state, broadcast.sent) == ("sent", 8)
-
-
-def test_failed_sending_continues_when_it_is_retried(users, make_broadcast, small_chunks):
-    broadcast = make_broadcast()
-    with preceded(MOVES_POSITION, at_second(partial(raise_error, JobError("It stops here."))), times=2):
-        run_jobs()
-    assert Job.objects.get().state == "failed" and len(recipients(broadcast)) == 2
-    broadcast.refresh_from_db()
-    assert (broadcast.state, broadcast.sent) == ("sending", 2)
-    retry([broadcast.job])
-    run_jobs()
-    assert len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
 
 
 def test_receivers_are_called_for_each_recipient(users, make_broadcast, small_chunks):
@@ -181,11 +141,3 @@ def test_form_that_is_sent_twice_is_one_broadcast(users, make_broadcast):
     again.title = "Changed"
     assert not starting.begin_sending(again, url="/")
     assert Job.objects.count() == 1 and Broadcast.objects.get().title == "Maintenance at 22:00"
-
-
-def test_audience_that_has_become_empty(users, make_broadcast):
-    broadcast = make_broadcast("users", users[0].pk)
-    type(users[0]).objects.filter(pk=users[0].pk).update(is_active=False)
-    run_jobs(raise_errors=True)
-    broadcast.refresh_from_db()
-    assert (broadcast.state, broadcast.sent) == ("sent", 0)

@@ -239,25 +239,6 @@ def test_a_user_has_a_limited_number(user, other_user, settings):
     schedule(add, [1, 2], every=HOUR, owner=user)
 
 
-def test_missed_and_skipped_ticks_are_those_of_declared_schedules():
-    """Of an outage the newest tick is enqueued, and the others are one row; the next one is skipped meanwhile."""
-    row = schedule(add, [1, 2], every=HOUR)
-    run_round(row.next_tick + 5 * HOUR)
-    run_round(reload(row).next_tick)
-    assert outcomes(row) == ["missed", "enqueued", "skipped"]
-    assert Tick.objects.get(outcome="missed").count == 5
-
-
-def test_paused_resumed_and_run_by_hand():
-    """By the verbs of declared ones."""
-    row = schedule(add, [1, 2], every=HOUR)
-    assert "paused" in by_hand("pause", row)
-    run_round(row.next_tick)
-    assert "enqueued as job" in by_hand("run", row) and "resumed" in by_hand("resume", row)
-    run_round()
-    assert outcomes(row) == ["enqueued"] and reload(row).next_tick == row.next_tick + HOUR
-
-
 def test_resumed_while_its_times_change():
     """What is resumed is what it says then: a row with the times of before could not be read."""
     row = schedule(add, [1, 2], cron="0 8 * * *")
@@ -617,3 +598,17 @@ def test_a_task_that_is_declared_below_a_policy(user):
     row = schedule(tasks.noop, every=HOUR, owner=user)
     run_next(row)
     assert Job.objects.get().user_id == user.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tick_after_one_that_a_fast_clock_has_recorded_is_not_lost():
+    """It was neither enqueued nor missed, because the tick before it had a row."""
+    start = clock.now().replace(minute=5, second=0, microsecond=0)
+    set_clock(start)
+    row = schedule(add, [1, 2], every=timedelta(minutes=10), overlap="allow")
+    for minutes in (25, 0, 10, 35):
+        set_clock(start + timedelta(minutes=minutes))
+        run_duty(COMPARE)
+        run_round()
+    last = Tick.objects.filter(schedule=row.name).latest("due_at")
+    assert (last.due_at, last.outcome) == (start + timedelta(minutes=35), "enqueued")

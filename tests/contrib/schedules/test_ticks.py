@@ -1,17 +1,16 @@
 """One job for each tick: when it is due, after outages, beside other processes, when declarations change."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 
 from notifications.conf import settings as app_settings
 from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.contrib.schedules.tasks import nightly
 from tests.support.django_tasks import task_enqueued
-from tests.support.statements import refused
 
 TEN_MINUTES = timedelta(minutes=10)
 
@@ -52,17 +51,6 @@ def test_round_that_enqueues_ends_when_the_tick_after_it_is_due(schedules, jobs)
     assert len(jobs()) == 1
 
 
-def test_only_the_newest_tick_runs_after_an_outage(schedules, jobs):
-    """The others are one row with their number and first time."""
-    row = schedules.declare(grace=3600)
-    schedules.round(at=row.next_tick + timedelta(hours=5, seconds=1))
-    assert len(jobs()) == 1
-    assert schedules.ticks() == [("missed", 30), ("enqueued", 1)]
-    missed = Tick.objects.get(outcome="missed")
-    assert missed.first_due_at == row.next_tick
-    assert missed.due_at == row.next_tick + 29 * TEN_MINUTES
-
-
 @pytest.mark.parametrize(("late", "outcome"), [(60, "enqueued"), (61, "missed")])
 def test_grace(schedules, late, outcome):
     """A tick that is later than the grace is missed."""
@@ -90,17 +78,6 @@ def test_rounds_of_several_processes_enqueue_once(schedules, jobs):
     assert len(jobs()) == 1 and schedules.ticks() == [("enqueued", 1)]
 
 
-def test_a_tick_that_is_recorded_already_is_not_repeated(schedules, jobs):
-    """As after next_tick was set back by hand, or a restored backup."""
-    row = schedules.declare()
-    schedules.round(at=row.next_tick)
-    again = schedules.row()
-    again.next_tick = row.next_tick
-    again.save()
-    schedules.round()
-    assert len(jobs()) == 1 and schedules.row().next_tick == row.next_tick + TEN_MINUTES
-
-
 def test_ticks_that_are_recorded_already_are_not_missed(schedules, jobs):
     """Of those that are due again, because next_tick was set back, only the ones that follow count."""
     first = schedules.declare(overlap="allow").next_tick
@@ -119,17 +96,6 @@ def test_last_tick_of_a_wrong_clock_stops_nothing(schedules, jobs):
     Schedule.objects.update(last_tick=row.next_tick + timedelta(days=365))
     schedules.round(at=row.next_tick)
     assert len(jobs()) == 1
-
-
-def test_overlap_is_skipped(schedules, jobs):
-    """While the job of an earlier tick is active. After its end the next tick runs."""
-    row = schedules.declare()
-    schedules.round(at=row.next_tick)
-    schedules.round(at=row.next_tick + TEN_MINUTES)
-    assert schedules.ticks() == [("enqueued", 1), ("skipped", 1)]
-    run_jobs()
-    schedules.round(at=row.next_tick + 2 * TEN_MINUTES)
-    assert len(jobs()) == 2
 
 
 def test_overlap_is_allowed_up_to_a_limit(schedules, jobs, monkeypatch):
@@ -213,15 +179,6 @@ def test_a_tick_that_is_recorded_already_is_not_missed(schedules, jobs):
     assert schedules.ticks() == [("enqueued", 1)] and schedules.row().next_tick is None
 
 
-def test_paused_schedule_stops(schedules, jobs):
-    """Until it is resumed."""
-    row = schedules.declare()
-    row.paused_at = schedules.now
-    row.save()
-    schedules.round(at=row.next_tick)
-    assert jobs() == []
-
-
 @pytest.mark.parametrize("every", [timedelta(minutes=10), timedelta(seconds=2)])
 def test_changed_timing_is_due_from_its_declaration_on(schedules, jobs, every):
     """Neither what was due before by the old timing was missed, nor by the new one."""
@@ -242,16 +199,6 @@ def test_schedule_that_is_declared_again_is_due_from_then_on(schedules, jobs):
     schedules.now = row.next_tick + timedelta(hours=20, minutes=3)
     assert schedules.declare().next_tick == row.next_tick + timedelta(hours=20, minutes=10)
     assert jobs() == [] and schedules.ticks() == [("missed", 1)]
-
-
-def test_two_timings_in_turns_miss_nothing(schedules, jobs):
-    """A process with the old timing was frozen in a rolling deployment: it enqueues the newest tick only."""
-    schedules.declare(every=timedelta(seconds=2), overlap="allow")
-    schedules.declare(every=timedelta(hours=1), overlap="allow")
-    schedules.now += timedelta(seconds=40)
-    schedules.declare(every=timedelta(seconds=2), overlap="allow")
-    schedules.round()
-    assert schedules.ticks() == [("enqueued", 1)]
 
 
 def test_several_schedules_are_claimed_together(schedules, jobs, settings, django_assert_max_num_queries):
@@ -370,29 +317,12 @@ def test_schedules_that_cannot_be_prepared_delay_no_others(
     assert Tick.objects.get().job_state == "succeeded"
 
 
-def test_rolled_back_enqueue_leaves_no_tick(schedules, jobs):
-    """Job, tick and next tick are one transaction: after an error the next round does it all."""
-    row = schedules.declare()
-
-    with refused("UPDATE .notifications_schedules_schedule", error=RuntimeError) as updates:
-        schedules.round(at=row.next_tick)
-    assert updates and jobs() == [] and schedules.ticks() == []
-    schedules.round()
-    assert len(jobs()) == 1 and schedules.ticks() == [("enqueued", 1)]
-
-
-def test_wall_time_of_a_zone(schedules):
-    """Three o'clock in Berlin is one or two o'clock UTC."""
-    schedules.now = datetime(2027, 3, 27, 12, tzinfo=UTC)
-    row = schedules.declare(cron="0 3 * * *", timezone="Europe/Berlin")
-    assert row.next_tick == datetime(2027, 3, 28, 1, tzinfo=UTC)
-
-
-def test_old_ticks_are_pruned(schedules):
+def test_old_ticks_are_pruned(schedules, set_now):
     """With the jobs, after RETENTION."""
     row = schedules.declare()
     schedules.round(at=row.next_tick)
     schedules.round(at=row.next_tick + app_settings.RETENTION)
     assert schedules.ticks()[0] == ("enqueued", 1)
-    prune(schedules.now - timedelta(minutes=1))
+    set_now(schedules.now - timedelta(minutes=1))
+    call_command("notifications", "prune", days=0)
     assert [outcome for outcome, _ in schedules.ticks()] == ["missed", "skipped"]

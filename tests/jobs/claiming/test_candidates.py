@@ -1,8 +1,10 @@
 """The jobs that a worker claims first."""
 
+import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from notifications.extension import Where
@@ -11,6 +13,8 @@ from notifications.jobs.claiming.candidates import first_jobs
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from notifications.testing import clock
+from tests.data.conftest import filled_tables  # noqa: F401 (a fixture)
+from tests.data.plans import explain
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
@@ -68,3 +72,34 @@ def test_a_queue_paused_between_the_query_and_the_lock(monkeypatch, key):
     assert claim_rows(uuid7(), 10) == []
     pause_queue("reports", is_paused=False)
     assert len(claim_rows(uuid7(), 10)) == 1
+
+
+#: Lines of a plan that looks up the jobs that are in the queue.
+LOOKUP_PATTERNS = {
+    "sqlite": [
+        r"SEARCH notifications_job USING INDEX notifications_job_queued "
+        r"\(backend=\? AND queue_name=\? AND executor=\? AND due_at=\?\)"
+    ],
+    "postgresql": [r"using notifications_job_queued", r"Index Cond: .*queue_name.* AND \(due_at IS NULL\)"],
+}
+
+
+@pytest.mark.database_law
+@pytest.mark.tables("job")
+@pytest.mark.nightly
+def test_claimable_queues_reads_no_scheduled_jobs(filled_tables, django_assert_num_queries):  # noqa: F811
+    """The query for claimable queues, which a worker executes at each ring, reads no scheduled jobs."""
+    with connection.cursor() as cursor:
+        later = f"'{timezone.now() + timedelta(days=1)}'" + "::timestamptz" * (
+            connection.vendor == "postgresql"
+        )
+        cursor.execute(
+            f"UPDATE notifications_job SET state = 'queued', seq = 0, due_at = {later}, finished_at = NULL"
+        )
+        cursor.execute("ANALYZE")
+    with django_assert_num_queries(1) as queries:
+        assert not candidates.claimable_queues()
+    (query,) = queries.captured_queries
+    for line in LOOKUP_PATTERNS[connection.vendor]:
+        plan = explain(query["sql"].replace("%%", "%"))  # it has no parameters
+        assert re.search(line, plan), plan

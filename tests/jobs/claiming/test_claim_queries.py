@@ -1,10 +1,8 @@
 """Queries of claims while other transactions hold locks on jobs."""
 
 import pytest
-from django.db import connection
 
-from notifications.jobs.claiming import claim_queries, queues, sources
-from notifications.jobs.claiming.sources import Source
+from notifications.jobs.claiming import claim_queries
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from tests.data.conftest import assigned_seqs, on_postgresql, open_connection  # noqa: F401 (fixtures)
@@ -27,26 +25,14 @@ def test_locked_jobs_are_skipped(on_postgresql, open_connection, key):  # noqa: 
 
 
 @pytest.mark.parametrize("executors", [{"sync": 2}, {"async": 2, "sync": 1, "quarantined": 1}])
-@pytest.mark.parametrize("query", ["of queues", "of all queues"])
-def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, query, executors):  # noqa: F811
+@pytest.mark.parametrize("queues", [("default", "second"), ()], ids=["of queues", "of all queues"])
+def test_claim_locks_only_the_jobs_it_takes(on_postgresql, open_connection, queues, executors):  # noqa: F811
     """A claim locks only the jobs it takes, so that others can claim the rest at the same time."""
-    names = sources.names_of(Source(queues=("default", "second")))
     for executor in executors:
         for name in ("default", "second", "default", "second"):
             Job.objects.filter(pk=job(None).pk).update(queue_name=name, executor=executor)
     jobs = Job.objects.count()
     other_connection = open_connection()
     other_connection.begin()
-
-    def lock():
-        sql, params = (
-            claim_queries.first_jobs_of_queues("id, concurrency_key", 2, names, executors)
-            if query == "of queues"
-            else claim_queries.first_jobs_of_all_queues(2, executors, queues.queue_limits())
-        )
-        with connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            return len(cursor.fetchall())
-
-    assert other_connection.do(lock) == 2
+    assert len(other_connection.do(claim_rows, uuid7(), 2, queues=queues, executors=executors)) == 2
     assert len(claim_rows(uuid7(), 100)) == jobs - 2

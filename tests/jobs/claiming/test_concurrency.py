@@ -12,8 +12,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from notifications.api import batch
-from notifications.jobs import Policy
+from notifications.api import batch, policy, task
 from notifications.jobs.claiming import candidates
 from notifications.models import Job
 from notifications.testing import run_jobs
@@ -25,6 +24,12 @@ from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
+
+
+@task
+@policy(concurrency_key="x", concurrency=30)
+async def thirty_at_once():
+    pass
 
 
 @pytest.fixture
@@ -131,12 +136,11 @@ class TestKeys:
         tasks.noop.using(concurrency_key="c", run_after=timezone.now() + timedelta(hours=1)).enqueue()
         assert [str(job.id) for job in claim(5)] == [results[number].id for number in (2, 1, 3, 0)]
 
-    def test_a_limit_of_many_for_two_keys(self, monkeypatch):
+    def test_a_limit_of_many_for_two_keys(self):
         """The second key gets its whole limit although its jobs come after those of the first one."""
-        monkeypatch.setattr(candidates, "policy_at", lambda path: Policy(concurrency_key="x", concurrency=30))
         for name, count in (("a", 120), ("b", 40)):
             for _ in range(count):
-                tasks.noop.using(concurrency_key=name).enqueue()
+                thirty_at_once.using(concurrency_key=name).enqueue()
         assert keys(claim(100)) == {"a": 30, "b": 30}
 
     def test_priority_before_age_within_a_key(self):

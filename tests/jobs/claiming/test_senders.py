@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notifications.jobs import Policy, turns
+from notifications.api import policy, task
+from notifications.jobs import task_backends
 from notifications.management import pause_queue
 from notifications.models import Job, uuid7
 from tests.support.claims import claim_rows
@@ -16,31 +17,27 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 MAX_PER_USER = 8
 
 
-@pytest.fixture(autouse=True)
-def limit_per_user(monkeypatch):
-    policy = Policy(concurrency=MAX_PER_USER)
-    monkeypatch.setattr("notifications.jobs.claiming.candidates.policy_at", lambda path: policy)
+@task
+@policy(concurrency_key="send", concurrency=MAX_PER_USER)
+def send():
+    pass
 
 
 def queue(user, count=1, *, later=False, executor="sender", queue_name="deliveries"):
     """Insert queued jobs that send something to a user, None for jobs without a key."""
-    now = timezone.now()
     rows = [
         Job(
-            task_path="shop.tasks.send",
+            task_path=send.module_path,
             backend="default",
             queue_name=queue_name,
             executor=executor,
             title="Send",
             concurrency_key="" if user is None else f"send:{user}",
-            run_after=now - timedelta(minutes=1) if later else None,
-            created_at=now,
-            queued_at=now,
+            run_after=timezone.now() - timedelta(minutes=1) if later else None,
         )
         for _ in range(count)
     ]
-    turns.assign_turns(rows)
-    Job.objects.bulk_create(rows)
+    task_backends["default"].insert_all(rows)
 
 
 def claim(limit=100, **free):

@@ -102,24 +102,6 @@ def test_threads_finish_jobs_of_one_batch(user, transactional_db):
     assert sorted(note.job for note in notifications_of(user)) == sorted(b.id for b in batches)
 
 
-def test_maintenance_ends_an_interrupted_batch(user, transactional_db):
-    """The process was killed between the last job and the end of the batch."""
-    with batch(owner=user) as b:
-        tasks.noop.enqueue()
-    with batch(owner=user) as running:
-        tasks.noop.enqueue()
-    first, second = claim_all()
-    with refused(BATCHES_WITH_ACTIVE_JOBS):
-        end(first)
-    assert row(b).state == "running"
-    run_duty("finish batches")
-    assert row(b).state == "succeeded"
-    assert row(running).state == "running"
-    assert [note.job for note in notifications_of(user)] == [b.id]
-    end(second)
-    assert row(running).state == "succeeded"
-
-
 def test_a_worker_ends_interrupted_batches(user, transactional_db, start_worker):
     with batch(owner=user) as b:
         tasks.noop.enqueue()

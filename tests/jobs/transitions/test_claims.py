@@ -8,13 +8,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from notifications.extension import Where
 from notifications.jobs.transitions import claims
-from notifications.jobs.transitions.queueing import queue_due_jobs
 from notifications.management import pause_queue
 from notifications.models import Job
 from notifications.signals import rung
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
@@ -153,7 +154,7 @@ def test_the_last_attempt_is_claimed_durably(live_worker, change, commit):
             Job.objects.filter(id=result.id).update(max_attempts=1 if change == "last attempt" else 2)
             if change == "join the queue":
                 Job.objects.update(due_at=timezone.now())
-                assert queue_due_jobs() == 0
+                run_duty("queue jobs that are due", Where.SERVER)
             else:
                 assert len(claim_rows(live_worker(), 1)) == 1
             cursor.execute("SELECT current_setting('tests.commit'), current_setting('synchronous_commit')")

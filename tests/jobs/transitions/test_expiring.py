@@ -10,14 +10,14 @@ from django.utils import timezone
 
 from notifications.api import batch, get_job, join
 from notifications.exceptions import JobFailed
-from notifications.jobs import retry
-from notifications.jobs.transitions import expiring, manual, queueing, reaping, running
-from notifications.jobs.transitions.claims import claim_jobs
+from notifications.jobs import JobFilter, retry
+from notifications.jobs.transitions import expiring
 from notifications.models import Attempt, Job, Notification
 from notifications.testing import clock, run_jobs, run_until_idle
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
+from tests.support.outcomes import release
 from tests.support.threads import run_in_threads
 
 pytestmark = [
@@ -110,25 +110,11 @@ def test_a_job_that_has_begun_does_not_expire(live_worker):
     [job] = claim_rows(worker, 1)
     assert row(result).expires_at is None
     job.expires_at = None  # as when its task is called
-    reaping.release_at_stop([job], ())
+    release(job)
     clock.advance(61)
     run_duty(DUTY)
     assert row(result).state == "queued"
     assert [str(job.id) for job in claim_rows(worker, 1)] == [result.id]
-
-
-def test_a_job_that_goes_back_before_its_task_is_called_expires(live_worker):
-    """Claimed at a shutdown, by a worker without a thread, or by one that does not know the task."""
-    results = [enqueue() for _ in range(3)]
-    worker = live_worker()
-    jobs = claim_rows(worker, 2)
-    [claimed] = claim_jobs(worker, 1)
-    reaping.release_at_stop([jobs[0]], ())
-    queueing.requeue_without_thread(jobs[1])
-    queueing.requeue_unknown_task(claimed)
-    clock.advance(61)
-    run_duty(DUTY)
-    assert {row(result).state for result in results} == {"failed"}
 
 
 def test_a_retry_by_hand_does_not_expire(live_worker):
@@ -145,7 +131,7 @@ def test_a_retry_by_hand_does_not_expire(live_worker):
 
 def test_a_time_chosen_by_hand_clears_the_expiry():
     result = enqueue()
-    manual.reschedule([row(result).id], clock.now() + timedelta(hours=1))
+    list(JobFilter(search=result.id).change("reschedule", run_at=clock.now() + timedelta(hours=1)))
     assert row(result).expires_at is None
 
 
@@ -267,13 +253,3 @@ def test_a_copy_of_a_job_has_its_expiry_until_it_begins(live_worker):
     run_duty(DUTY)
     assert row(other).state == "failed"
     assert get_job(other.id).expires_at is None
-
-
-def test_releasing_claims_whose_answer_was_lost_reads_no_row_for_each(live_worker, django_assert_num_queries):
-    for _ in range(3):
-        enqueue()
-    worker = live_worker()
-    claim_rows(worker, 3)
-    rows = running.read_claims(worker)
-    with django_assert_num_queries(0):
-        assert {(job.task_path, job.expires_at) for job in rows} == {("tests.jobs.tasks.noop", None)}

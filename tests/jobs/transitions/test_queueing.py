@@ -1,21 +1,27 @@
 """Running jobs go back into the queue without an attempt that failed."""
 
+import contextlib
 import uuid
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.core.checks import Tags
 from django.db import connection
 from django.utils import timezone
 
+from notifications.extension import Where
 from notifications.jobs.transitions import queueing, reaping
 from notifications.models import Attempt, Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
+from tests.support.checks import system_checks
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+YEARS = timedelta(days=3650)
 
 #: Each takes the row of a claimed job.
 REQUEUES = [
@@ -101,3 +107,74 @@ def test_a_wrong_clock_said_when_a_job_of_an_unknown_task_fails(stored, hours):
     due_at = now + timedelta(days=400)
     job = Job(run_after=due_at, fail_if_unknown_after=due_at + timedelta(hours=stored))
     assert queueing._fail_if_unknown_after(job, now, timedelta(days=1)) == now + timedelta(hours=hours)
+
+
+@pytest.fixture
+def fast_clock(jobs_clock):
+    """Return a context manager that moves the clock of the database ahead, by ten years if nothing else is said."""
+
+    @contextlib.contextmanager
+    def move(ahead=YEARS):
+        jobs_clock.advance(ahead)
+        yield
+        jobs_clock.reset()
+
+    return move
+
+
+def find_wrong_times():
+    """Return what W014 says of times, and doctor by it."""
+    found = system_checks(tags=[Tags.database], databases=["default"])
+    assert {warning.id for warning in found} <= {"notifications.W014"}
+    return found[0].msg if found else ""
+
+
+def test_job_that_got_no_thread(fast_clock):
+    """Its attempt did not count, so it has none. The clock was wrong when it was claimed."""
+    id = tasks.noop.enqueue().id
+    with fast_clock():
+        [job] = claim_rows(uuid.uuid4(), 1)
+    queueing.requeue_without_thread(job)
+    assert str(id) in find_wrong_times()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=2), -timedelta(days=2)])
+def test_unknown_task(fast_clock, ahead):
+    """It fails a day after a worker has met it first, whichever of these workers has a wrong clock."""
+    id = tasks.noop.enqueue().id
+    hour, day = timedelta(hours=1), 24 * 3600 - 30
+
+    def meet(ahead):
+        with fast_clock(ahead):
+            run_duty("queue jobs that are due", Where.SERVER)
+            return [
+                queueing.requeue_unknown_task(SimpleNamespace(row=job)) for job in claim_rows(uuid.uuid4(), 1)
+            ]
+
+    for offset in (ahead, hour / 2, ahead, hour):
+        # For a clock that is slow the job is not due. What waits for a fast one is rescheduled, as doctor says.
+        assert meet(offset) in ([True], [])
+        job = Job.objects.get()
+        assert day - 2 * 3600 < (job.fail_if_unknown_after - job.run_after).total_seconds() < day + 1
+        assert offset <= hour or str(id) in find_wrong_times()
+        moved = job.run_after - min(job.run_after, timezone.now())
+        Job.objects.update(
+            run_after=job.run_after - moved - hour / 2,
+            due_at=job.run_after - moved - hour / 2,
+            fail_if_unknown_after=job.fail_if_unknown_after - moved - hour / 2,
+        )
+    last = timezone.now() - timedelta(seconds=1)
+    Job.objects.update(run_after=last, due_at=last, fail_if_unknown_after=last)
+    assert meet(timedelta(0)) == [False]
+
+
+def test_a_job_that_goes_back_before_its_task_is_called_expires(live_worker, jobs_clock):
+    """Claimed at a shutdown, by a worker without a thread, or by one that does not know the task."""
+    for _ in range(3):
+        tasks.noop.using(expires=60).enqueue()
+    worker = live_worker()
+    for requeue, job in zip(REQUEUES, claim_rows(worker, 3), strict=True):
+        requeue(job)
+    jobs_clock.advance(61)
+    run_duty("end expired jobs")
+    assert {job.state for job in Job.objects.all()} == {"failed"}

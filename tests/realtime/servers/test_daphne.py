@@ -1,8 +1,10 @@
-"""Direct writes to WebSockets on real Daphne and uvicorn, and the adapters on an unsupported version of Daphne."""
+"""Direct writes to WebSockets on real Daphne, and the adapter on an unsupported version of it."""
 
 import asyncio
+import json
 import os
 import sys
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,40 +13,92 @@ import pytest
 
 from notifications.realtime import servers
 from notifications.realtime.servers import daphne
-from notifications.realtime.transports.consumers import notifications_socket
-from tests.realtime.writing import SIZES, text
+from notifications.realtime.servers.websocket_frames import encode_text_frame
 from tests.support.network import free_port, is_listening
 from tests.support.processes import Process
 
-SERVERS = {
-    "daphne": ("-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "tests.realtime.writing:application"),
-    "uvicorn": ("-m", "uvicorn", "--port", "{port}", "tests.realtime.writing:application"),
-}
+#: The sizes of the texts: at the limits of the frame's length fields, and together more than the kernel buffers.
+SIZES = (1, 125, 126, 65_535, 65_536, 1_000_000, 10) * 16
 
 
-@pytest.fixture(params=SERVERS)
-def served(request, tmp_path):
-    pytest.importorskip(request.param)
+def text(number):
+    return f"{number}:ä" + "x" * SIZES[number]
+
+
+def with_writer(writer_of):
+    """Return an ASGI application that sends numbered texts, every second one by a direct write."""
+
+    async def application(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        write = writer_of(send)
+        await send({"type": "websocket.send", "text": str(write is not None)})
+        await receive()  # the client does not read from now on
+        for number in range(len(SIZES)):
+            if not (write and number % 2 and write(encode_text_frame(text(number).encode()))):
+                await send({"type": "websocket.send", "text": text(number)})
+        await (
+            receive()
+        )  # the client has read all; after a close Daphne would drop unread data within a second
+        await send({"type": "websocket.close", "code": 4000})
+        await receive()
+        # After the close, a direct write is refused and raises no error.
+        assert not (write and write(encode_text_frame(b"too late")))
+
+    return application
+
+
+application = with_writer(daphne.writer_of)
+
+
+async def report_options(scope, receive, send):
+    """Send which options the Daphne connection has copied."""
+    from daphne.ws_protocol import WebSocketProtocol
+
+    await receive()
+    daphne.share_options(send)
+    (protocol,) = send.args
+    names = WebSocketProtocol.CONFIG_ATTRS
+    report = {
+        "copied": [name for name in names if name in vars(protocol)],
+        "other": [name for name in names if getattr(protocol, name) != getattr(protocol.factory, name)],
+        "formatted": len(protocol.CONFIG_ATTRS),  # autobahn formats these for its debug log
+    }
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": json.dumps(report)})
+    await receive()
+
+
+@contextmanager
+def serve(tmp_path, *command):
+    """Yield the port of a server, and its process."""
     port = free_port()
-    command = [sys.executable, *(part.format(port=port) for part in SERVERS[request.param])]
+    command = [sys.executable, "-m", *(part.format(port=port) for part in command)]
     process = Process(command, log=tmp_path / "server.log", env=dict(os.environ))
     process.wait_until(lambda: is_listening(port), what="the server to listen")
-    yield request.param, port, process
-    process.stop()
+    try:
+        yield port, process
+    finally:
+        process.stop()
+
+
+DAPHNE = ("daphne", "-b", "127.0.0.1", "-p", "{port}")
 
 
 @pytest.mark.parametrize("compress", [0, 15], ids=["plain", "compressed"])
-async def test_direct_and_ordinary_writes_stay_in_order(served, compress):
-    """A client that reads late gets all texts, complete and in order, then the close.
+async def test_direct_and_ordinary_writes_stay_in_order(tmp_path, compress):
+    """Daphne compresses nothing."""
+    with serve(tmp_path, *DAPHNE, f"{__name__}:application") as served:
+        await read_late(*served, compress=compress, is_direct=True)
 
-    With compression, which uvicorn offers, none is written directly.
-    """
-    name, port, process = served
+
+async def read_late(port, process, *, compress, is_direct):
+    """A client that reads late gets all texts, complete and in order, then the close."""
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(f"ws://127.0.0.1:{port}/", max_msg_size=0, compress=compress) as socket,
     ):
-        assert await socket.receive_str(timeout=10) == str(name == "daphne" or not compress)
+        assert await socket.receive_str(timeout=10) == str(is_direct)
         await socket.send_str("go")
         await asyncio.sleep(0.5)
         for number in range(len(SIZES)):
@@ -58,21 +112,12 @@ async def test_direct_and_ordinary_writes_stay_in_order(served, compress):
 @pytest.mark.parametrize("verbosity", [1, 2])
 async def test_connections_share_options(tmp_path, verbosity):
     """Connections after the first copy no options and have the same values; with Twisted's debug log all copy them."""
-    pytest.importorskip("daphne")
-    port = free_port()
-    command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "-v", str(verbosity)]
-    process = Process(
-        [*command, "tests.realtime.options:application"], log=tmp_path / "server.log", env=dict(os.environ)
-    )
-    reports = []
-    try:
-        process.wait_until(lambda: is_listening(port), what="the server to listen")
+    reports, options = [], ("-v", str(verbosity))
+    with serve(tmp_path, *DAPHNE, *options, f"{__name__}:report_options") as (port, _):
         async with aiohttp.ClientSession() as session:
             for _ in range(3):
                 async with session.ws_connect(f"ws://127.0.0.1:{port}/", compress=15) as socket:
                     reports.append(await socket.receive_json(timeout=10))
-    finally:
-        process.stop()
     copied = [len(report["copied"]) for report in reports]
     assert copied[0] > 0
     assert copied[1:] == ([0, 0] if verbosity == 1 else copied[:1] * 2)
@@ -230,6 +275,8 @@ def test_options_are_copied_on_another_daphne(verbosity, options):
 
 async def test_refused_handshake_shares_options_too():
     """A handshake that is refused also makes later connections share options."""
+    from notifications.routing import websocket_urlpatterns  # a server of this module has not set up Django
+
     replies = []
 
     class Refusing(Server):
@@ -246,6 +293,6 @@ async def test_refused_handshake_shares_options_too():
     server = Refusing()
     server.ws_factory = SimpleNamespace(protocol=protocol, a=1)
     scope = {"type": "websocket", "path": "/ws/notifications/", "headers": []}
-    await notifications_socket(scope, receive, partial(server.handle_reply, None))
+    await websocket_urlpatterns[0].callback(scope, receive, partial(server.handle_reply, None))
     assert replies == ["websocket.close"]
     assert (server.ws_factory.protocol.CONFIG_ATTRS, server.ws_factory.protocol.a) == ((), 1)

@@ -7,11 +7,21 @@ import pytest
 
 from notifications.realtime import servers
 from notifications.realtime.servers import uvicorn
-from notifications.realtime.servers.websocket_frames import encode_text_frame
+from tests.realtime.servers.test_daphne import read_late, serve, with_writer
 
 websockets_sansio_impl = pytest.importorskip("uvicorn.protocols.websockets.websockets_sansio_impl")
 UvicornWebSocket = pytest.importorskip("notifications.realtime.servers.uvicorn_websocket").UvicornWebSocket
 Real = websockets_sansio_impl.WebSocketsSansIOProtocol
+
+
+application = with_writer(uvicorn.writer_of)
+
+
+@pytest.mark.parametrize("compress", [0, 15], ids=["plain", "compressed"])
+async def test_direct_and_ordinary_writes_stay_in_order(tmp_path, compress):
+    """With compression, none is written directly."""
+    with serve(tmp_path, "uvicorn", "--port", "{port}", f"{__name__}:application") as served:
+        await read_late(*served, compress=compress, is_direct=not compress)
 
 
 def build_class(**changes):
@@ -93,7 +103,7 @@ def build_protocol(transport, protocol_class=Real, extensions=()):
 
 def test_frame_is_not_copied():
     """A frame is passed to the transport without a copy, so that all connections share one object."""
-    frame, transport = encode_text_frame(b"Hello"), Transport()
+    frame, transport = b"\x81\x05Hello", Transport()
     assert uvicorn.writer_of(build_protocol(transport).send)(frame) is True
     assert transport.sent[0] is frame
 

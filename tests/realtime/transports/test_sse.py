@@ -9,7 +9,6 @@ from notifications.api import notify
 from notifications.realtime import hub
 from notifications.realtime.hub import current_hub
 from notifications.realtime.transports import sse
-from notifications.streams import positions
 from tests.realtime import rows
 from tests.realtime.conftest import block_sends, in_thread, sign_in, until
 
@@ -28,7 +27,7 @@ async def test_each_frame_is_an_event(send_request, connect, user):
     job = await in_thread(rows.job, user)
     events, socket = await send_request("events/", user), await connect(user)
     sync = await events.start()
-    epoch = await in_thread(positions.epoch)
+    epoch = await in_thread(rows.read_epoch)
     expected = await socket.start()
     assert sync["id"] == f"{epoch}:1"
     assert sync["data"] == {key: value for key, value in expected.items() if key != "n"}
@@ -72,7 +71,7 @@ async def test_headers_prevent_caching_and_buffering(send_request, user):
 async def test_start_position(send_request, user, query, last, prev):
     """Last-Event-ID takes precedence over the query; an invalid one is ignored."""
     await in_thread(rows.notices, user, 3)
-    epoch = await in_thread(positions.epoch)
+    epoch = await in_thread(rows.read_epoch)
     headers = {"Last-Event-ID": last.format(epoch=epoch)} if last is not None else {}
     sync = await (await send_request(f"events/{query.format(epoch=epoch)}", user, headers=headers)).start()
     assert (sync["data"]["prev"], sync["data"]["seq"], sync["data"]["reset"]) == (prev, 3, prev is None)
@@ -88,7 +87,7 @@ async def test_invalid_position_in_query(send_request, user):
 async def test_long_catch_up_has_several_events(send_request, user, monkeypatch):
     """A catch-up of several frames has one event each, with the id to resume from."""
     await in_thread(rows.notices, user, 450)
-    epoch = await in_thread(positions.epoch)
+    epoch = await in_thread(rows.read_epoch)
     events = await (await send_request(f"events/?epoch={epoch}&seq=0", user)).wait_for_response()
     await events.receive()
     received = [await events.receive("sync") for _ in range(3)]
@@ -179,7 +178,7 @@ async def test_response_ends_after_5_minutes(send_request, user, set_bounds, sho
 async def test_response_ends_after_256_kib(send_request, user):
     """A response ends after 256 KiB, and a client that reconnects with the last id gets the rest."""
     await in_thread(rows.notices, user, 200, body="ä" * 2000)
-    epoch = await in_thread(positions.epoch)
+    epoch = await in_thread(rows.read_epoch)
     received, last_id, responses = [], f"{epoch}:0", 0
     while len(received) < 200:
         events = await (

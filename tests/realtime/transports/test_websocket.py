@@ -6,9 +6,10 @@ import re
 from itertools import accumulate
 
 import pytest
+from django.contrib.auth.signals import user_logged_out
+from django.contrib.sessions.models import Session
 
 from notifications.api import notify
-from notifications.realtime.close_reasons import SIGNED_OUT, Bye
 from notifications.realtime.hub import current_hub
 from notifications.realtime.servers import daphne
 from notifications.realtime.transports import websocket
@@ -409,15 +410,20 @@ async def test_welcome_and_first_sync_that_the_server_does_not_take(connect, use
 
 async def test_close_before_the_first_sync(connect, user, direct_writes, unblock_reads):
     """The reason follows the welcome that waits. A client that is signed out gets the reason only."""
-    for reason, expected in (
-        (Bye(4000, "going_away", "", (500, 5_000)), [WELCOME, BYE]),
-        (SIGNED_OUT, [BYE]),
+
+    def sign_out():
+        Session.objects.all().delete()
+        user_logged_out.send(type(user), request=None, user=user)
+
+    for end, code, expected in (
+        (lambda: in_thread(sign_out), 4401, [BYE]),
+        (lambda: current_hub().close(), 4000, [WELCOME, BYE]),
     ):
         direct_writes.clear()
         socket = await connect(user)
         socket.send_frame("hello", epoch=None, seq=None)
         await until(lambda: current_hub().subscribers()[0].outbox)
-        current_hub().subscribers()[0].close(reason)
-        assert (await socket._next())["code"] == reason.code
+        await end()
+        assert (await socket._next())["code"] == code
         assert [op for ops in direct_writes.ops() for op in ops] == expected
         await socket.wait_until_closed()

@@ -6,8 +6,8 @@ import time
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
+from asyncsite.celery import app
 from notifications.api import batch
-from notifications.contrib.celery.app import celery_app
 from notifications.models import Notification
 from tests.contrib.engines import actions
 from tests.contrib.engines.actions import rows as rows
@@ -57,7 +57,7 @@ def enqueue_for_users(users, count, size):
 def send_again(seed, copies=3):
     """Send messages again, as a broker that doubles messages does."""
     for _ in range(5 * copies):
-        celery_app().send_task("notifications.wake", args=["default", "default"])
+        app.send_task("notifications.wake", args=["default", "default"])
 
 
 def notifications(user="demo"):

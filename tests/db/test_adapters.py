@@ -7,12 +7,11 @@ from django.db.models import BigAutoField
 from notifications import streams
 from notifications.api import notify
 from notifications.db import adapters, new_row
-from notifications.jobs.transitions import recording
 from notifications.models import Job, Notification, Stream
 from tests.data.rows import unnumbered
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.outcomes import record, succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
@@ -49,7 +48,7 @@ def test_rows_are_numbered_with_custom_user_keys(custom_user_key, user):
     tasks.noop.using(owner=user).enqueue()
     (job,) = claim_rows(new_row(Job).id, 1)
     assert job.user_id == user.pk
-    recording.record_outcomes([succeeded(job)])
+    record(succeeded(job))
     notify(user, "note")
     unnumbered(user.pk, 1)
     streams.number_pending()
