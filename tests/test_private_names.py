@@ -36,7 +36,9 @@ TESTS = Path(__file__).parent
 FOLDERS = {"commands": "management", "data": "streams"}
 PATCHING = {"setattr", "delattr", "setitem", "delitem", "patch", "object", "dict"}
 PATCHES = re.compile(r".*\.(set|del)(attr|item)|(mock\.)?patch(\.object|\.dict)?")
-OF_APPS = re.compile(r"contrib\.\w+(\.\w+)*\.(models|testing)|models|signals|routing")
+OF_APPS = re.compile(
+    r"contrib\.\w+(\.\w+)*\.(models|testing)|contrib\.engines\.interface|models|signals|routing"
+)
 
 
 @cache

@@ -11,9 +11,7 @@ from django.urls import include, path, set_script_prefix
 
 from notifications import admin
 from notifications.contrib.operations.admin import AlertAdmin, OverviewAdmin
-from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import Alert, Overview
-from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -54,7 +52,6 @@ def client_of_site(admin_client, settings, user):
 
     def mount(*models):
         settings.ROOT_URLCONF = make_urlconf(*models)
-        operating.insert_declared()
         call_command("notifications", "schedules", "run", "nightly")
         tasks.fail.using(owner=user).enqueue()
         run_jobs()
@@ -62,7 +59,6 @@ def client_of_site(admin_client, settings, user):
 
     yield mount
     set_script_prefix("/")
-    ring_counter.close()
 
 
 def get(client, address, expected=200):

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from notifications.admin import JobAdmin
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import reaping
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.outcomes import release
 from tests.support.statements import refused
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
@@ -37,9 +37,9 @@ def test_cancel(client, sign_in_staff, user):
     staff = sign_in_staff("view_job", "change_job")
     queued, running, done = (tasks.noop.using(owner=user, title=title).enqueue().id for title in "abc")
     Job.objects.filter(id=done).update(priority=2)
-    run_jobs_once = claim_rows(uuid7(), 1)
-    assert [str(job.id) for job in run_jobs_once] == [done]
-    reaping.release_at_stop(run_jobs_once, ())
+    [job] = claim_rows(uuid7(), 1)
+    assert str(job.id) == done
+    release(job)
     Job.objects.filter(id=done).update(state="succeeded", priority=0)
     Job.objects.filter(id=running).update(priority=1)
     claim_rows(uuid7(), 1)

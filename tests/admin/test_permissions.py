@@ -4,6 +4,7 @@ import logging
 import re
 from datetime import timedelta
 from importlib import import_module
+from io import StringIO
 from itertools import product
 from urllib.parse import urlencode
 from uuid import UUID
@@ -13,6 +14,7 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from django.http import HttpResponseBadRequest
 from django.template.loader import get_template
 from django.test import Client
@@ -21,10 +23,8 @@ from django.utils import timezone
 from notifications.admin import OwnedMixin
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.contrib.deliveries.models import Delivery, Preference
-from notifications.contrib.operations.admin.overview.page import ring_counter
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.rates.models import Limit
-from notifications.contrib.schedules import operating
 from notifications.contrib.schedules.models import Schedule
 from notifications.contrib.webhooks.models import WebhookEndpoint
 from notifications.models import Attempt, Job, Notification, Queue, Worker
@@ -334,7 +334,7 @@ def rows(user, settings):
     """One row of each kind, each with ``SECRET`` in it; returns what paths and forms need to name them."""
     schedules = {SECRET: {"task": "tests.jobs.tasks.noop", "every": timedelta(days=1)}}
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SCHEDULES": schedules, "WEBHOOKS": True}
-    operating.insert_declared()
+    call_command("notifications", "schedules", "list", stdout=StringIO())
     id = tasks.fail.using(owner=user, title=SECRET).enqueue(SECRET).id
     run_jobs()
     now = timezone.now()
@@ -355,7 +355,7 @@ def rows(user, settings):
     delivery = Delivery.objects.create(
         notification=notification, user=user, channel="email", state="sent", due_at=now, ended_at=now
     )
-    yield {
+    return {
         "job": job.pk,
         "notification": notification,
         "delivery": delivery.pk,
@@ -370,7 +370,6 @@ def rows(user, settings):
         "webhookendpoint": WebhookEndpoint.objects.create(pk=WEBHOOK, **WEBHOOK_VALUES).pk,
         "fields": group,
     }
-    ring_counter.close()
 
 
 def path_of(template, rows):

@@ -17,7 +17,7 @@ FAIL = """
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.contrib.deliveries import preferences
+from notifications.contrib.deliveries.models import Preference
 from notifications.contrib.operations.models import Alert
 from notifications.contrib.webhooks.models import WebhookEndpoint
 now, user = timezone.now(), get_user_model().objects.get(username="demo")
@@ -28,7 +28,8 @@ audience = {"audience_kind": "everybody", "audience_text": "Those affected by a 
 Broadcast.objects.create(title="Maintenance on Sunday", sender_id=user.pk, recipients=9, **audience, **times)
 endpoint = {"url": "https://hooks.partner.example/notifications", "events": "job.succeeded job.failed"}
 WebhookEndpoint.objects.create(user=user, secret="x", created_at=now, off_at=now, off_reason="failing", **endpoint)
-preferences.choose(user.pk, {("a-category-with-a-long-name", "email"): "hourly"})
+choice = {"category": "a-category-with-a-long-name", "channel": "email", "choice": "hourly"}
+Preference.objects.create(user=user, changed_at=now, **choice)
 from tests.jobs import tasks
 for owner in get_user_model().objects.filter(username__in=["demo", "admin"]):
     tasks.fail_with_what_is_no_json.using(owner=owner).enqueue()

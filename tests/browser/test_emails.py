@@ -12,8 +12,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone, translation
 
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences
-from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.browser.test_style_page import FIND_WIDE
@@ -21,7 +20,7 @@ from tests.contrib.questions import question_tasks
 from tests.support import pseudo_locale
 from tests.support.axe import find_violations
 from tests.support.driver import driver
-from tests.support.duties import run_duty
+from tests.support.duties import enqueue_deliveries
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -43,12 +42,13 @@ def send(kind, language):
             notify(user, "The export of all orders of October is ready", body=body, url="/exports/1/")
         else:
             for category in ("export", "comments", ""):
-                preferences.choose(user.pk, {(category, "email"): "hourly"})
+                choice = {"channel": "email", "choice": "hourly", "changed_at": timezone.now()}
+                Preference.objects.create(user=user, category=category, **choice)
                 for number in range(20):
                     title = f"The export {number} is ready" if number else f"Ready: {LONG}"
                     notify(user, title, body="It has 12,480 rows. " * (number % 3 * 8), category=category)
     Delivery.objects.update(due_at=timezone.now())
-    run_duty("enqueue deliveries by email")
+    enqueue_deliveries()
     Job.objects.filter(state="queued").update(run_after=None, due_at=None)
     run_jobs()
 

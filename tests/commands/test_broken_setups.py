@@ -14,8 +14,8 @@ from django.db import connection
 from django.utils import timezone
 
 from notifications import outbound
-from notifications.contrib.deliveries import outages
-from notifications.jobs import notifying
+from notifications.api import notify
+from notifications.contrib.deliveries.models import ChannelOutage
 from notifications.management import pause_queue
 from notifications.management.diagnosis import configuration
 from notifications.models import Job, Notification, Stream, Worker
@@ -175,19 +175,19 @@ def clocks_that_differ(fixture):
 
 @case("numbering", "error", "Start a web process or a worker")
 def changes_that_no_process_numbers(fixture):
-    notifying.create_notifications(fixture("user"), "Hello")
+    notify(fixture("user"), "Hello")
     Notification.objects.update(seq=None)
 
 
 @case("positions", "error", "manage.py notifications doctor --recount")
 def rows_above_the_head_of_their_stream(fixture):
-    notifying.create_notifications(fixture("user"), "Hello")
+    notify(fixture("user"), "Hello")
     Stream.objects.all().delete()
 
 
 @case("unread", "error", "manage.py notifications doctor --recount")
 def a_wrong_unread_count(fixture):
-    notifying.create_notifications(fixture("user"), "Hello")
+    notify(fixture("user"), "Hello")
     Stream.objects.update(unread=7)
 
 
@@ -251,8 +251,8 @@ def a_queue_that_was_left_paused(fixture):
 
 @case("e-mail", "warning", "Check the address and the port")
 def a_mail_server_that_does_not_answer(fixture):
-    for _ in range(outages.MAX_TIMEOUTS):
-        outages.add_timeout("email")
+    until = timezone.now() + timedelta(minutes=1)
+    ChannelOutage.objects.create(channel="email", timeouts=3, suspended_until=until)
 
 
 @case("outbound", "warning", "called again automatically")

@@ -10,8 +10,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from notifications import outbound
-from notifications.db import deadlines
-from notifications.jobs import notifying
+from notifications.api import notify
 from notifications.management import pause_queue
 from notifications.models import Job, Notification, Stream, Worker
 from notifications.streams import rebuilding
@@ -65,7 +64,7 @@ def diagnose(*arguments, failed=()):
 def test_all_checks_pass(start_worker, user, set_slow):  # noqa: F811
     """A worker runs the job of the round trip. The output is checked with and without --json."""
     set_slow(30.0)
-    notifying.create_notifications(user, "Hello")
+    notify(user, "Hello")
     start_worker()
     findings = diagnose("--origin", "http://testserver")
     assert {finding["state"] for finding in findings.values()} == {"ok"}, findings
@@ -160,7 +159,7 @@ def test_jobs_that_wait_behind_many_queues(two_queues):
 
 
 def test_changes_that_no_process_numbers(user):
-    notifying.create_notifications(user, "Hello")
+    notify(user, "Hello")
     Notification.objects.update(seq=None)
     findings = diagnose(failed=["numbering"])
     assert findings["numbering"]["figures"] == {"waiting": 1}
@@ -169,8 +168,8 @@ def test_changes_that_no_process_numbers(user):
 @pytest.mark.parametrize("changed", ["unread", "unseen", "notification"])
 def test_a_wrong_count_is_found_and_corrected(user, other_user, changed):
     """Only that user's rows are numbered again, so that browsers receive them."""
-    notifying.create_notifications([user, other_user], "One")
-    notifying.create_notifications(user, "Two")
+    notify([user, other_user], "One")
+    notify(user, "Two")
     mark_seen(user.pk, 1)
     right = {"unread": 2, "unseen": 1}
     if changed != "notification":
@@ -193,7 +192,7 @@ def test_a_wrong_count_is_found_and_corrected(user, other_user, changed):
 
 
 def test_pending_rows_are_not_a_wrong_count(user):
-    notifying.create_notifications(user, "One")
+    notify(user, "One")
     Notification.objects.update(read_at=timezone.now(), seq=None)
     assert not rebuilding.find_wrong_counts()
 
@@ -329,7 +328,6 @@ def test_a_probe(live_worker, monkeypatch):  # noqa: F811
     live_worker()
     assert list(diagnose("--live")) == ["ready"]
     assert not Job.objects.exists()
-    assert deadlines._thread.seconds is None, "The thread that called the command is limited."
     with unapplied_migration() as name:
         found = diagnose("--live", failed=["ready"])["ready"]
     assert name in found["message"] and found["remedy"] == "Run manage.py migrate."

@@ -11,6 +11,7 @@ from notifications.management import ManagementCommand
 from notifications.management.commands import notifications
 from notifications.management.management_command import unusable, with_extensions
 from tests.commands.test_notifications import printed
+from tests.extension.recorder import RecordCommand, Recorder
 from tests.support.checks import doctor
 from tests.support.extensions import install
 
@@ -94,3 +95,12 @@ def test_a_subcommand_that_would_replace_one_of_the_core(monkeypatch):
         ]
     finally:
         unusable.clear()
+
+
+def test_subcommands_of_extensions(monkeypatch):
+    """After those of the core; verbs below the one that is named with them."""
+    install(monkeypatch, Recorder())
+    found = with_extensions({"doctor": ManagementCommand, "prune": ManagementCommand})
+    assert (list(found)[:2], found["record"]) == (["doctor", "prune"], RecordCommand)
+    found = with_extensions({"list": ManagementCommand, "cancel": ManagementCommand}, below="jobs")
+    assert (found["list"], found["cancel"], "record" in found) == (ManagementCommand, RecordCommand, False)

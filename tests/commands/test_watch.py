@@ -7,8 +7,8 @@ import re
 import pytest
 from django.core.management import CommandError, call_command
 
+from notifications.api import notify
 from notifications.inbox import read_numbered_position
-from notifications.jobs import notifying
 from notifications.jobs.transitions import running
 from notifications.models import uuid7
 from notifications.streams import marking
@@ -28,10 +28,10 @@ def watch(*args):
 
 def test_notifications_are_shown_and_resumed(user):
     """With the position that it prints at its end, the next call shows only later changes."""
-    notifying.create_notifications(user, "First", body="two\nlines", url="/a/", level="success")
+    notify(user, "First", body="two\nlines", url="/a/", level="success")
     out, since = watch()
     assert out.split() == ["1", "notification", "success", "First", "|", "two", "lines", "|", "/a/"]
-    notifying.create_notifications(user, "Second")
+    notify(user, "Second")
     marking.mark(user.pk, "read", 1)
     out, since = watch("--since", since)
     assert [line.split()[:4] for line in out.splitlines()] == [
@@ -56,7 +56,7 @@ def test_jobs_are_shown(user):
 
 def test_json(user):
     """Each line is a sync frame of the protocol."""
-    notifying.create_notifications(user, "First")
+    notify(user, "First")
     frame = json.loads(watch("--json")[0])
     assert (frame["op"], frame["reset"], [item["title"] for item in frame["items"]]) == (
         "sync",
@@ -67,7 +67,7 @@ def test_json(user):
 
 def test_a_position_of_an_earlier_epoch(user):
     """It starts again from a snapshot."""
-    notifying.create_notifications(user, "First")
+    notify(user, "First")
     out, since = watch()
     before = read_numbered_position(user.pk).epoch
     call_command("notifications", "new_epoch", stdout=io.StringIO())

@@ -17,7 +17,6 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.jobs import notifying
 from notifications.management.commands.notifications import Command
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
@@ -35,7 +34,7 @@ ESCAPED = r"\u001b]0;owned\u0007\u009b31m\u202e"
 @pytest.fixture
 def hostile_rows(user):
     """Return a job and a notification whose texts have characters that a terminal would execute."""
-    notifying.create_notifications(user, f"Note {ATTACK}")
+    notify(user, f"Note {ATTACK}")
     return tasks.noop.using(owner=user, title=f"Job {ATTACK}").enqueue()
 
 
@@ -68,9 +67,7 @@ COMMANDS = [
 def forging_rows(user):
     """Return a failed job and a notification whose texts look like lines of commands, and are not ASCII."""
     for end in ("\n", "\r\n", "\u2028", "\x85"):
-        notifying.create_notifications(
-            user, f"Größe{end}FORGED", body=f"ä{end}FORGED", category=f"ö{end}FORGED"
-        )
+        notify(user, f"Größe{end}FORGED", body=f"ä{end}FORGED", category=f"ö{end}FORGED")
     result = output_tasks.forge.using(owner=user, title="Größe\nFORGED", queue_name="ü\nFORGED").enqueue()
     run_jobs()
     return result

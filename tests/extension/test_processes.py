@@ -5,15 +5,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 from notifications import extension, testing
 from notifications.extension import Extension, Topic, Upkeep, Where, WorkerPart
-from notifications.jobs import announcing
-from notifications.management import ManagementCommand
-from notifications.management.management_command import with_extensions
 from notifications.models import Notification
 from notifications.testing import run_jobs
-from tests.extension.recorder import RecordCommand, finish
+from tests.extension.recorder import finish
 from tests.jobs import tasks
 from tests.jobs.conftest import LocalWorker, until_done
 from tests.support.checks import doctor
+from tests.support.duties import run_duty
 from tests.support.extensions import install
 
 pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
@@ -43,14 +41,6 @@ def test_dispatch(monkeypatch, user):
     assert extension.hooks.dispatch.label_of("default") == "default"
 
 
-def test_subcommands(recorder):
-    """After those of the core; verbs below the one that is named with them."""
-    found = with_extensions({"doctor": ManagementCommand, "prune": ManagementCommand})
-    assert (list(found)[:2], found["record"]) == (["doctor", "prune"], RecordCommand)
-    found = with_extensions({"list": ManagementCommand, "cancel": ManagementCommand}, below="jobs")
-    assert (found["list"], found["cancel"], "record" in found) == (ManagementCommand, RecordCommand, False)
-
-
 def test_findings(transactional_db, recorder):
     """After those of the core. An error of the database is one more."""
     findings = doctor()
@@ -64,12 +54,11 @@ def test_findings(transactional_db, recorder):
 def test_topics(user, recorder):
     """They are read outside of a transaction. Readers are notified once that something is wrong, and of its end."""
     fields = {"read_readers": lambda: [user.pk], "describe": lambda before: {"title": f"Was {before}"}}
-    announcer = announcing.Announcer()
     for state in ("full", "full", ""):
         recorder.returned["topics"] = lambda announced, state=state: [
             Topic(key="disk", state=state, **fields)
         ]
-        announcer.run_round()
+        run_duty("announce problems")
     assert [call for call in recorder.calls if call[0] == "topics"] == [
         ("topics", 0, False),
         ("topics", 1, False),

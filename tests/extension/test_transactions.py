@@ -5,16 +5,14 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.management import call_command
 from django.db import OperationalError, transaction
 from django.utils import translation
 
 from notifications import api, extension, times
 from notifications.extension import RecordedTransaction
 from notifications.jobs import cancel, retry
-from notifications.jobs.transitions import reaping
 from notifications.models import Attempt, Job, Notification, OwedCall, SeenMark, Worker, uuid7
-from notifications.streams import purging
-from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
 from tests.extension.recorder import finish, new_job
 from tests.jobs import tasks
@@ -118,12 +116,11 @@ def test_an_attempt_whose_worker_was_lost(recorder):
     Job.objects.filter(id=job.id).update(
         state="running", worker=worker.id, attempt=1, max_attempts=2, fence=1, started_at=times.now()
     )
-    assert reaping.reap_jobs() == 1
-    assert recorder.names() == ["on_attempts", "last", "lost"]
-    assert recorder.calls[0] == ("prepare", 0, False)
-    assert recorder.calls[-1] == ("lost", 1, True)
+    run_duty("take jobs from lost workers")
+    assert [name for name in recorder.names() if name != "duties"] == ["lost", "on_attempts", "last"]
+    assert ("prepare", 0, False) in recorder.calls and ("lost", 1, True) in recorder.calls
     assert recorder.kept == [(0, False)]
-    reaping.reap_jobs()
+    run_duty("take jobs from lost workers")
     assert recorder.names().count("lost") == 1
 
 
@@ -191,7 +188,7 @@ def test_rows_that_belong_to_jobs(user, make_user, recorder):
     extension.hooks.tables["job"].append(("notifications.Notification", "broadcast"))
     other = make_user("eve")
     (kept,) = api.notify(other, "Of no job")
-    for delete in (lambda: purging.purge([user.pk]), lambda: prune(times.now() + timedelta(days=1))):
+    for delete in (lambda: call_command("notifications", "prune", days=0), user.delete):
         job = finish(tasks.noop.using(owner=user).enqueue())
         (id,) = api.notify(other, "Of the job")
         Notification.objects.filter(pk=id).update(broadcast=job.id)

@@ -13,7 +13,6 @@ from notifications import testing, times
 from notifications.api import end_wait
 from notifications.extension import Extension, WaitKind, hooks
 from notifications.jobs import cancel
-from notifications.jobs.step_list import read_steps
 from notifications.models import Job, Notification, OwedCall, Wait, uuid7
 from notifications.serializers import serialize_job
 from notifications.streams import build_notification
@@ -24,6 +23,7 @@ from tests.jobs import tasks
 from tests.support import extensions
 from tests.support.duties import run_duty
 from tests.support.extensions import set_wait_kind
+from tests.support.shown_jobs import show_job
 from tests.support.threads import run_in_threads
 from tests.support.waiting import wait_until
 
@@ -226,8 +226,8 @@ def test_a_kind_of_another_package_has_a_long_name_and_a_label(user, install_kin
     Wait.objects.create(job=job.id, name="approve", kind=kind, attempt=1, created_at=timezone.now())
 
     def read_result():
-        [step] = read_steps(Job.objects.get(id=job.id), with_results=True).first
-        return step.result
+        [step] = show_job(job.id)["steps"]
+        return step["result"]
 
     assert read_result() == kind
     install_kind(kind, type("Approval", (WaitKind,), {"kind": kind, "label": "Approval"})())

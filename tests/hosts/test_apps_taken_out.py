@@ -74,26 +74,22 @@ assert Wait.objects.filter(ended_at=None).count() == 3
 WITHOUT_THEM = """
 from datetime import timedelta
 from django.contrib.auth.models import User
-from django.db import connection
+from django.core.management import call_command
 from django.utils import timezone
 from notifications.jobs import cancel
-from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
-from notifications.streams.retention import prune
+from tests.support.duties import run_duty
 
 Wait.objects.filter(name="expires").update(due_at=timezone.now() - timedelta(seconds=1))
-condition, params = waiting.due_condition()
-with connection.cursor() as cursor:
-    cursor.execute(f"SELECT {condition}", params)
-    assert not cursor.fetchone()[0]
-assert not list(waiting.find_due_waits()) and not list(waiting.find_left_jobs())
+run_duty("end waits that are due"), run_duty("cancel waits of ended jobs")
+assert Wait.objects.filter(ended_at=None).count() == 3
 for name in ("cancelled", "pruned"):
     cancel([Wait.objects.get(name=name).job])
 assert Job.objects.filter(state="cancelled").count() == 2
 assert not Wait.objects.exclude(ended_at=None).exists()
 Job.objects.filter(id=Wait.objects.get(name="pruned").job).update(finished_at=timezone.now() - timedelta(days=99))
 User.objects.get(username="ada").delete()
-prune(timezone.now() - timedelta(days=30))
+call_command("notifications", "prune")
 assert Notification.objects.exclude(open_question=None).count() == 3
 assert sorted(Wait.objects.values_list("name", flat=True)) == ["cancelled", "expires"]
 """
@@ -101,16 +97,12 @@ AFTER_RETURN = """
 import json
 from django.contrib.auth.models import User
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.extension import Upkeep, Where
-from notifications.jobs.transitions import waiting
 from notifications.models import Job, Notification, Wait
 from django.apps import apps
+from tests.support.duties import run_duty
 
-waiting.end_due_waits(list(waiting.find_due_waits()))
-waiting.cancel_left_waits(list(waiting.find_left_jobs()))
-duties = Upkeep(Where.WORKER, seconds=5).duties
-[close] = [duty for duty in duties if duty.name == "close questions without a wait"]
-Upkeep(Where.WORKER, seconds=5).run(close)
+for name in ("end waits that are due", "cancel waits of ended jobs", "close questions without a wait"):
+    run_duty(name)
 bob = User.objects.get()
 print(json.dumps({
     "rows": {label: apps.get_model(label).objects.count() for label in %r},

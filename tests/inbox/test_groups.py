@@ -9,22 +9,24 @@ from html import unescape
 import pytest
 
 from notifications import times
-from notifications.api import notify
-from notifications.jobs import Policy
-from notifications.jobs.transitions import recording
-from notifications.jobs.transitions.notify_functions import call_here
+from notifications.api import notify, policy, task
 from notifications.models import Notification, uuid7
+from notifications.testing import run_jobs
 from tests.data.rows import finish_job, job
 from tests.jobs import tasks
-from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
-from tests.support.outcomes import succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
 INBOX = "/notifications/"
 #: A task whose title is declared by the tests of names.
 PATH = f"{tasks.__name__}.answer_blank"
+
+
+@task
+@policy(notify=lambda job: {"group": "Imports"})
+def import_rows():
+    pass
 
 
 def read_titles(client, url=INBOX):
@@ -158,12 +160,9 @@ class TestWhatIsAGroup:
         assert len(set(keys)) == 2
 
     def test_a_notify_function_names_one(self, user_client, user):
-        policy = Policy(notify=lambda job: {"group": "Imports"})
         for _ in range(2):
-            row, worker = job(user), uuid7()
-            (claimed,) = claim_rows(worker, 1)
-            assert claimed.pk == row.pk
-            recording.record_outcomes([call_here(succeeded(claimed, policy=policy))])
+            import_rows.using(owner=user).enqueue()
+        run_jobs()
         assert read_titles(user_client) == ["Imports: 2 succeeded"]
 
     @pytest.mark.parametrize(("group", "error"), [("x" * 101, ValueError), (5, TypeError), (" ", ValueError)])

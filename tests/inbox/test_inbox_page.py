@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from notifications.api import notify
 from notifications.models import Notification, Stream
-from notifications.streams import marking, positions
+from notifications.streams import marking
 from tests.data.rows import unnumbered
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("patient_marking")]
@@ -44,7 +44,7 @@ def follow(client, page, rel):
 
 def post(client, user, url=MARK, **form):
     """Send a form, and return the page to which it leads."""
-    form = {"up_to": positions.position(user.pk).head, **form}
+    form = {"up_to": Stream.objects.get(user=user).head, **form}
     response = client.post(url, form)
     assert response.status_code == 303, response.content
     return client.get(response["Location"]).content.decode()
@@ -409,7 +409,7 @@ class TestChanges:
         column = 1 if verb == "read" else 2
         assert all(state[column] for state in states(three))
         notify(three, "Later")
-        marking.mark(three.pk, verb, positions.position(three.pk).head, [row_of("Later").pk])
+        marking.mark(three.pk, verb, Stream.objects.get(user=three).head, [row_of("Later").pk])
         undo(user_client, page)
         assert states(three)[:-1] == before
         assert states(three)[-1][column]

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from notifications.api import notify
-from notifications.contrib.deliveries import preferences
+from notifications import times
+from notifications.api import notify, unread_count
+from notifications.contrib.deliveries.models import Preference
 from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, uuid7
-from notifications.streams import positions
 from tests.data.rows import finish_job, job
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
@@ -195,11 +195,11 @@ class TestMuting:
         response = user_client.post("/notifications/mute/", {"category": "reports <1>"}, follow=True)
         assert "“reports &lt;1&gt;” is muted." in response.content.decode()
         notify(user, "later", category="reports <1>")
-        assert positions.position(user.pk).unread == 1
+        assert unread_count(user) == 1
         assert 'href="/notifications/preferences/"' in read_page(user_client)
         response = user_client.post("/notifications/unmute/", {"category": "reports <1>"}, follow=True)
         assert "is not muted any more." in response.content.decode()
-        assert preferences.read_choices([user.pk]) == {}
+        assert not Preference.objects.exists()
 
     def test_from_the_inbox_it_stays_there(self, user_client, user):
         """With a button that undoes it; a message that was made up is not shown."""
@@ -211,7 +211,7 @@ class TestMuting:
         assert address.startswith(f"{INBOX}?category=R%26D") and "“R&amp;D &lt;1&gt;” is muted." in page
         assert 'name="category" value="R&amp;D &lt;1&gt;">Undo</button>' in page
         page = user_client.post("/notifications/unmute/", form, follow=True).content.decode()
-        assert "Undone." in page and preferences.read_choices([user.pk]) == {}
+        assert "Undone." in page and not Preference.objects.exists()
         made_up = address.replace("changed=", "changed=x")
         assert made_up != address and "is muted" not in user_client.get(made_up).content.decode()
 
@@ -226,8 +226,8 @@ class TestMuting:
         for path in ("mute/", "unmute/"):
             assert user_client.post(INBOX + path, {"category": category}).status_code == 400
 
-    def test_too_many(self, user_client, monkeypatch):
-        monkeypatch.setattr(preferences.choose, "__kwdefaults__", {"max_categories": 1})
-        user_client.post("/notifications/mute/", {"category": "a"})
+    def test_too_many(self, user_client, user):
+        fields = {"user": user, "channel": "email", "choice": "off", "changed_at": times.now()}
+        Preference.objects.bulk_create(Preference(category=f"{number}", **fields) for number in range(100))
         response = user_client.post("/notifications/mute/", {"category": "b"})
         assert (response.status_code, b"too many categories" in response.content) == (409, True)

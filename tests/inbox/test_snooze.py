@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.management import call_command
 
 from notifications import times
 from notifications.api import notify
 from notifications.contrib.deliveries.models import Reader
 from notifications.models import Notification, Stream
 from notifications.streams import snoozing
-from notifications.streams.retention import prune
 from tests.inbox.test_groups import read_titles
 from tests.support.duties import run_duty
 from tests.support.statements import preceded
@@ -136,10 +136,10 @@ def test_it_is_not_pruned(user):
     (id,) = notify(user, "Later")
     snoozing.snooze(user.pk, [id], 1, times.now() + timedelta(hours=1))
     Notification.objects.update(archived_at=times.now() - timedelta(days=100))
-    prune(times.now() - timedelta(days=90))
+    call_command("notifications", "prune", days=90)
     assert Notification.objects.count() == 1
     Notification.objects.update(snoozed_until=None)
-    prune(times.now() - timedelta(days=90))
+    call_command("notifications", "prune", days=90)
     assert Notification.objects.count() == 0
 
 

@@ -9,10 +9,9 @@ from django.test import Client
 from django.urls import resolve, reverse
 
 from notifications import times
-from notifications.api import notify
+from notifications.api import notify, unread_count
 from notifications.inbox import read_numbered_position
-from notifications.models import Notification, uuid7
-from notifications.streams import positions
+from notifications.models import Notification, Stream, uuid7
 from notifications.streams.marking_seen import mark_seen
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_postgres]
@@ -147,13 +146,13 @@ def test_seen_is_marked_by_forms_and_not_by_reading_the_page(user_client, user):
     for title in ("One", "Two"):
         notify(user, title)
     page = html_of(user_client.get(INBOX))
-    assert positions.position(user.pk).unseen == 2
+    assert Stream.objects.get(user=user).unseen == 2
     assert page.count('name="seen" value="2"') == 1
     notify(user, "Later")
     one = Notification.objects.get(title="One")
     form = {"up_to": "1", "verb": "read", "id": str(one.pk), "seen": "2"}
     user_client.post(reverse("notifications:inbox-mark"), form)
-    assert (positions.position(user.pk).unread, positions.position(user.pk).unseen) == (2, 1)
+    assert (unread_count(user), Stream.objects.get(user=user).unseen) == (2, 1)
 
 
 def test_bell_without_javascript_shows_the_unseen(user_client, user):

@@ -11,7 +11,6 @@ import pytest
 
 from notifications import outbound
 from notifications.api import policy, task
-from notifications.context import enter_attempt, entered_step
 from notifications.models import Attempt, Job
 from notifications.outbound import attempts
 from notifications.signals import outbound_ended, outbound_retrying, outbound_started
@@ -189,50 +188,6 @@ async def test_keys(upstream):
     keys = [received.headers.get("Idempotency-Key") for received in upstream.requests]
     assert keys[2:] == ["own", None]
     assert len(set(keys)) == 4
-
-
-async def test_keys_in_a_job(upstream, db):
-    """Another attempt at a job sends the same keys, also for equal concurrent requests; another job does not."""
-
-    async def attempt(job):
-        enter_attempt(None, job)
-        posts = [outbound.post(upstream.url("/ok"), json=body, idempotency_key=True) for body in (1, 1, 2)]
-        upstream.requests.clear()
-        await asyncio.gather(*posts)
-        return sorted((received.body, received.headers["Idempotency-Key"]) for received in upstream.requests)
-
-    job, other_job = Job().pk, Job().pk
-    first = await asyncio.create_task(attempt(job))
-    assert await asyncio.create_task(attempt(job)) == first
-    assert len({key for _, key in first}) == 3
-    assert not {key for _, key in first} & {key for _, key in await asyncio.create_task(attempt(other_job))}
-
-
-async def test_keys_in_a_step(upstream, db):
-    """A step sends its own in each attempt, whatever the body; it is no reason to retry."""
-    job = Job().pk
-
-    async def attempt(name, body):
-        upstream.requests.clear()
-        with entered_step(job, name):
-            await outbound.post(upstream.url("/ok"), json=body)
-            await outbound.post(upstream.url("/ok"), json=body)
-            await outbound.post(upstream.url("/ok"), json=body, idempotency_key=True)
-            await outbound.get(upstream.url("/ok"))
-        return [received.headers.get("Idempotency-Key") for received in upstream.requests]
-
-    *keys, without = await attempt("charge", {"at": 1})
-    assert without is None
-    assert len(set(keys)) == 3
-    assert (await attempt("charge", {"at": 2}))[:3] == keys
-    assert not set(keys) & set(await attempt("refund", {"at": 1}))
-    with entered_step(job, "own"):
-        await outbound.post(upstream.url("/ok"), headers={"Idempotency-Key": "own"})
-        upstream.requests.clear()
-        assert (await outbound.post(upstream.url("/sequence?statuses=503"))).status == 503
-    assert len(upstream.requests) == 1
-    await outbound.post(upstream.url("/ok"))
-    assert "Idempotency-Key" not in upstream.requests[1].headers
 
 
 async def test_signals_and_log(upstream, caplog):

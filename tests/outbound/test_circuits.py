@@ -10,7 +10,6 @@ import pytest
 
 from notifications import outbound
 from notifications.api import requester
-from notifications.context import enter_attempt
 from notifications.outbound import circuits as module
 from notifications.outbound import connector
 from notifications.outbound.circuits import (
@@ -240,23 +239,6 @@ async def test_failures_of_one_caller(upstream, allow, failure):
     with requester(2):
         assert (await outbound.get(upstream.url("/ok"))).status == 200
     assert (await outbound.get(upstream.url("/ok"))).status == 200
-
-
-async def test_caller_of_a_job(upstream):
-    """The owner of a job is the caller, also in asyncio tasks that the job starts."""
-
-    async def job(owner, path):
-        enter_attempt(owner)
-        return await asyncio.gather(
-            *[outbound.get(upstream.url(path), retries=0) for _ in range(MIN_FAILURES + 1)],
-            return_exceptions=True,
-        )
-
-    await asyncio.create_task(job(1, "/status/503"))
-    refused = await asyncio.create_task(job(1, "/ok"))
-    assert {type(outcome) for outcome in refused} == {outbound.CircuitOpen}
-    answered = await asyncio.create_task(job(2, "/ok"))
-    assert {type(outcome) for outcome in answered} == {outbound.Response}
 
 
 async def test_shared_circuit(upstream, clock, caplog):

@@ -3,13 +3,11 @@
 import asyncio
 import ssl
 import time
-from uuid import uuid4
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from notifications import __version__, outbound
-from notifications.context import enter_attempt
 
 from .upstream import CannedServer, http_response
 
@@ -149,19 +147,6 @@ async def test_deadline_while_waiting_for_a_slot(upstream, allow):
     ):
         await outbound.get(upstream.url("/ok"), deadline=0.2)
     assert (await first).status == 200
-
-
-async def test_calls_of_a_job_wait_for_a_slot(upstream, allow):
-    """As those of a plain gather(): the deadline of each begins when it has a slot, and is enforced then."""
-    allow(upstream.address, OUTBOUND_PER_HOST=1)
-    enter_attempt(None, uuid4())
-    calls = [outbound.get(upstream.url("/slow/0.2"), deadline=0.5) for _ in range(6)]
-    calls.append(outbound.get(upstream.url("/slow/5"), deadline=0.5))
-    *responses, late = await asyncio.gather(*calls, return_exceptions=True)
-    assert [response.status for response in responses] == [200] * 6
-    assert isinstance(late, outbound.TimedOut) and "did not send a complete response within 0.5 s" in str(
-        late
-    )
 
 
 async def test_deadline_during_name_resolution(resolve_names):

@@ -8,13 +8,11 @@ import pytest
 
 from notifications import outbound
 from notifications.outbound import resolver
-from notifications.outbound.connector import Resolver
 
 
 async def test_system_names():
     """Names of the system are found, each address once."""
-    found = await Resolver().resolve("localhost", 80)
-    addresses = [result["host"] for result in found]
+    addresses = await resolver.lookups.run("localhost")
     assert "127.0.0.1" in addresses or "::1" in addresses
     assert len(addresses) == len(set(addresses))
 
@@ -23,7 +21,7 @@ async def test_unknown_name(resolve_names):
     """A name that is not found raises the error of getaddrinfo."""
     resolve_names({})
     with pytest.raises(socket.gaierror):
-        await Resolver().resolve("nowhere.test", 80)
+        await resolver.lookups.run("nowhere.test")
 
 
 class FakeDns:
@@ -70,7 +68,7 @@ async def wait_until(condition):
 
 
 def start_lookups(*hosts):
-    return [asyncio.create_task(Resolver().resolve(host, 80)) for host in hosts]
+    return [asyncio.create_task(resolver.lookups.run(host)) for host in hosts]
 
 
 def count_names():
@@ -97,7 +95,7 @@ async def test_shared_lookup(fake_dns):
     fake_dns.release()
     await asyncio.gather(*tasks, other)
     assert fake_dns.resolved == ["a.test"]
-    await Resolver().resolve("a.test", 80)
+    await resolver.lookups.run("a.test")
     assert fake_dns.resolved == ["a.test"] * 2
 
 
@@ -107,7 +105,7 @@ async def test_hanging_lookups_do_not_delay_others(fake_dns):
     fake_dns.hang(*hosts)
     tasks = start_lookups(*hosts)
     await wait_until(lambda: fake_dns.active == len(hosts))
-    assert await Resolver().resolve("alive.example", 80)
+    assert await resolver.lookups.run("alive.example")
     fake_dns.release()
     await asyncio.gather(*tasks)
 
@@ -120,7 +118,7 @@ async def test_max_threads(fake_dns, monkeypatch):
     tasks = start_lookups(*hosts)
     await wait_until(lambda: count_names() == (40, 20))
     fake_dns.release()
-    assert [found[0]["host"] for found in await asyncio.gather(*tasks)] == ["8.8.8.8"] * len(hosts)
+    assert await asyncio.gather(*tasks) == [["8.8.8.8"]] * len(hosts)
     assert fake_dns.max_active == 40
 
 
@@ -132,7 +130,7 @@ async def test_max_threads_per_domain(fake_dns, monkeypatch):
     await wait_until(
         lambda: count_names() == (resolver.MAX_THREADS_PER_DOMAIN, 100 - resolver.MAX_THREADS_PER_DOMAIN)
     )
-    assert await Resolver().resolve("alive.example", 80)
+    assert await resolver.lookups.run("alive.example")
     assert fake_dns.max_active == resolver.MAX_THREADS_PER_DOMAIN + 1
     for task in tasks:
         task.cancel()
@@ -162,13 +160,13 @@ async def test_canceled_lookup(resolve_names):
     """A lookup that no call waits for any more does not affect others."""
     gate = threading.Event()
     resolve_names({"slow.test": lambda: gate.wait(5) and ["8.8.8.8"], "a.test": ["8.8.8.8"]})
-    task = asyncio.create_task(Resolver().resolve("slow.test", 80))
+    task = asyncio.create_task(resolver.lookups.run("slow.test"))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     gate.set()
-    assert await Resolver().resolve("a.test", 80)
+    assert await resolver.lookups.run("a.test")
 
 
 async def test_ended_calls_leave_the_queue(fake_dns):
@@ -189,10 +187,10 @@ async def test_thread_cannot_start(fake_dns, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(threading.Thread, "start", no_more_threads)
         with pytest.raises(socket.gaierror) as error:
-            await Resolver().resolve("a.test", 80)
+            await resolver.lookups.run("a.test")
         assert error.value.errno == socket.EAI_AGAIN
     assert count_names() == (0, 0)
-    assert await Resolver().resolve("a.test", 80)
+    assert await resolver.lookups.run("a.test")
 
 
 def no_more_threads(thread):

@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import gc
 import threading
-from uuid import uuid4
 
 import pytest
 
 from notifications import outbound
-from notifications.context import enter_attempt
 from notifications.outbound.slots import Slots, slots
 
 from .upstream import Upstream
@@ -186,22 +184,6 @@ async def test_last_comes_first_while_the_first_is_late():
     await asyncio.gather(*tasks)
     assert order == ["fourth", "third", "later", "late"]
     assert (slots._busy, dict(slots._queues)) == (0, {})
-
-
-async def test_jobs_take_turns(upstream, allow):
-    """A job with many calls to a server, and a call outside jobs, take turns."""
-    allow(upstream.address, OUTBOUND_PER_HOST=1)
-
-    async def job():
-        enter_attempt(None, uuid4())
-        await asyncio.gather(*[outbound.get(upstream.url("/slow/0.01")) for _ in range(20)])
-
-    working = asyncio.create_task(job())
-    await upstream.wait_until_busy()
-    before = len(upstream.requests)
-    await outbound.get(upstream.url("/ok"))
-    assert len(upstream.requests) <= before + 3
-    await working
 
 
 async def test_calls_of_a_process(upstream, allow, monkeypatch):

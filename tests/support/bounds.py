@@ -28,8 +28,8 @@ from django.conf import settings
 
 GROUPS = {
     "rows": """
-        admin.filters.MAX_IDS_READ contrib.broadcasts.withdrawal.MAX_ROWS_PER_CHUNK
-        contrib.deliveries.sending.MAX_PER_CHUNK contrib.operations.incidents.recording.MAX_FAILURES_READ
+        contrib.broadcasts.withdrawal.MAX_ROWS_PER_CHUNK
+        contrib.operations.incidents.recording.MAX_FAILURES_READ
         contrib.output.reading.MAX_PART_CHUNKS contrib.schedules.runs.MAX_READ_RUNS
         contrib.schedules.ticks.MAX_PREPARED_PER_ROUND contrib.steps.storage.MAX_STORE_BATCH
         db.keyset.MAX_IDS_PER_PAGE db.keyset.ROWS_PER_SLICE jobs.changing.JOBS_PER_CHUNK
@@ -37,7 +37,7 @@ GROUPS = {
         jobs.transitions.conditional_updates.MAX_ROWS_PER_TRANSACTION
         jobs.transitions.conditional_updates.MAX_ROWS_POSTGRESQL jobs.transitions.waiting.MAX_JOBS_PER_CHECK
         jobs.transitions.waiting.MAX_WAITS_PER_TRANSACTION management.commands.notify.MAX_ROWS_PER_TRANSACTION
-        management.subcommands.job_tail.MAX_JOBS_PER_READ streams.changes.MAX_RANGES_PER_QUERY
+        streams.changes.MAX_RANGES_PER_QUERY
         streams.purging.MAX_BELONGINGS_PER_CHUNK streams.purging.MAX_KEYS_PER_CHUNK
         streams.purging.MAX_ROWS_PER_TRANSACTION worker.record_loop.MAX_RECORD_BATCH
     """,
@@ -46,19 +46,18 @@ GROUPS = {
         jobs.claiming.backlog.MAX_COUNTED streams.listing.MAX_ROWS_SEARCHED
     """,
     "counted": """
-        admin.live_jobs.MAX_JOBS_PER_STATE admin.paging.MAX_ROWS_COUNTED admin.timelines.MAX_ATTEMPTS_COUNTED
+        admin.live_jobs.MAX_JOBS_PER_STATE admin.paging.MAX_ROWS_COUNTED
         contrib.broadcasts.audiences.MAX_USERS_COUNTED
         contrib.broadcasts.audiences.MAX_USERS_COUNTED_LIVE
         contrib.operations.admin.overview.failures.MAX_FAILED_READ
-        contrib.operations.alerts.conditions.MAX_QUESTIONS_COUNTED contrib.rates.pages.MAX_COUNTED
+        contrib.rates.pages.MAX_COUNTED
         contrib.rates.uses.MAX_COUNTED jobs.calling_owed.MAX_COUNTED jobs.claiming.backlog.MAX_COUNTED_PER_QUEUE
         jobs.selection.MAX_JOBS_COUNTED jobs.turns.MAX_COUNTED management.diagnosis.database.MAX_COUNTED_ROWS
         management.diagnosis.database.MAX_POSITIONED_ROWS management.diagnosis.jobs.MAX_JOBS_READ
     """,
     "shown": """
         admin.JobAdmin.list_per_page admin.NotificationAdmin.list_per_page
-        contrib.operations.admin.overview.failures.MAX_GROUPS contrib.webhooks.timeline.MAX_CALLS_SHOWN
-        jobs.claiming.backlog.MAX_QUEUES jobs.step_list.MAX_STEPS_SHOWN
+        jobs.claiming.backlog.MAX_QUEUES
     """,
     "polls": """
         jobs.job_ends.FIRST_POLL_SECONDS jobs.job_ends.MAX_POLL_SECONDS worker.claim_loop.POLL_INTERVAL_SECONDS
@@ -106,7 +105,7 @@ GROUPS = {
         realtime.probe.TIMEOUT_SECONDS
     """,
     "idle": """
-        contrib.engines.wakeups._Sender.IDLE_SECONDS contrib.engines.worker.IDLE_SECONDS db.threads.IDLE_SECONDS
+        contrib.engines.worker.IDLE_SECONDS db.threads.IDLE_SECONDS
         realtime.doorbell.channel_layer.IDLE_SECONDS worker.job_runner.EMAIL_IDLE_SECONDS
     """,
     "joins": "jobs.job_ends.IDLE_SECONDS",

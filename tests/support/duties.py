@@ -19,6 +19,15 @@ def run_duty(name, where=Where.WORKER, **options):
     process.project_threads.end(60)
 
 
+def enqueue_deliveries():
+    """Enqueue the jobs of all deliveries that are due, on this thread."""
+    for duty in Upkeep(Where.WORKER, seconds=60).duties:
+        if duty.name.startswith("enqueue deliveries"):
+            while ids := duty.subjects.take():
+                duty.run(ids)
+                duty.subjects.finish(ids)
+
+
 def leave_work(user):
     """Leave an inbox to be marked as read, and a row to be pruned. Return a function that waits for both."""
     (old,), (unread,) = notify(user, "old"), notify(user, "unread")

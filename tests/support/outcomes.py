@@ -26,6 +26,6 @@ def schedule_retries(jobs, seconds):
     record(*(replace(failed(job), retry_delay=seconds) for job in jobs))
 
 
-def release(job):
-    """Queue a running job again, as a worker does that ends."""
-    reaping.release_at_stop([job], ())
+def release(*jobs, called=False):
+    """Queue running jobs again, as a worker does that ends, after it has called their tasks or before."""
+    reaping.release_at_stop(jobs, {(job.id.int, job.fence) for job in jobs if called})

@@ -19,9 +19,8 @@ from notifications.api import notify
 from notifications.inbox import read_numbered_position
 from notifications.models import Job, Notification, Stream, uuid7
 from notifications.routing import websocket_urlpatterns
-from notifications.streams.icons import ICONS
 from notifications.streams.marking_seen import mark_seen
-from notifications.templatetags.notifications import notifications_disc
+from notifications.templatetags.notifications import notifications_disc, notifications_icon
 from tests.support.statements import refused
 
 STATIC = Path(notifications.__file__).parent / "static" / "notifications"
@@ -455,7 +454,7 @@ class TestDisc:
     )
     def test_icon_of_its_data_or_its_level(self, data, icon):
         html = self.disc(data, "warning")
-        assert ICONS[icon] in html
+        assert notifications_icon(icon) in html
         assert '<span class="notifications-hidden">Warning. </span>' in html
 
     @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from django.contrib.admin.models import LogEntry
 
 from notifications.contrib.broadcasts.models import Broadcast
 from notifications.jobs import cancel, retry
-from notifications.models import Job, Notification
-from notifications.streams import marking, positions
+from notifications.models import Job, Notification, Stream
+from notifications.streams import marking
 from notifications.testing import run_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +54,7 @@ def test_page_and_list_say_how_far_it_is(client, staff, user, send):
     broadcast = send()
     assert state(page_of(client, broadcast)) == "Waiting to be sent"
     run_jobs(raise_errors=True)
-    marking.mark(user.pk, "read", positions.position(user.pk).head)
+    marking.mark(user.pk, "read", Stream.objects.get(user=user).head)
     page = page_of(client, broadcast)
     assert state(page) == "Sent" and shown(page, "sent_of") == "2" and shown(page, "read_by") == "1"
     assert shown(page, "audience_text") == "Everybody" and shown(page, "sender") == "staff"
@@ -98,7 +98,7 @@ def test_stopped_sending_is_named(client, staff, user, send, monkeypatch):
 def test_withdrawal_asks_and_is_done_by_a_job(client, staff, user, send):
     broadcast = send(level="warning")
     run_jobs(raise_errors=True)
-    marking.mark(user.pk, "read", positions.position(user.pk).head)
+    marking.mark(user.pk, "read", Stream.objects.get(user=user).head)
     address = f"{LIST}{broadcast.pk}/withdraw/"
     assert f'href="{address}"' in page_of(client, broadcast)
     question = client.get(address)

@@ -8,8 +8,8 @@ import pytest
 from django.apps import apps
 
 from notifications import times
+from notifications.api import notify
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.jobs.notifying import create_notifications
 from notifications.models import Notification, uuid7
 from notifications.streams import snoozing
 from tests.support.duties import run_duty
@@ -40,6 +40,12 @@ def test_django_finds_the_extension(extension):
     assert (type(extension).__name__, extension.label) == ("Broadcasts", "notifications_broadcasts")
 
 
+def notify_of(broadcast, user, title):
+    (id,) = notify(user, title)
+    Notification.objects.filter(pk=id).update(broadcast=broadcast)
+    return id
+
+
 def test_the_sender_is_shown_in_the_inbox(user_client, user, make_user, insert):
     """By name; a user name may be an e-mail address."""
     senders = {
@@ -48,7 +54,7 @@ def test_the_sender_is_shown_in_the_inbox(user_client, user, make_user, insert):
         None: "the staff",
     }
     for sender, name in senders.items():
-        (id,) = create_notifications(user, "To all", broadcast=insert(sender=sender).pk)
+        id = notify_of(insert(sender=sender).pk, user, "To all")
         page = user_client.get(f"{INBOX}{id}/").text
         assert re.findall(r"Sent to several users by (.*?)\s*<", page) == [name]
         assert "eve@example.org" not in page
@@ -69,9 +75,9 @@ def test_senders_of_many_rows_are_read_by_two_queries(user, insert, extension, d
 @pytest.mark.parametrize("state", ["withdrawn", "withdrawing"])
 def test_a_snoozed_notification_of_a_withdrawn_broadcast_is_not_raised(user, insert, state):
     ids = [
-        *create_notifications(user, "News", broadcast=insert(state=state).pk),
-        *create_notifications(user, "Sent", broadcast=insert(state="sent").pk),
-        *create_notifications(user, "Other"),
+        notify_of(insert(state=state).pk, user, "News"),
+        notify_of(insert(state="sent").pk, user, "Sent"),
+        *notify(user, "Other"),
     ]
     snoozing.snooze(user.pk, ids, 3, times.now() + timedelta(hours=1))
     Notification.objects.update(snoozed_until=times.now() - timedelta(seconds=1))
@@ -111,11 +117,11 @@ def test_a_wrong_id_leads_to_the_list(admin_client):
 
 def test_the_page_of_a_notification_links_to_its_broadcast(admin_client, user, insert):
     row = insert()
-    (id,) = create_notifications(user, "News", broadcast=row.pk)
+    id = notify_of(row.pk, user, "News")
     page = admin_client.get(f"{LIST}{id}/change/").text
     link = f'<a href="/admin/notifications_broadcasts/broadcast/{row.pk}/change/">A broadcast</a>'
     assert link in page
-    (other,) = create_notifications(user, "Other")
+    (other,) = notify(user, "Other")
     assert "A broadcast" not in admin_client.get(f"{LIST}{other}/change/").text
 
 
@@ -124,8 +130,8 @@ def test_the_filter_reads_no_other_notifications(admin_client, user, insert, que
     """An index has those of a broadcast, in the order of the list: an old one is found at once."""
     set_bounds(rows=1, searched=2)
     row = insert()
-    create_notifications(user, "News", broadcast=row.pk)
+    notify_of(row.pk, user, "News")
     for number in range(5):
-        create_notifications(user, f"Newer {number}")
+        notify(user, f"Newer {number}")
     page = admin_client.get(f"{LIST}?broadcast={row.pk}{query}").text
     assert re.findall(r'class="field-title[^"]*"><a[^>]*>([^<]*)<', page) == ["News"]

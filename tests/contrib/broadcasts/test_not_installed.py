@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test import Client
-from notifications.jobs.notifying import create_notifications
+from notifications.api import notify
 from notifications.models import Notification
 from notifications.times import now
 from tests.support.checks import doctor
@@ -25,7 +25,8 @@ assert doctor("tables")[0]["state"] == "ok"
 ada = User.objects.create_superuser("ada")
 client = Client()
 client.force_login(ada)
-(id,) = create_notifications(ada, "Hello", broadcast=uuid4())  # of the time when the app was installed
+(id,) = notify(ada, "Hello")
+Notification.objects.update(broadcast=uuid4())  # of the time when the app was installed
 assert "Hello" in client.get("/notifications/").text
 assert "Sent to several users" not in client.get(f"/notifications/{id}/").text
 for path in ("", "notifications/notification/", f"notifications/notification/{id}/change/"):
@@ -38,7 +39,7 @@ Notification.objects.update(snoozed_until=now(), archived_at=now())
 run_duty("raise snoozed notifications")
 assert Notification.objects.get().archived_at is None
 bob = User.objects.create_user("bob")
-create_notifications(bob, "Hello")
+notify(bob, "Hello")
 bob.delete()
 assert Notification.objects.count() == 1
 for module in ("models", "sending", "admin"):

@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from tests.support.outcomes import release
+
 celery = pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
 from notifications.api import get_job  # noqa: E402
 from notifications.extension import Where  # noqa: E402
 from notifications.jobs import find_project_task, retry  # noqa: E402
-from notifications.jobs.transitions import reaping  # noqa: E402
 from notifications.models import Attempt, Job  # noqa: E402
 from notifications.testing import clock, run_jobs, run_until_idle  # noqa: E402
 from tests.contrib.celery import job_tasks as tasks  # noqa: E402
@@ -145,10 +146,9 @@ def lose_worker(live_worker):
     """lose_worker() has a worker claim the next job, and loses it."""
 
     def lose():
-        worker = live_worker()
         run_duty("queue jobs that are due", Where.SERVER)
-        assert claim_rows(worker, 1)
-        reaping.reap_jobs([worker])
+        assert claim_rows(live_worker(-60), 1)
+        run_duty("take jobs from lost workers")
 
     return lose
 
@@ -176,7 +176,7 @@ def test_worker_that_stops_calls_no_task_twice(user, live_worker):
     results = [tasks.add.delay(1, 2), tasks.late.delay()]
     run_duty("queue jobs that are due", Where.SERVER)
     jobs = claim_rows(live_worker(), 3)
-    reaping.release_at_stop(jobs, {(job.id.int, job.fence) for job in jobs})
+    release(*jobs, called=True)
     assert [result.state for result in results] == ["FAILURE", "PENDING"]
     retried = Job.objects.get(task_path=tasks.retry_by_hand.name)
     assert (retried.attempt, "worker-lost" in retried.error) == (2, True)

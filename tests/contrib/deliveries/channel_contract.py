@@ -6,15 +6,15 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.extension import Channel, hooks
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_until_idle
-from tests.contrib.deliveries.conftest import send_all
+from tests.contrib.deliveries.conftest import choose, send_all
 from tests.contrib.deliveries.test_resending import resend_by
+from tests.support.duties import enqueue_deliveries
 from tests.support.extensions import set_channels
 
 
@@ -73,7 +73,7 @@ class ChannelContract:
 
     def test_what_is_switched_off_is_not_sent(self, user, server):
         server.reach(user)
-        preferences.choose(user.pk, {("export", self.name): "off"})
+        choose(user, {("export", self.name): "off"})
         self.notify(user, category="export")
         [delivery] = self.send()
         assert (delivery.state, delivery.reason, server.count()) == ("skipped", "off", 0)
@@ -111,8 +111,8 @@ class ChannelContract:
         id = self.notify(user)
         if when == "before its job runs":
             Delivery.objects.update(due_at=timezone.now())
-            sending.enqueue_due()
-        preferences.choose(user.pk, {("", self.name): "on"})
+            enqueue_deliveries()
+        choose(user, {("", self.name): "on"})
         others = {name: path for name, path in hooks.channels.items() if name != self.name}
         set_channels(monkeypatch, **others)
         [delivery] = self.send()

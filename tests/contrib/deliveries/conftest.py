@@ -7,12 +7,13 @@ import pytest
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import digests, sending
-from notifications.contrib.deliveries.models import Delivery
+from notifications.contrib.deliveries import digests
+from notifications.contrib.deliveries.models import Delivery, Preference
 from notifications.models import Job
 from notifications.outbound.circuits import circuits
 from notifications.testing import run_jobs
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
+from tests.support.duties import enqueue_deliveries
 from tests.support.push_service import push_service, vapid_key
 from tests.support.smtp_server import smtp_server
 
@@ -81,11 +82,23 @@ def notified(user, by_email):
     return make
 
 
+def choose(user, choices):
+    """Store what a user has chosen, by category and channel."""
+    for (category, channel), choice in choices.items():
+        fields = {"choice": choice, "changed_at": timezone.now()}
+        Preference.objects.update_or_create(user=user, category=category, channel=channel, defaults=fields)
+
+
+def read_choices(user):
+    """Return what a user has chosen, by category and channel."""
+    rows = Preference.objects.filter(user=user).values_list("category", "channel", "choice")
+    return {(category, channel): choice for category, channel, choice in rows}
+
+
 def send_due():
     """Do what the duty and the workers do with all that is due."""
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
     run_jobs()
 
 

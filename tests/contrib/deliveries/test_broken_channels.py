@@ -1,6 +1,7 @@
 """A channel of another package that raises, blocks or returns rubbish holds up no other, and loses nothing."""
 
 import asyncio
+import itertools
 import threading
 from datetime import timedelta
 
@@ -14,17 +15,16 @@ from django.utils import timezone
 
 from notifications import outbound
 from notifications.api import notify
-from notifications.contrib.deliveries import attempts, outages, preferences, sending
+from notifications.contrib.deliveries import attempts
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Reader
 from notifications.extension import Channel, hooks
-from notifications.extension.installed import _make_channel
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import send_all, send_digests, send_due
+from tests.contrib.deliveries.conftest import choose, send_all, send_digests, send_due
 from tests.contrib.deliveries.test_resending import resend_by
 from tests.support.checks import system_checks
-from tests.support.duties import run_duty
+from tests.support.duties import enqueue_deliveries, run_duty
 from tests.support.extensions import load, set_channels
 from tests.support.waiting import wait_until
 
@@ -44,20 +44,25 @@ class Odd(Channel):
         self.sent.append(message)
 
 
+#: A process keeps the channel of each path.
+numbers = itertools.count()
+
+
 @pytest.fixture
 def odd(monkeypatch, configure):
     """odd(**methods) installs the channel, before e-mail; without any its module cannot be imported."""
 
     def install(path="", **methods):
-        kind = type("Changed", (Odd,), {"sent": [], **methods})
-        monkeypatch.setattr(f"{__name__}.Changed", kind, raising=False)
-        set_channels(monkeypatch, odd=path or f"{__name__}.Changed", email=hooks.channels["email"])
-        _make_channel.cache_clear()
+        kind, own_path = (
+            type("Changed", (Odd,), {"sent": [], **methods}),
+            f"{__name__}.Changed{next(numbers)}",
+        )
+        monkeypatch.setattr(own_path, kind, raising=False)
+        set_channels(monkeypatch, odd=path or own_path, email=hooks.channels["email"])
         configure([{"odd": 0}, {"email": 0}])
         return kind
 
-    yield install
-    _make_channel.cache_clear()
+    return install
 
 
 def raising(error):
@@ -87,8 +92,7 @@ def test_addresses(odd, user, method, caplog):
     assert len(mail.outbox) == 1 and not kind.sent
     assert of_odd().state == "queued" and "addresses by odd" in of_odd().error
     assert Job.objects.get(id=of_odd().job).state == "queued" and of_odd().attempted_at is None
-    kind.addresses = Odd.addresses
-    _make_channel.cache_clear()
+    odd()
     run_until_idle()
     assert of_odd().state == "sent" and of_odd().address == "somewhere"
 
@@ -215,12 +219,12 @@ def test_no_answer(odd, user, short_sending, is_digest):
 
     odd(send=send, server="gateway", has_digests=True)
     if is_digest:
-        preferences.choose(user.pk, {("export", "odd"): "daily"})
+        choose(user, {("export", "odd"): "daily"})
     notify(user, "note", category="export")
     send_due()
     if is_digest:
         send_digests()
-    assert outages.read("odd").timeouts == 1
+    assert ChannelOutage.objects.get().timeouts == 1
     assert of_odd().error == "There was no answer in time." and of_odd().attempted_at
 
 
@@ -231,10 +235,10 @@ def test_no_answer(odd, user, short_sending, is_digest):
 def test_errors_of_outbound(odd, user, error, timeouts):
     """A call that was not made is no answer of the server."""
     odd(send=raising(error), server="gateway")
-    outages.add_timeout("odd")
+    ChannelOutage.objects.create(channel="odd", timeouts=1)
     notify(user, "note")
     send_due()
-    outage = outages.read("odd")
+    outage = ChannelOutage.objects.first()
     assert (outage and outage.timeouts) == timeouts
 
 
@@ -275,7 +279,7 @@ def test_a_channel_that_was_async(odd, user):
     kind, threads = odd(), []
     notify(user, "note")
     Delivery.objects.update(due_at=timezone.now())
-    sending.enqueue_due()
+    enqueue_deliveries()
     kind.send = lambda self, message: threads.append(asyncio._get_running_loop())
     run_jobs()
     assert of_odd().state == "sent" and threads == [None]
@@ -305,10 +309,9 @@ def test_digests_that_hang_take_no_thread_of_emails(odd, user, make_user, start_
     odd(send=send, has_digests=True)
     users = [make_user(f"user-{number}", email="u@users.example") for number in range(4)]
     for each in users:
-        preferences.choose(each.pk, {("export", "odd"): "hourly"})
+        choose(each, {("export", "odd"): "hourly"})
     notify(users, "note", category="export", deliver=[{"odd": 0}])
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
     Job.objects.update(run_after=None, due_at=None)
     start_worker()
     try:
@@ -328,19 +331,17 @@ def test_an_async_digest_waits_while_its_server_does_not_answer(odd, user, start
         await asyncio.sleep(60)
 
     kind = odd(send=send, has_digests=True, server="gateway")
-    preferences.choose(user.pk, {("export", "odd"): "hourly"})
+    choose(user, {("export", "odd"): "hourly"})
     notify(user, "note", category="export", deliver=[{"odd": 0}])
-    while sending.enqueue_due():
-        pass
-    for _ in range(outages.MAX_TIMEOUTS - 1):
-        outages.add_timeout("odd")
+    enqueue_deliveries()
+    ChannelOutage.objects.create(channel="odd", timeouts=2)
     Job.objects.update(run_after=None, due_at=None)
     start_worker()  # which refuses pause() where an inline run does not
     jobs = Job.objects.filter(state="waiting")
     past = timezone.now() - timedelta(seconds=1)
     for number in (1, 2):
         wait_until(lambda number=number: jobs.exists() and Wait.objects.count() == number, what="the wait")
-        assert outages.read("odd").timeouts == outages.MAX_TIMEOUTS
+        assert ChannelOutage.objects.get().timeouts == 3
         if number == 2:
             kind.send = Odd.send
             ChannelOutage.objects.update(suspended_until=past)

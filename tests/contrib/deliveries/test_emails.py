@@ -19,7 +19,7 @@ from notifications.contrib.deliveries.models import Delivery, Preference, Reader
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, Wait
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import send_digests, send_due
+from tests.contrib.deliveries.conftest import choose, send_digests, send_due
 from tests.contrib.questions import question_tasks
 from tests.jobs import tasks
 from tests.support.duties import run_duty
@@ -133,7 +133,7 @@ def test_times_are_written_as_people_do(language, this_year, last_year):
 def test_a_digest_begins_with_what_waits_and_what_failed(user, mailbox, configure):
     """Its subject is the first of what waits. What people have caused is called after them, as in the inbox."""
     configure([{"email": 0}], CATEGORIES={"": {"default": {"email": "hourly"}}})
-    preferences.choose(user.pk, {(key, "email"): "hourly" for key in ("job", "comments", "")})
+    choose(user, {(key, "email"): "hourly" for key in ("job", "comments", "")})
     tasks.fail_for_owner.using(owner=user, title="Import").enqueue("Line 4 has no price.\n\nNor has line 5.")
     run_jobs()
     for name in ("Ada", "Linus"):

@@ -8,6 +8,7 @@ from tests.support.processes import run
 
 LINE = 'Add "notifications.contrib.deliveries" to INSTALLED_APPS, and run manage.py migrate.'
 USE = """
+import io
 import re
 from datetime import timedelta
 from django.apps import apps
@@ -19,7 +20,6 @@ from django.test import Client
 from notifications import duties, testing
 from notifications.api import notify
 from notifications.models import Notification, Stream
-from notifications.streams.retention import count_prunable
 from notifications.times import now
 from notifications.extension import Upkeep
 from tests.support.checks import doctor
@@ -29,7 +29,9 @@ FEATURE = re.compile("deliver|preference|digest|throttle|push|outage|_reader|[^_
 assert not [table for table in connection.introspection.table_names() if FEATURE.search(table)]
 assert not [each for each in Permission.objects.values_list("codename", flat=True) if FEATURE.search(each)]
 assert doctor("tables")[0]["state"] == "ok"
-assert not [noun for noun, count in count_prunable(now()) if FEATURE.search(noun)]
+printed = io.StringIO()
+call_command("notifications", "prune", dry_run=True, stdout=printed)
+assert "jobs" in printed.getvalue() and not FEATURE.search(printed.getvalue())
 
 ada = User.objects.create_superuser("ada")
 client = Client()

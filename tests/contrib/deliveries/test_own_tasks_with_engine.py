@@ -7,15 +7,15 @@ from django.utils import timezone
 
 from notifications.api import notify, requester
 from notifications.contrib import webhooks
-from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.contrib.webhooks.models import JobCallback
 from notifications.extension import hooks
 from notifications.jobs import cancel
-from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_at
 from notifications.models import Job
+from tests.contrib.deliveries.conftest import choose
 from tests.contrib.deliveries.test_broken_channels import odd  # noqa: F401 (a fixture)
 from tests.jobs import tasks
+from tests.support.duties import enqueue_deliveries
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -29,12 +29,11 @@ OF_SENDERS = {"sender", "email"}
 
 def notify_of_all_channels(user):
     """At once and by digests, by a channel whose send() is async, and by e-mail."""
-    preferences.choose(user.pk, {("export", "odd"): "hourly", ("export", "email"): "hourly"})
+    choose(user, {("export", "odd"): "hourly", ("export", "email"): "hourly"})
     for category in ("", "export"):
         notify(user, "note", category=category)
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
 
 
 def end_with_callback(user):
@@ -63,5 +62,5 @@ def test_each_own_task_is_a_sender(odd, user, settings):  # noqa: F811 (the fixt
         found.setdefault(path, set()).add(executor)
     of_project = found.pop("tests.jobs.tasks.noop") | found.pop("tests.jobs.tasks.fail")
     assert of_project.isdisjoint(OF_SENDERS)
-    assert found.keys() == {path for path in hooks.own_tasks if executor_at(path) in SENDER_EXECUTORS}
+    assert found.keys() == hooks.own_tasks.keys()
     assert {path: executors for path, executors in found.items() if not executors <= OF_SENDERS} == {}

@@ -13,9 +13,11 @@ from notifications.contrib.deliveries import preferences, unsubscribing
 from notifications.contrib.deliveries.models import Preference, Reader
 from tests.contrib.deliveries.conftest import (  # noqa: F401 (fixtures)
     by_email,
+    choose,
     configure,
     outbox,
     private_key,
+    read_choices,
     send_due,
 )
 from tests.contrib.deliveries.test_rules import mute
@@ -122,7 +124,7 @@ class TestPage:
             assert text in html
         response = client.post(PAGE, fields_of(html), follow=True)
         assert "Your preferences are saved." in response.content.decode()
-        assert preferences.read_choices([user.pk]) == {}
+        assert read_choices(user) == {}
 
     def test_choices_are_stored_and_shown(self, client, user, categories):
         fields = fields_of(client.get(PAGE).content.decode())
@@ -130,10 +132,10 @@ class TestPage:
         fields |= {"bell.0": "off", "email.0": "weekly", "email.2": "off", "time_zone": "Asia/Tokyo"}
         fields |= {"digest_hour": "17", "digest_day": "4"}
         client.post(PAGE, fields)
-        assert preferences.read_choices([user.pk]) == {
-            (user.pk, "export", "bell"): "off",
-            (user.pk, "export", "email"): "weekly",
-            (user.pk, "", "email"): "off",
+        assert read_choices(user) == {
+            ("export", "bell"): "off",
+            ("export", "email"): "weekly",
+            ("", "email"): "off",
         }
         reader = Reader.objects.get()
         assert (reader.time_zone, reader.digest_hour, reader.digest_day) == ("Asia/Tokyo", 17, 4)
@@ -323,7 +325,7 @@ class TestUnsubscribing:
         for _ in range(2):
             response = strict.post(link, {"List-Unsubscribe": "One-Click"})
             assert response.status_code == 200 and "no more e-mails" in response.content.decode()
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        assert read_choices(user) == {("export", "email"): "off"}
         notify(user, "Second", category="export")
         notify(user, "Other", category="other")
         send_due()
@@ -332,35 +334,35 @@ class TestUnsubscribing:
     def test_undo(self, link, user):
         Client().post(link)
         assert "You get these e-mails again." in Client().post(link, {"action": "undo"}).content.decode()
-        assert preferences.read_choices([user.pk]) == {}
+        assert read_choices(user) == {}
 
     @pytest.mark.parametrize("choice", ["hourly", "daily", "weekly"])
     @pytest.mark.parametrize("clicks", [1, 2])
     def test_undo_restores_what_was_chosen(self, link, user, choice, clicks):
         """Also after the program has unsubscribed by its own button before."""
-        preferences.choose(user.pk, {("export", "email"): choice})
+        choose(user, {("export", "email"): choice})
         for _ in range(clicks):
             Client().post(link)
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        assert read_choices(user) == {("export", "email"): "off"}
         Client().post(link, {"action": "undo"})
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): choice}
+        assert read_choices(user) == {("export", "email"): choice}
 
     def test_undo_restores_a_choice_beside_a_default_that_is_off(self, link, user, settings):
         category = {"name": "Export", "email": "off"}
         settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "CATEGORIES": {"export": category}}
-        preferences.choose(user.pk, {("export", "email"): "daily"})
+        choose(user, {("export", "email"): "daily"})
         Client().post(link)
         Client().post(link, {"action": "undo"})
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "daily"}
+        assert read_choices(user) == {("export", "email"): "daily"}
 
     def test_unmuting_does_not_undo_it(self, link, user):
-        preferences.choose(user.pk, {("export", "email"): "daily"})
+        choose(user, {("export", "email"): "daily"})
         Client().post(link)
         mute(user, "export")
         client = Client()
         client.force_login(user)
         client.post("/notifications/unmute/", {"category": "export"})
-        assert preferences.read_choices([user.pk]) == {(user.pk, "export", "email"): "off"}
+        assert read_choices(user) == {("export", "email"): "off"}
 
     def test_link_is_that_of_one_user_and_category(self, link, user, other_user):
         Client().post(link)
@@ -383,9 +385,9 @@ class TestUnsubscribing:
 
     def test_link_works_however_many_preferences_there_are(self, link, user):
         for number in range(100):
-            preferences.choose(user.pk, {(f"c{number}", "email"): "off"})
+            choose(user, {(f"c{number}", "email"): "off"})
         Client().post(link)
-        assert (user.pk, "export", "email") in preferences.read_choices([user.pk])
+        assert ("export", "email") in read_choices(user)
 
     def test_required_category(self, user, categories):
         notify(user, "note", category="security")
@@ -397,9 +399,9 @@ class TestUnsubscribing:
         assert not Preference.objects.exists()
 
     def test_all_digests(self, user, categories):
-        preferences.choose(user.pk, {("a", "email"): "weekly", ("b", "email"): "on", ("c", "email"): "off"})
+        choose(user, {("a", "email"): "weekly", ("b", "email"): "on", ("c", "email"): "off"})
         link = f"/notifications/unsubscribe/{unsubscribing.make_token(user.pk, None)}/"
         assert "put notifications together" in Client().get(link).content.decode()
         Client().post(link)
-        found = {key: choice for (_, key, _), choice in preferences.read_choices([user.pk]).items()}
-        assert found == {"export": "off", "a": "off", "c": "off"}
+        found = {key: choice for (key, _), choice in read_choices(user).items()}
+        assert found == {"export": "off", "a": "off", "b": "on", "c": "off"}

@@ -16,7 +16,6 @@ from notifications.api import notify
 from notifications.contrib.deliveries import (
     attempts,
     preferences,
-    sending,
     storing,
 )
 from notifications.contrib.deliveries.models import Delivery, Reader
@@ -26,7 +25,7 @@ from notifications.jobs import cancel
 from notifications.models import Job, Notification, uuid7
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
-from tests.support.duties import run_duty
+from tests.support.duties import enqueue_deliveries, run_duty
 from tests.support.statements import refused
 
 pytestmark = [
@@ -194,7 +193,7 @@ class TestSending:
         """Switched off after the job was enqueued."""
         notified(category="export")
         Delivery.objects.update(due_at=timezone.now())
-        sending.enqueue_due()
+        enqueue_deliveries()
         preferences.choose(user.pk, {("export", "email"): "off"})
         run_jobs()
         assert (read_states(), mail.outbox) == ([("skipped", "off")], [])
@@ -202,20 +201,20 @@ class TestSending:
     def test_digest_that_was_chosen_after_the_job_was_enqueued(self, notified, user):
         notified(category="export")
         Delivery.objects.update(due_at=timezone.now())
-        sending.enqueue_due()
+        enqueue_deliveries()
         preferences.choose(user.pk, {("export", "email"): "weekly"})
         run_jobs()
-        sending.enqueue_due()
+        enqueue_deliveries()
         assert mail.outbox == [] and Delivery.objects.get().job == digest_jobs().get().id
 
     def test_job_of_before_sends_nothing(self, notified, user):
         """One that was lost after it had postponed its delivery runs again beside the new one."""
         notified()
         Delivery.objects.update(due_at=timezone.now())
-        sending.enqueue_due()
+        enqueue_deliveries()
         first = Job.objects.get()
         Delivery.objects.update(state="pending", job=None)
-        sending.enqueue_due()
+        enqueue_deliveries()
         Job.objects.exclude(id=first.id).update(
             run_after=timezone.now() + timedelta(hours=1), due_at=timezone.now() + timedelta(hours=1)
         )
@@ -277,9 +276,9 @@ class TestSending:
         delivery = notified()
         Delivery.objects.update(due_at=timezone.now())
         if is_enqueued:
-            sending.enqueue_due()
+            enqueue_deliveries()
         preferences.change_reader(user.pk, paused_until=until)
-        sending.enqueue_due()
+        enqueue_deliveries()
         run_jobs()
         delivery.refresh_from_db()
         assert (delivery.state, delivery.due_at, delivery.job) == ("pending", until, None)
@@ -289,7 +288,7 @@ class TestSending:
             preferences.change_reader(user.pk, paused_until=until)
             delivery.refresh_from_db()
             assert delivery.due_at <= (until or timezone.now())
-        sending.enqueue_due()
+        enqueue_deliveries()
         run_jobs()
         assert len(mail.outbox) == 1
 
@@ -388,9 +387,9 @@ class TestDigests:
         notify(user, "Export", category="export")
         Delivery.objects.update(due_at=timezone.now())
         with refused("INSERT INTO .?notifications_job.? ", times=1, error=IntegrityError):
-            sending.enqueue_due()
+            enqueue_deliveries()
         assert (read_states(), Job.objects.count()) == ([("pending", "")], 0)
-        sending.enqueue_due()
+        enqueue_deliveries()
         assert (read_states(), Job.objects.count()) == ([("queued", "")], 1)
 
     def test_many(self, user, categories):
@@ -530,8 +529,7 @@ class TestPauseOfMany:
         # The first hundred are found paused when they are decided, which is now.
         moved = Delivery.objects.filter(due_at=later).count()
         assert moved == self.COUNT - 100
-        while sending.enqueue_due():
-            pass
+        enqueue_deliveries()
         assert Delivery.objects.filter(due_at=later).count() == self.COUNT
 
     @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows.")

@@ -11,13 +11,13 @@ from django.utils import timezone, translation
 
 from notifications import times
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, pushes
+from notifications.contrib.deliveries import pushes
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.inbox import read_timeline
 from notifications.models import Attempt, Job, Notification, Wait
 from notifications.outbound import gates
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import send_all, send_due
+from tests.contrib.deliveries.conftest import choose, send_all, send_due
 from tests.contrib.deliveries.test_rules import mute
 from tests.contrib.questions import question_tasks
 from tests.support.checks import doctor
@@ -342,7 +342,7 @@ def test_what_was_seen_meanwhile_goes_to_no_further_device(user, service):
 def test_switched_off(user, service):
     """Push alone, or the whole category; the bell goes on in the first case."""
     service.add_device(user)
-    preferences.choose(user.pk, {("export", "push"): "off"})
+    choose(user, {("export", "push"): "off"})
     mute(user, "report")
     ids = [push(user, category=category) for category in ("export", "report", "other")]
     send_all()

@@ -12,14 +12,14 @@ from notifications.api import notify
 from notifications.contrib.deliveries import (
     preferences,
     quiet_hours,
-    sending,
 )
 from notifications.contrib.deliveries.models import Delivery, Reader
 from notifications.contrib.deliveries.quiet_hours import check_quiet_hours, quiet_until
 from notifications.inbox import read_timeline
 from notifications.models import Notification, Wait
 from notifications.testing import run_jobs
-from tests.contrib.deliveries.conftest import digest_jobs, send_digests, send_due
+from tests.contrib.deliveries.conftest import choose, digest_jobs, send_digests, send_due
+from tests.support.duties import enqueue_deliveries
 
 pytestmark = pytest.mark.nightly_on_postgres
 
@@ -201,14 +201,14 @@ class TestWhatWaits:
         assert len(mailoutbox) == 1
 
     def test_a_daily_digest_whose_window_ends_in_them(self, user, be_quiet, mailoutbox):
-        preferences.choose(user.pk, {("", "email"): "daily"})
+        choose(user, {("", "email"): "daily"})
         notify(user, "Export")
         send_due()
         Delivery.objects.update(due_at=timezone.now() - timedelta(days=1, hours=1))
         end = be_quiet()
         digest_jobs().delete()
         Delivery.objects.update(state="pending", job=None)
-        sending.enqueue_due()
+        enqueue_deliveries()
         assert [job.run_after for job in digest_jobs()] == [end]
 
     def test_what_goes_through(self, user, be_quiet, mailoutbox):

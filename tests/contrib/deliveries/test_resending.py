@@ -13,17 +13,17 @@ from django.utils import timezone
 
 from notifications.admin import NotificationAdmin
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, sending
+from notifications.contrib.deliveries import preferences
 from notifications.contrib.deliveries.models import Delivery, PushSubscription, Reader
 from notifications.extension import AddressGone
 from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_jobs, run_until_idle
-from tests.contrib.deliveries.conftest import send_all, send_due
+from tests.contrib.deliveries.conftest import choose, send_all, send_due
 from tests.contrib.deliveries.test_rules import mute
 from tests.contrib.deliveries.test_sending import DUMMY, REASONS
-from tests.support.duties import run_duty
+from tests.support.duties import enqueue_deliveries, run_duty
 from tests.support.threads import run_in_threads
 
 pytestmark = [
@@ -166,7 +166,7 @@ def test_pause(sent, user, resend_now, resend):
 
 def test_digest_is_not_waited_for(sent, user, resend_now):
     delivery = sent(category="exports")
-    preferences.choose(user.pk, {("exports", "email"): "daily"})
+    choose(user, {("exports", "email"): "daily"})
     assert resend_now(delivery) == ""
     assert delivery.state == "sent" and len(mail.outbox) == 2
 
@@ -208,7 +208,7 @@ def test_attempt_that_was_given_up_changes_nothing_of_the_resend(notified, answe
     """Its job was recorded as ended while it hung, and it fails after the resend was enqueued."""
     delivery = notified()
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-    sending.enqueue_due()
+    enqueue_deliveries()
     job = Job.objects.get()
 
     def hang(email):

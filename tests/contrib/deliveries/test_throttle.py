@@ -10,11 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import preferences, sending
 from notifications.contrib.deliveries.models import Delivery, Throttle
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
-from tests.contrib.deliveries.conftest import send_due
+from tests.contrib.deliveries.conftest import choose, read_choices, send_due
+from tests.support.duties import enqueue_deliveries
 from tests.support.threads import run_in_threads
 
 pytestmark = [
@@ -107,8 +107,7 @@ def test_hundreds_at_once_are_two_emails(user):
     Delivery.objects.update(due_at=timezone.now() - timedelta(hours=5))
 
     def enqueue():
-        while sending.enqueue_due():
-            pass
+        enqueue_deliveries()
 
     run_in_threads(*[enqueue] * 3)
     enqueue()
@@ -137,7 +136,7 @@ def test_statements_do_not_grow_with_users(make_user):
             notify(users, title)
             Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
             with CaptureQueriesContext(connection) as queries:
-                sending.enqueue_due()
+                enqueue_deliveries()
             counts.append(len(queries))
         assert not Delivery.objects.filter(state="pending").exists()
         jobs = Job.objects.in_bulk(Throttle.objects.filter(user__in=users).values_list("job", flat=True))
@@ -189,7 +188,7 @@ def test_one_that_is_decided_again_does_not_wait_for_itself(user, has_joined):
     """As after an outage of the mail server, or a pause of its user."""
     notify(user, "First")
     Delivery.objects.update(due_at=timezone.now())
-    sending.enqueue_due()
+    enqueue_deliveries()
     Delivery.objects.update(state="pending", job=None)
     if has_joined:
         notify(user, "Second")
@@ -199,7 +198,7 @@ def test_one_that_is_decided_again_does_not_wait_for_itself(user, has_joined):
         Delivery.objects.exclude(due_at__lt=timezone.now() - timedelta(minutes=1)).update(
             due_at=timezone.now() + timedelta(hours=1)
         )
-        sending.enqueue_due()
+        enqueue_deliveries()
     send_due()
     assert subjects() == ["First"]
     pass_time(minutes=11)
@@ -218,7 +217,7 @@ def test_one_that_may_have_been_sent_joins_no_message(user):
 
 
 def test_a_chosen_digest_is_none_of_this(user):
-    preferences.choose(user.pk, {("export", "email"): "daily"})
+    choose(user, {("export", "email"): "daily"})
     for category in ("export", "other", "export"):
         notify(user, category, category=category)
     send_due()
@@ -257,7 +256,6 @@ def test_a_group_is_one_row(user):
 @pytest.mark.parametrize("categories", [["export"], ["export", "", "reports"]])
 def test_it_is_unsubscribed_from_all_of_its_categories(user, categories):
     """With one click, and Undo restores each."""
-    preferences.choose(user.pk, {("other", "email"): "on"})
     notify(user, "By itself")
     for category in categories * 2:
         notify(user, "note", category=category)
@@ -268,10 +266,10 @@ def test_it_is_unsubscribed_from_all_of_its_categories(user, categories):
     page = Client().get(link).content.decode()
     assert "Export" in page
     Client().post(link, {"List-Unsubscribe": "One-Click"})
-    found = {key: choice for (_, key, _), choice in preferences.read_choices([user.pk]).items()}
+    found = {key: choice for (key, _), choice in read_choices(user).items()}
     assert found == dict.fromkeys(categories, "off")
     Client().post(link, {"action": "undo"})
-    assert preferences.read_choices([user.pk]) == {}
+    assert read_choices(user) == {}
 
 
 class TestRequired:

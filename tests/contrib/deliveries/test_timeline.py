@@ -14,7 +14,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import sending
 from notifications.contrib.deliveries.models import Delivery
 from notifications.inbox import read_timeline
 from notifications.models import Job, Notification, SeenMark, Stream
@@ -22,7 +21,7 @@ from notifications.streams import marking, marking_seen, snoozing
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due, use_mail_backend
 from tests.contrib.deliveries.test_rules import mute
-from tests.support.duties import run_duty
+from tests.support.duties import enqueue_deliveries, run_duty
 from tests.support.network import free_port
 from tests.support.statements import preceded
 from tests.support.threads import run_in_threads
@@ -146,7 +145,7 @@ def test_one_that_is_raised_while_its_email_is_decided_is_sent(notified, user):
         wait_until(is_waiting_for_a_lock, what="the process that raises it")
 
     with preceded("UPDATE .notifications_deliveries_delivery", raise_meanwhile):
-        sending.enqueue_due()
+        enqueue_deliveries()
     raising.join()
     assert Delivery.objects.get().state == "pending"
 

@@ -9,9 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from notifications.api import task
-from notifications.contrib.engines import process, worker
+from notifications.contrib.engines import process
 from notifications.models import Worker as WorkerRow
 from tests.contrib.engines.test_worker import enqueue, sent, states, until  # noqa: F401 (a fixture)
+from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,11 +87,11 @@ class TestProcess:
             until(ids, "succeeded")
             wait_until(lambda: not WorkerRow.objects.exists(), what="the row to go")
 
-    def test_worker_that_fails(self, monkeypatch):
+    def test_worker_that_fails(self):
         """The engine has its message back, and the worker takes the next one."""
-        monkeypatch.setattr(worker.SlotClaims, "_next_source", lambda claims: 1 / 0)
-        process.run_waiting("default")
-        monkeypatch.undo()
+        with refused("notifications_worker", times=1, error=ZeroDivisionError) as failed:
+            process.run_waiting("default")
+        assert failed
         ids = enqueue()
         process.run_waiting("default")
         until(ids, "succeeded")

@@ -33,7 +33,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def messages(with_engine, monkeypatch, set_bounds):
     """The messages that the engine of the backend "default" was sent: backend, queue, count."""
     monkeypatch.setattr(wakeups, "enabled_in_tests", True)
-    set_bounds(idle=0.0)
     monkeypatch.setattr(wakeups, "_senders", {})
     yield with_engine.messages
     for sender in wakeups._senders.values():

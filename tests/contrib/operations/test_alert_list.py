@@ -1,26 +1,28 @@
 """The list of alerts in the admin."""
 
+import json
 import re
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.utils import timezone, translation
+from django.utils import timezone
 
-from notifications.contrib.operations.alerts import evaluation, texts
 from notifications.contrib.operations.models import Alert
-from notifications.extension import Finding
 
 pytestmark = pytest.mark.nightly_on_postgres
 
 
+def open_alert():
+    facts = {"age": 61, "reasons": {"no_worker": 1}}
+    now, detail = timezone.now(), "No worker has run for 61 s."
+    fields = {"facts": json.dumps(facts), "detail": detail, "opened_at": now, "seen_at": now}
+    return Alert.objects.create(kind="no_worker", **fields)
+
+
 def test_details_are_in_the_language_of_the_page(db, admin_client):
     """Not in the one in which the alert was stored."""
-    finding = Finding(facts={"age": 61, "reasons": {"no_worker": 1}})
-    evaluation.record_findings([("no_worker", finding)], timezone.now())
-    alert = Alert.objects.get()
-    with translation.override("de"):
-        german = texts.open_alerts()[0].detail
-    assert german != alert.detail
+    alert = open_alert()
+    german = "Seit 61 s ist kein Worker aktiv."
     for path in ("", f"{alert.pk}/change/"):
         page = admin_client.get(
             f"/admin/notifications_operations/alert/{path}", headers={"accept-language": "de"}
@@ -29,8 +31,7 @@ def test_details_are_in_the_language_of_the_page(db, admin_client):
 
 
 def test_no_link_to_jobs_that_may_not_be_viewed(db, client, sign_in_staff):
-    finding = Finding(facts={"age": 61, "reasons": {"no_worker": 1}})
-    evaluation.record_findings([("no_worker", finding)], timezone.now())
+    open_alert()
     user = sign_in_staff("view_alert")
     address, link = "/admin/notifications_operations/alert/", "job/?state__exact=queued"
     assert link not in client.get(address).text

@@ -8,10 +8,8 @@ from django.template import Template
 from prometheus_client.core import GaugeMetricFamily
 
 from notifications import testing
-from notifications.contrib.operations.alerts import texts
-from notifications.contrib.operations.alerts.texts import subject_url
+from notifications.contrib.operations.models import Alert
 from notifications.extension import Check, Extension, Finding, hooks
-from notifications.management import admin_list
 from tests.contrib.operations.test_metrics import read, token  # noqa: F401 (a fixture)
 from tests.extension import faulty
 from tests.support.checks import doctor
@@ -61,17 +59,18 @@ def module(transactional_db, monkeypatch):
     return module
 
 
-def test_a_check_is_asked_by_doctor_and_alerts(user, module, monkeypatch):
+def test_a_check_is_asked_by_doctor_and_alerts(admin_client, module, monkeypatch):
     """With those of the core. The page of the row is linked to."""
     (found,) = doctor("records")
     assert (found["state"], found["message"], found["remedy"]) == ("error", "1: They are 3.", "Delete some.")
     run_duty("evaluate alerts")
-    (alert,) = texts.open_alerts()
-    assert (str(alert), alert.detail) == ("Too many records: 1", "They are 3.")
-    assert subject_url(alert, admin_list) == "/admin/notifications/notification/1/change/"
+    [alert] = Alert.objects.all()
+    assert (str(alert), alert.closed_at) == ("Too many records: 1", None)
+    link, page = "/admin/notifications/notification/1/change/", "/admin/notifications_operations/alert/"
+    assert f'<a href="{link}">They are 3.</a>' in admin_client.get(page).text
     monkeypatch.undo()
-    assert subject_url(alert, admin_list) == ""
-    assert texts.open_alerts()[0].detail == "They are 3."
+    text = admin_client.get(page).text
+    assert "They are 3." in text and link not in text
 
 
 def test_overview_sections(admin_client, module):
@@ -89,7 +88,7 @@ def test_what_fails_is_left_out(admin_client, module, fault, caplog, forgotten_l
         setattr(module, name, faulty.FAULTS.get(fault, faulty.return_none))
     monkeypatch.setattr(TooManyRecords, "find", faulty.FAULTS.get(fault, faulty.return_none))
     run_duty("evaluate alerts")
-    assert not texts.open_alerts()
+    assert not Alert.objects.exists()
     assert b"# TYPE notifications_alerts_open" in read(admin_client).content
     assert admin_client.get("/admin/notifications_operations/overview/").status_code == 200
     assert ("was left out: records.metrics" in caplog.text) == (fault != "returns None")

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
 from django.utils import timezone
@@ -16,9 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from notifications.contrib.operations.metrics import JobCollector
 from notifications.contrib.operations.models import Alert, JobStatistics, alert_kinds
 from notifications.contrib.questions.testing import answer_question
-from notifications.jobs.transitions import reaping
 from notifications.models import Job, ServerProcess, Wait, Worker
-from notifications.streams import retention
 from notifications.testing import run_jobs
 from tests.contrib.questions import question_tasks
 from tests.docs.pages import DOCS
@@ -171,7 +170,7 @@ def test_counters_outlast_jobs_and_roll_ups(client, set_bounds):
         elif step == "roll up":
             run_duty("roll up statistics")
         elif step == "prune":
-            retention.prune(timezone.now() + timedelta(days=1))
+            call_command("notifications", "prune", days=0)
             assert not Job.objects.exists()
         elif step == "delete":
             JobStatistics.objects.exclude(period=JobStatistics.Period.ALL_TIME).update(
@@ -182,7 +181,8 @@ def test_counters_outlast_jobs_and_roll_ups(client, set_bounds):
             tasks.busy.enqueue(0)
             worker = make_worker()
             claim_rows(worker.id, 1)
-            reaping.reap_jobs([worker.id], expired=False)
+            Worker.objects.update(lease_until=timezone.now() - timedelta(hours=1))
+            run_duty("take jobs from lost workers")
         now = counters()
         assert before.items() <= {key: min(now[key], value) for key, value in before.items()}.items(), step
         before = now

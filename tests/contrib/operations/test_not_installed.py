@@ -92,7 +92,7 @@ except CommandError as exc:
     print(exc)
 tasks.noop.using(queue_name="mail").enqueue(), tasks.noop.enqueue()
 call_command("notifications", "jobs", "cancel", "--queue", "mail")
-for module in ("models", "statistics", "alerts.conditions", "admin"):
+for module in ("models", "statistics.reading", "alerts.conditions", "admin"):
     try:
         __import__(f"notifications.contrib.operations.{module}")
     except ImproperlyConfigured as exc:

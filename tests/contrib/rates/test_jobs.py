@@ -12,7 +12,7 @@ from notifications.contrib.rates import rate
 from notifications.contrib.rates.models import Limit
 from notifications.extension import Where
 from notifications.jobs import JobFilter, cancel, retry
-from notifications.jobs.transitions import claims, reaping
+from notifications.jobs.transitions import claims
 from notifications.models import Job, LimitedQueue, Queue
 from notifications.testing import clock, run_jobs
 from tests.contrib.rates import rated_tasks
@@ -21,6 +21,7 @@ from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.duties import run_duty
+from tests.support.outcomes import release
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
@@ -175,7 +176,8 @@ def test_what_a_lost_worker_ran_counts_again(declare, live_worker):
 def test_what_a_worker_that_stops_returns_counts_again(declare):
     declare(partner={"rate": "60/m", "burst": 1})
     rated_tasks.fetch.enqueue()
-    reaping.release_at_stop(claim_all(), ())
+    [job] = claim_all()
+    release(job)
     assert not claim_all() and waiting().count() == 1
 
 

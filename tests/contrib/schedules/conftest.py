@@ -9,11 +9,11 @@ from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Schedule, Tick
 from notifications.db import database_now
 from notifications.extension import Upkeep, Where
-from notifications.jobs.announcing import Announcer
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.admin.conftest import sign_in_staff  # noqa: F401 (a fixture)
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
+from tests.support.duties import run_duty
 
 
 class Schedules:
@@ -45,7 +45,7 @@ class Schedules:
         """Run a round at a time, or so long after the last one, and announce what it found."""
         self.now = at or self.now + timedelta(**after)
         pause = self.run_round()
-        Announcer().run_round()
+        run_duty("announce problems")
         return pause
 
     def run_round(self):
@@ -67,7 +67,7 @@ class Schedules:
 
 
 @pytest.fixture
-def schedules(db, settings, monkeypatch):
+def schedules(transactional_db, settings, monkeypatch):
     """See Schedules."""
     return Schedules(settings, monkeypatch)
 

@@ -7,7 +7,6 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 
 from notifications.contrib.schedules.declarations import declared_schedules
-from notifications.jobs.results import find_task
 from tests.jobs import tasks
 from tests.support.django_tasks import BaseTaskBackend
 
@@ -151,11 +150,9 @@ def test_task_of_another_backend(declare, settings, monkeypatch):
     """Its jobs would not be stored in this app."""
     other = {"BACKEND": "tests.contrib.schedules.test_declarations.OtherBackend"}
     settings.TASKS = {**settings.TASKS, "other": other}
-    monkeypatch.setattr(tasks, "noop", tasks.noop.using(backend="other"))
-    find_task.cache_clear()
-    declare({"other": GOOD})
+    monkeypatch.setattr(f"{__name__}.of_other", tasks.noop.using(backend="other"), raising=False)
+    declare({"other": {**GOOD, "task": f"{__name__}.of_other"}})
     assert ids() == ["W021"]
-    find_task.cache_clear()
 
 
 class OtherBackend(BaseTaskBackend):

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 
 from notifications.conf import settings as app_settings
 from notifications.contrib.schedules import ticks
 from notifications.contrib.schedules.models import Schedule, Tick
-from notifications.streams.retention import prune
 from notifications.testing import run_jobs
 from tests.contrib.schedules.tasks import nightly
 from tests.support.django_tasks import task_enqueued
@@ -317,11 +317,12 @@ def test_schedules_that_cannot_be_prepared_delay_no_others(
     assert Tick.objects.get().job_state == "succeeded"
 
 
-def test_old_ticks_are_pruned(schedules):
+def test_old_ticks_are_pruned(schedules, set_now):
     """With the jobs, after RETENTION."""
     row = schedules.declare()
     schedules.round(at=row.next_tick)
     schedules.round(at=row.next_tick + app_settings.RETENTION)
     assert schedules.ticks()[0] == ("enqueued", 1)
-    prune(schedules.now - timedelta(minutes=1))
+    set_now(schedules.now - timedelta(minutes=1))
+    call_command("notifications", "prune", days=0)
     assert [outcome for outcome, _ in schedules.ticks()] == ["missed", "skipped"]

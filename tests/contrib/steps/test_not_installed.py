@@ -32,7 +32,6 @@ from django.test import Client
 from mysite.tasks import acharge, charge, wait
 from notifications.jobs import retry
 from notifications.models import Attempt, Job
-from notifications.streams.purging import purge
 from notifications.testing import run_until_idle
 from tests.support.checks import doctor
 
@@ -56,7 +55,7 @@ assert "nap: attempt 1" in printed.getvalue()
 for job in charges:
     print(Attempt.objects.get(job=job).traceback.splitlines()[-1])
 assert retry([charges[0].id], from_start=True)
-purge([ada.pk])
+ada.delete()
 assert not Job.objects.exists()
 try:
     import notifications.contrib.steps.models

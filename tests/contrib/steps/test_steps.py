@@ -8,22 +8,22 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.core.management import call_command
-from django.db import OperationalError, connection, transaction
+from django.core.management import CommandError, call_command
+from django.db import DataError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import policy, task
-from notifications.contrib.steps import astep, listing, step
+from notifications.contrib.steps import astep, step
 from notifications.contrib.steps.models import Step
 from notifications.contrib.steps.testing import steps as stored_steps
 from notifications.jobs import retry
-from notifications.jobs.step_list import read_steps
 from notifications.models import Attempt, Job
-from notifications.streams.retention import prune_chunks
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.steps import step_tasks
 from tests.contrib.steps.step_tasks import Down, _hold, apay, calls, pay
 from tests.jobs.conftest import until_done
+from tests.support.shown_jobs import show_job
+from tests.support.statements import preceded
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.database_law
@@ -256,13 +256,11 @@ def test_pruned_with_their_jobs(db, set_bounds):
     Step.objects.create(
         job=kept.id, name="kept", result="1", attempt=1, started_at=timezone.now(), ended_at=timezone.now()
     )
-    pruning = prune_chunks(timezone.now() + timedelta(minutes=1))
-    assert [next(pruning) for _ in range(3)] == [2, 1, 1]
-    assert (Step.objects.count(), Job.objects.count()) == (31, 2)
-    assert next(pruning) == 25
-    assert (Step.objects.count(), Job.objects.count()) == (6, 2)
-    while next(pruning, None) is not None:
-        pass
+    left = []
+    steps = "DELETE FROM .?notifications_steps_step"
+    with preceded(steps, lambda: left.append((Step.objects.count(), Job.objects.count())), times=None):
+        call_command("notifications", "prune", days=0)
+    assert left == [(71, 6), (51, 4), (41, 3), (31, 2), (6, 2)]
     assert str(Job.objects.get().id) == kept.id
     assert [step.name for step in Step.objects.all()] == ["kept"]
 
@@ -273,8 +271,15 @@ def test_steps_stay_until_their_jobs_are_deleted(transactional_db, calls, set_bo
     jobs = [step_tasks.ten_steps.enqueue() for _ in range(3)]
     run_jobs()
     Job.objects.update(state="failed")
-    pruning = prune_chunks(timezone.now() + timedelta(minutes=1))
-    next(pruning)
+    deletions = iter([0, 1])
+
+    def fail_at_the_second():
+        if next(deletions):
+            raise DataError
+
+    jobs_deleted = preceded("DELETE FROM .notifications_job.", fail_at_the_second, times=None)
+    with jobs_deleted, pytest.raises(CommandError, match="Not all rows were deleted"):
+        call_command("notifications", "prune", days=0)
     assert len(retry([UUID(job.id) for job in jobs])) == Job.objects.count() == 2
     run_jobs()
     assert set(Job.objects.values_list("state", flat=True)) == {"succeeded"}
@@ -329,14 +334,20 @@ def test_in_the_admin(client, django_user_model, transactional_db, may):
     assert "DE02" not in text and "s3cret" not in text
 
 
-def test_long_lists_and_large_results(db, monkeypatch, set_bounds):
-    set_bounds(shown=4)
-    monkeypatch.setattr(listing, "MAX_RESULT_CHARS", 9)
+def test_long_lists_and_large_results(db, capsys):
     job, _ = run(step_tasks.ten_steps)
-    steps = read_steps(job, with_results=True)
-    assert [step.name for step in steps.first] == ["step 0", "step 1", "step 2", "step 3"]
-    assert (steps.count, steps.heading) == (10, "Steps: the first 4 of 10")
-    assert steps.first[0].result == "10 characters of JSON"
+    fields = {"job": job.id, "attempt": 1, "started_at": job.finished_at, "ended_at": job.finished_at}
+    results = (f'"{"x" * length}"' for length in range(19_990, 20_190))
+    Step.objects.bulk_create(
+        Step(name=f"{number}", result=result, **fields) for number, result in enumerate(results)
+    )
+    steps = show_job(job.id)["steps"]
+    assert [step["name"] for step in steps] == [f"step {number}" for number in range(10)] + [
+        f"{number}" for number in range(190)
+    ]
+    assert steps[18]["result"].startswith('"xx') and steps[19]["result"] == "20,001 characters of JSON"
+    call_command("notifications", "jobs", "show", str(job.id))
+    assert "Steps: 210" in capsys.readouterr().out
 
 
 def test_assertions_of_tests(db):

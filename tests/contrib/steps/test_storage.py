@@ -12,11 +12,11 @@ from notifications.contrib.steps.models import Step, UnfinishedStep
 from notifications.contrib.steps.storage import StepLoop, StepWrite, note_running, store_steps
 from notifications.contrib.steps.testing import steps as stored_steps
 from notifications.jobs import cancel
-from notifications.jobs.step_list import read_steps
 from notifications.models import Attempt, Job
 from tests.contrib.steps import step_tasks
 from tests.contrib.steps.step_tasks import pay
 from tests.jobs.conftest import until_done, until_state
+from tests.support.shown_jobs import show_job
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
@@ -104,8 +104,8 @@ def test_a_call_of_an_earlier_claim_does_not_run(worker):
     assert note_running([ended]) == [ended]
     Job.objects.update(fence=7)
     job = Job.objects.get()
-    [held] = read_steps(job, with_results=True).first
-    assert (held.name, held.attempt, held.state, held.is_open) == ("held", 1, "lost", False)
+    [held] = show_job(job.id)["steps"]
+    assert (held["name"], held["attempt"], held["state"]) == ("held", 1, "lost")
     call = StepWrite(job=claimed, name="other", started_at=job.started_at)
     assert note_running([call]) == [call]
     assert UnfinishedStep.objects.count() == 1

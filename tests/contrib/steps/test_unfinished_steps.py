@@ -1,26 +1,26 @@
 """Calls of steps that have stored no result: they run, or have raised."""
 
 import asyncio
+import re
+import threading
 from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from django.db import DataError
+from django.core.management import call_command
+from django.db import DataError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import apause, policy, task
-from notifications.contrib.steps import astep, storage
+from notifications.contrib.steps import astep
 from notifications.contrib.steps.models import Step, UnfinishedStep
-from notifications.contrib.steps.storage import note_running
 from notifications.jobs import cancel, retry
-from notifications.jobs.step_list import read_steps
-from notifications.jobs.timeline import read_failed_attempts, read_job_timeline
 from notifications.models import Job, Wait
-from notifications.streams.retention import prune_chunks
 from notifications.testing import run_until_idle
 from tests.contrib.steps import step_tasks
 from tests.contrib.steps.step_tasks import Down, apay, go_on
 from tests.jobs.conftest import until_done
+from tests.support.shown_jobs import show_job
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
 
@@ -103,7 +103,7 @@ async def go_on_when_cancelled():
 
 
 def shown(job):
-    return [(step.name, step.attempt, step.state) for step in read_steps(job, with_results=True).first]
+    return [(step["name"], step["attempt"], step["state"]) for step in show_job(job.id)["steps"]]
 
 
 def test_a_call_that_takes_long_is_shown_while_it_runs(worker, user):
@@ -113,7 +113,6 @@ def test_a_call_that_takes_long_is_shown_while_it_runs(worker, user):
     wait_until(lambda: Job.objects.get().version == 3, what="a ring")
     job = Job.objects.get()
     assert shown(job) == [("held", 1, "running")]
-    assert read_steps(job, with_results=True).first[0].is_open
     step_tasks.go_on.set()
     (job,) = until_done(result)
     assert shown(job) == [("held", 1, "returned"), ("after", 1, "returned")]
@@ -124,14 +123,13 @@ def test_a_call_that_has_raised_stays(worker):
     """Beside that of the later attempt, which has returned."""
     (job,) = until_done(step_tasks.fail_in_the_second.enqueue())
     assert shown(job) == [("first", 1, "returned"), ("second", 1, "failed"), ("second", 2, "returned")]
-    assert read_steps(job, with_results=True).first[1].end == "Failed"
     assert retry([job.id], from_start=True) == []  # it has succeeded
     Job.objects.update(state="failed")
     retry([job.id], from_start=True)
     assert not UnfinishedStep.objects.exists()
 
 
-def test_a_call_that_runs_is_not_hidden_by_later_failures(worker):
+def test_a_call_that_runs_is_not_hidden_by_later_failures(worker, admin_client):
     """The newest are shown, and a note says that they are not all."""
     result = step_tasks.hold_in_sync_step.enqueue()
     wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
@@ -139,48 +137,53 @@ def test_a_call_that_runs_is_not_hidden_by_later_failures(worker):
     of_attempt = {"job": job.id, "attempt": 1, "fence": job.fence, "started_at": job.started_at}
     failed = [UnfinishedStep(name=f"{n}", ended_at=timezone.now(), **of_attempt) for n in range(60)]
     UnfinishedStep.objects.bulk_create(failed)
-    steps = read_steps(job, with_results=False)
-    assert [step.name for step in steps.first if step.is_open] == ["held"]
-    assert {step.name for step in steps.first if not step.is_open} == {f"{n}" for n in range(11, 60)}
-    assert steps.heading == "Steps: the first 50 of 61"
+    steps = {(name, state) for name, _, state in shown(job)}
+    assert steps == {("held", "running")} | {(f"{n}", "failed") for n in range(11, 60)}
+    assert "Steps: the first 50 of 61" in admin_client.get(f"/admin/notifications/job/{job.id}/change/").text
     step_tasks.go_on.set()
     until_done(result)
 
 
-def test_a_call_that_runs_is_found_behind_any_number_of_others(worker, monkeypatch, set_bounds):
+def test_a_call_that_runs_is_found_behind_any_number_of_others(worker, set_bounds):
     """The first of them stay where they are while another transaction holds the row of their job."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks no rows.")
     set_bounds(rows=1)
-    monkeypatch.setattr(
-        storage, "note_running", lambda calls: note_running([call for call in calls if call.name != "locked"])
-    )
+    is_locked, may_end = threading.Event(), threading.Event()
+
+    def lock():
+        with transaction.atomic():
+            list(Job.objects.filter(id=result.id).select_for_update())
+            is_locked.set()
+            may_end.wait(60)
+        connection.close()
+
     result = step_tasks.hold_in_sync_step.enqueue("locked")
     wait_until(lambda: step_tasks.calls == ["locked"], what="the first call")
+    locking = threading.Thread(target=lock)
+    locking.start()
+    is_locked.wait(60)
     others = [step_tasks.hold_in_sync_step.enqueue(f"other {number}") for number in range(3)]
     wait_until(lambda: UnfinishedStep.objects.count() == 3, timeout=20, what="the others to be stored")
+    may_end.set()
+    locking.join()
     step_tasks.go_on.set()
     until_done(result, *others)
 
 
-def test_a_wait_that_is_open_is_found_behind_any_number_of_others(user, set_bounds):
-    """And shown, where what is telling is more than the list has."""
-    set_bounds(shown=3)
+def test_a_wait_that_is_open_is_found_behind_any_number_of_others(user, capsys):
+    """And shown, where there are more than the list has."""
     now = timezone.now()
     job = Job.objects.get(pk=step_tasks.ten_steps.using(owner=user).enqueue().id)
     Job.objects.update(state="waiting", started_at=now, attempt=1)
     job.refresh_from_db()
-    ended = {"how": "due", "ended_at": now}
-    for number in range(6):
-        Wait.objects.create(
-            job=job.pk,
-            name=f"{number}",
-            kind="pause",
-            attempt=1,
-            created_at=now,
-            **(ended if number < 5 else {}),
-        )
-    steps = read_steps(job, with_results=False)
-    assert [step.name for step in steps.first if step.is_open] == ["5"] and steps.count == 6
-    assert len(steps.first) == 3
+    fields = {"job": job.pk, "kind": "pause", "attempt": 1, "created_at": now}
+    ended = [Wait(name=f"{number}", how="due", ended_at=now, **fields) for number in range(250)]
+    Wait.objects.bulk_create([*ended, Wait(name="open", **fields)])
+    steps = shown(job)
+    assert [name for name, _, state in steps if state == "waiting"] == ["open"] and len(steps) == 200
+    call_command("notifications", "jobs", "show", str(job.pk))
+    assert "Steps: 251" in capsys.readouterr().out
 
 
 def test_a_call_that_is_cancelled_alone_has_failed(worker):
@@ -198,7 +201,7 @@ def test_a_call_that_ends_with_its_execution_is_interrupted(worker):
     """Because the job is suspended, or cancelled."""
     pause_beside_a_step.enqueue()
     wait_until(lambda: Job.objects.get().state == "waiting", what="the pause")
-    assert shown(Job.objects.get()) == [("label", 1, "lost"), ("nap", 1, "returned")]
+    assert shown(Job.objects.get()) == [("label", 1, "lost"), ("nap", 1, "waiting")]
     Job.objects.all().delete()
     result = go_on_when_cancelled.enqueue()
     wait_until(lambda: UnfinishedStep.objects.filter(job=result.id).exists(), what="the call to be stored")
@@ -217,12 +220,12 @@ def test_a_call_that_ends_with_its_execution_is_interrupted(worker):
         (fail_elsewhere, ""),
     ],
 )
-def test_a_job_has_failed_at_no_innocent_call(worker, task, cause):
+def test_a_job_has_failed_at_no_innocent_call(worker, user_client, user, task, cause):
     """Nor at one whose error was caught, which is seen by what began or returned afterwards."""
-    (job,) = until_done(task.enqueue())
+    (job,) = until_done(task.using(owner=user).enqueue())
     assert job.state == "failed"
-    timeline = read_job_timeline(job, read_steps(job, with_results=False), read_failed_attempts(job), None)
-    assert timeline.cause == cause
+    page = user_client.get(f"/notifications/jobs/{job.id}/").text
+    assert re.findall(r">Failed at (\w+)<", page) == [cause] * bool(cause)
 
 
 def test_a_call_that_the_database_refuses_to_show(worker, caplog):
@@ -254,9 +257,7 @@ def test_a_job_that_is_done_soon_rings_as_one_without_steps(worker, user, set_bo
 def test_pruned_with_their_jobs(worker):
     until_done(step_tasks.fail_in_the_second.enqueue())
     assert UnfinishedStep.objects.count() == 1
-    pruning = prune_chunks(timezone.now())
-    while next(pruning, None) is not None:
-        pass
+    call_command("notifications", "prune", days=0)
     assert not Job.objects.exists() and not UnfinishedStep.objects.exists()
 
 

@@ -5,13 +5,11 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import RequestFactory
-from django.utils import timezone
 
 from notifications.api import accepted
 from notifications.contrib.webhooks.calling import call, store_url
@@ -19,7 +17,6 @@ from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt
 from notifications.inbox import read_timeline
 from notifications.jobs import cancel, retry
 from notifications.models import Job, Notification
-from notifications.streams.retention import prune
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.jobs import tasks
@@ -309,7 +306,7 @@ def run_jobs_of_the_request():
 def test_deleted_with_its_job(origins, receiver, request_job):
     request_job(receiver.url("/hook"))
     run_jobs()
-    prune(timezone.now() + timedelta(days=1))
+    call_command("notifications", "prune", days=0)
     assert not JobCallback.objects.exists() and not WebhookAttempt.objects.exists()
 
 

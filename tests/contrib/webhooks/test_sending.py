@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
+from django.core.management import call_command
 from django.db import OperationalError
 from django.utils import timezone
 
@@ -20,7 +21,6 @@ from notifications.contrib.webhooks.models import WebhookAttempt, WebhookEndpoin
 from notifications.jobs import retry
 from notifications.jobs.declaring.policies import policy_of
 from notifications.models import Attempt, Job, Notification
-from notifications.streams import purging, retention
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.webhooks.endpoints.conftest import *  # noqa: F403 (fixtures)
 from tests.contrib.webhooks.endpoints.receiver import signers
@@ -317,9 +317,7 @@ def test_owner_that_left(create, receiver, user, change):
     if change == "deactivate":
         type(user).objects.update(is_active=False)
     else:
-        key = user.pk
         user.delete()
-        purging.purge([key])
         assert not WebhookEndpoint.objects.exists()
     run_until_idle()
     assert not receiver.requests and not WebhookAttempt.objects.exists()
@@ -427,7 +425,7 @@ def test_log_is_pruned(create, user):
     WebhookAttempt.objects.update(started_at=timezone.now() - timedelta(days=31))
     create()
     notify(user, "Hello")
-    retention.prune(timezone.now() - timedelta(days=30))
+    call_command("notifications", "prune")
     assert not WebhookAttempt.objects.exists()
 
 

@@ -8,7 +8,6 @@ from django.utils import timezone
 
 from notifications.api import notify
 from notifications.contrib import webhooks
-from notifications.contrib.webhooks import sending
 from notifications.contrib.webhooks.models import WebhookAttempt
 from notifications.contrib.webhooks.timeline import read_calls_of
 from notifications.inbox import read_timeline
@@ -24,7 +23,8 @@ pytestmark = [
     pytest.mark.nightly_on_postgres,
 ]
 
-ATTEMPTS = len(sending.PAUSES_SECONDS) + 1
+ATTEMPTS = 9
+SEND = "notifications.contrib.webhooks.sending.send"
 
 
 def texts(events):
@@ -43,7 +43,7 @@ def test_attempts_and_the_next_one(create, receiver, user):
     assert texts_of(id) == [f"{name}: not sent yet."]
     receiver.answers = [503, 204]
     run_jobs()
-    attempt, job = WebhookAttempt.objects.get(), Job.objects.get(task_path=sending.send.module_path)
+    attempt, job = WebhookAttempt.objects.get(), Job.objects.get(task_path=SEND)
     events = [event for event in read_timeline(Notification.objects.get(id=id)) if name in event.text]
     assert [(event.at, event.text) for event in events] == [
         (attempt.started_at, f"{name}: status 503 after {attempt.milliseconds} ms."),
@@ -126,14 +126,13 @@ def test_secrets_are_not_shown(create, user, user_client, admin_client, capsys):
     assert "treasure" not in shown and endpoint.secret not in shown
 
 
-def test_reads_are_bounded(create, user, set_bounds, django_assert_max_num_queries):
+def test_reads_are_bounded(create, user, django_assert_max_num_queries):
     """The newest calls are shown, and the first attempts of each."""
-    set_bounds(shown=3)
     create()
     job = tasks.noop.using(owner=user).enqueue()
     run_until_idle()
-    sent = Job.objects.filter(task_path=sending.send.module_path, event_source=job.id).get()
-    for number in range(5):
+    sent = Job.objects.filter(task_path=SEND, event_source=job.id).get()
+    for number in range(25):
         Job.objects.create(
             task_path=sent.task_path,
             args=sent.args,
@@ -145,7 +144,7 @@ def test_reads_are_bounded(create, user, set_bounds, django_assert_max_num_queri
         )
     row = Job.objects.get(id=job.id)
     with django_assert_max_num_queries(4):
-        assert len(read_calls_of(row, None)) == 3
+        assert len(read_calls_of(row, None)) == 20
 
 
 def test_handlers_are_no_calls(user, settings):

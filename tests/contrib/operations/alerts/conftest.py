@@ -3,7 +3,6 @@
 import pytest
 
 from notifications.contrib.operations.models import Alert
-from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
 from tests.support.duties import run_duty
 
@@ -34,7 +33,7 @@ class Alerts:
         self.set_bounds(delays=0)
         run_duty("record failures")
         run_duty("evaluate alerts")
-        Announcer().run_round()
+        run_duty("announce problems")
         return self.open()
 
     def open(self):

@@ -10,10 +10,10 @@ from django.utils import timezone
 from notifications.contrib.operations.alerts import evaluation
 from notifications.contrib.operations.models import Alert, AlertState
 from notifications.extension import Finding, Upkeep, Where
-from notifications.jobs.announcing import Announcer
 from notifications.models import Notification
 from tests.jobs import tasks
 from tests.support.checks import doctor
+from tests.support.duties import run_duty
 from tests.support.threads import run_in_threads
 
 STALLED = "stalled", Finding("mail", {"count": 1, "age": 400, "limit": 300})
@@ -22,7 +22,7 @@ DETAIL = "1 job runs, for 6 min. None has ended for 5 min."
 
 def record(*findings, seconds=0.0):
     evaluation.record_findings(findings, timezone.now() + timedelta(seconds=seconds))
-    Announcer().run_round()
+    run_duty("announce problems")
 
 
 def test_many_processes(alerts, operator):
@@ -86,7 +86,7 @@ def test_notification(alerts, operator):
     assert begin.archived_at is not None
 
 
-def test_recipients(make_user, operator):
+def test_recipients(alerts, make_user, operator):
     """Users with the permission, by a group too, and superusers; none who is inactive or lacks it."""
     permission = Permission.objects.get(codename="receive_alerts")
     group = Group.objects.create(name="operators")

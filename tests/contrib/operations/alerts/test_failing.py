@@ -1,13 +1,13 @@
 """Which failing tasks an alert is about, while some of its errors are over and others begin."""
 
+import json
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from notifications.contrib.operations.alerts.texts import subject_url
 from notifications.contrib.operations.models import Alert, Incident
-from notifications.jobs.announcing import Announcer
+from notifications.models import Notification
 from tests.contrib.operations.test_night import LOCATION, TASK, TIMEOUT, TRACEBACK, Night, mails
 from tests.support.duties import run_duty
 
@@ -32,7 +32,7 @@ def pass_minutes(night, minutes, *failed):
         for task, error, count in failed:
             night.end_jobs(0, count, task=task, error=error)
         run_duty("record failures"), run_duty("evaluate alerts")
-    Announcer().run_round()
+    run_duty("announce problems")
 
 
 def open_alerts():
@@ -88,5 +88,5 @@ def test_a_task_with_a_long_path(night):
     assert alert.subject == long[:200] and alert.detail.endswith(
         "36 of 36, " + f"ConnectTimeout at {LOCATION}, 1 person"
     )
-    query = parse_qs(urlsplit(subject_url(alert, lambda model: "/jobs/")).query)
-    assert query["task_path"] == [long]
+    [action] = json.loads(Notification.objects.get(title__startswith="Many jobs fail").data)["actions"]
+    assert parse_qs(urlsplit(action["url"]).query)["task_path"] == [long]

@@ -11,18 +11,24 @@ from notifications.api import batch
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import Histogram, read_figures, read_totals
 from notifications.contrib.operations.statistics.recording import BOUNDS_SECONDS, bucket_of
-from notifications.jobs import Policy, cancel, outcomes, retry
-from notifications.jobs.transitions import reaping
-from notifications.jobs.transitions.recording import finish_jobs
-from notifications.models import Attempt, Job
+from notifications.jobs import cancel, retry
+from notifications.models import Attempt, Job, Worker
 from notifications.testing import run_jobs
-from tests.contrib.operations.statistics.sums import counted
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
-from tests.support.outcomes import succeeded
+from tests.support.duties import run_duty
+from tests.support.outcomes import record, succeeded
 from tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
+
+
+def counted():
+    """Return how many jobs and attempts the statistics count, by outcome."""
+    sums = Counter()
+    for total in read_totals():
+        sums[total.outcome] += total.count
+    return dict(sums)
 
 
 def ended():
@@ -40,6 +46,11 @@ def lost():
 
 def claim(worker, count=1):
     return claim_rows(worker, count)
+
+
+def lose(worker):
+    Worker.objects.filter(id=worker).update(lease_until=timezone.now() - timedelta(hours=1))
+    run_duty("take jobs from lost workers")
 
 
 def succeed(worker):
@@ -74,14 +85,14 @@ def cancel_running(worker):
     (job,) = claim(worker)
     assert cancel([job.id]) == {job.id: "asked"}
     assert counted() == {}
-    finish_jobs([outcomes.cancelled(job, Policy())])
+    lose(worker)
     return {"cancelled": 1}
 
 
 def lose_worker(worker):
     tasks.busy.enqueue(0)
     claim(worker)
-    assert reaping.reap_jobs([worker], expired=False) == 1
+    lose(worker)
     return {"lost": 1}
 
 
@@ -89,7 +100,7 @@ def lose_worker_in_last_attempt(worker):
     tasks.noop.enqueue()
     Job.objects.update(max_attempts=1)
     claim(worker)
-    assert reaping.reap_jobs([worker], expired=False) == 1
+    lose(worker)
     return {"failed": 1, "lost": 1}
 
 
@@ -167,7 +178,7 @@ def test_a_void_outcome_is_not_counted(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     Job.objects.update(fence=7)
-    finish_jobs([succeeded(job)])
+    record(succeeded(job))
     assert counted() == {}
 
 
@@ -175,7 +186,7 @@ def test_a_rolled_back_end_is_not_counted(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     with transaction.atomic():
-        finish_jobs([succeeded(job)])
+        record(succeeded(job))
         transaction.set_rollback(True)
     assert counted() == {}
     assert Job.objects.get().state == "running"
@@ -186,12 +197,12 @@ def test_times_of_a_job(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     job.queued_at = job.started_at - timedelta(seconds=100)
-    finish_jobs([succeeded(job)])
+    record(succeeded(job))
     tasks.of_reports.enqueue()
     (job,) = claim(live_worker())
     job.queued_at = job.started_at - timedelta(seconds=100)
     job.run_after = job.started_at - timedelta(seconds=3)
-    finish_jobs([succeeded(job)])
+    record(succeeded(job))
     totals = {total.queue: total for total in read_totals()}
     for queue, seconds in (("default", 100), ("reports", 3)):
         wait = totals[queue].wait
@@ -205,7 +216,7 @@ def test_a_job_is_enqueued_in_its_minute(live_worker):
     tasks.noop.enqueue()
     (job,) = claim(live_worker())
     job.queued_at -= timedelta(minutes=30)
-    finish_jobs([succeeded(job)])
+    record(succeeded(job))
     rows = JobStatistics.objects.order_by("start").values_list("count", "enqueued")
     assert list(rows) == [(0, 1), (1, 0)]
     (figures,) = read_figures(timedelta(minutes=5))
@@ -220,11 +231,11 @@ def test_each_connection_adds_to_rows_of_its_own(transactional_db, live_worker):
     jobs = claim(worker, 60)
     groups = [jobs[start::3] for start in range(3)]
 
-    def record(group):
+    def end(group):
         for job in group:
-            finish_jobs([succeeded(job)])
+            record(succeeded(job))
 
-    run_in_threads(*(lambda group=group: record(group) for group in groups))
+    run_in_threads(*(lambda group=group: end(group) for group in groups))
     assert counted() == {"succeeded": 60}
     assert len(set(JobStatistics.objects.values_list("shard", flat=True))) >= 3
 
@@ -237,8 +248,8 @@ def test_a_transaction_that_records_waits_for_no_other(transactional_db, live_wo
         tasks.noop.enqueue()
     first, second = claim(live_worker(), 2)
     with transaction.atomic():
-        finish_jobs([succeeded(first)])
-        run_in_threads(lambda: finish_jobs([succeeded(second)]))
+        record(succeeded(first))
+        run_in_threads(lambda: record(succeeded(second)))
     assert counted() == {"succeeded": 2}
 
 
@@ -248,12 +259,12 @@ def test_statistics_are_the_last_rows_that_are_written(live_worker, user, django
     jobs = claim(live_worker())
     statements = []
 
-    def record(execute, sql, params, many, context):
+    def note(execute, sql, params, many, context):
         statements.append(sql)
         return execute(sql, params, many, context)
 
-    with connection.execute_wrapper(record):
-        finish_jobs([succeeded(job) for job in jobs])
+    with connection.execute_wrapper(note):
+        record(*map(succeeded, jobs))
     writes = [sql for sql in statements if "INSERT" in sql or "UPDATE notif" in sql]
     position = next(n for n, sql in enumerate(writes) if "jobstatistics" in sql)
     assert [sql for sql in writes[position + 1 :] if "notifications_ring" not in sql] == []

@@ -5,15 +5,15 @@ from datetime import timedelta
 from itertools import islice
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
 from notifications.contrib.operations.models import JobStatistics
 from notifications.contrib.operations.statistics import read_figures, read_points, read_totals, roll_up
 from notifications.contrib.operations.statistics.recording import first_shard
 from notifications.models import Job
-from notifications.streams import retention
 from notifications.testing import run_jobs
-from tests.contrib.operations.statistics.sums import counted
+from tests.contrib.operations.statistics.test_recording import counted
 from tests.jobs import tasks
 from tests.support.duties import run_duty
 from tests.support.waiting import wait_until
@@ -130,7 +130,7 @@ def test_figures_outlast_the_jobs():
     for _ in range(3):
         tasks.noop.enqueue()
     run_jobs()
-    retention.prune(timezone.now() + timedelta(days=1))
+    call_command("notifications", "prune", days=0)
     assert not Job.objects.exists()
     assert counted() == {"succeeded": 3}
     (figures,) = read_figures(timedelta(hours=1))

@@ -3,13 +3,13 @@
 import pytest
 from django.apps import apps
 from django.core import serializers
+from django.core.management import call_command
 
 from notifications import times
 from notifications.api import notify
 from notifications.contrib import webhooks
 from notifications.contrib.webhooks.models import JobCallback, WebhookAttempt, WebhookEndpoint
 from notifications.models import Job, uuid7
-from notifications.streams import purging, retention
 from notifications.testing import run_jobs
 from tests.contrib.webhooks.handlers import tasks as handler_tasks
 from tests.contrib.webhooks.handlers.conftest import declare  # noqa: F401 (fixture)
@@ -94,10 +94,11 @@ def test_callback_url(user):
     assert not Job.objects.exists() and not JobCallback.objects.exists()
 
 
-def test_many_of_one_user(user, set_bounds):
+def test_many_of_one_user(make_user, set_bounds):
     """More than one transaction deletes, of many users, also by `prune`."""
     set_bounds(rows=3)
     for prune in (False, True):
+        user = make_user(f"user-{prune}")
         rows = [job(user) for _ in range(5)]
         for row in rows:
             for _ in range(3):
@@ -106,9 +107,9 @@ def test_many_of_one_user(user, set_bounds):
         notify(user, "Hello")
         if prune:
             type(user).objects.filter(pk=user.pk)._raw_delete("default")
-            retention.prune(user.date_joined)
+            call_command("notifications", "prune")
         else:
-            purging.purge([user.pk])
+            user.delete()
         assert not Job.objects.exists()
 
 

@@ -15,9 +15,8 @@ from notifications.contrib.operations.models import Alert
 from notifications.contrib.questions.testing import answer_question
 from notifications.contrib.webhooks import events as handler_events
 from notifications.contrib.webhooks import handlers
-from notifications.jobs import announcing, cancel, retry
-from notifications.jobs.transitions import reaping, running
-from notifications.jobs.transitions import recording as job_recording
+from notifications.jobs import cancel, retry
+from notifications.jobs.transitions import running
 from notifications.jobs.transitions.recording import finish_jobs
 from notifications.models import Job, Notification, Stream, Wait, uuid7
 from notifications.serializers import serialize
@@ -32,6 +31,7 @@ from tests.jobs import tasks, wait_tasks
 from tests.jobs.conftest import until_done
 from tests.support.claims import claim_rows
 from tests.support.django_tasks import task_enqueued, task_finished, task_started
+from tests.support.duties import run_duty
 from tests.support.outcomes import succeeded
 from tests.support.statements import preceded
 from tests.support.waiting import wait_until
@@ -219,19 +219,16 @@ async def test_anotify(event_loop_database, user, declare):
     assert await handlers_jobs().acount() == 1
 
 
-def test_failure_before_the_commit(user, declare, monkeypatch):
+def test_failure_before_the_commit(user, declare):
     """Neither the outcome, nor the notification, nor the job of the handler is stored."""
     declare("handle")
     job = tasks.noop.using(owner=user).enqueue()
-    insert = job_recording.wake_workers
 
-    def fail(jobs):
-        insert(jobs)
-        if handlers_jobs().exists():  # Attempts are recorded before.
+    def fail():
+        if handlers_jobs().exists():
             raise RuntimeError("before the commit")
 
-    monkeypatch.setattr(job_recording, "wake_workers", fail)
-    with pytest.raises(RuntimeError):
+    with preceded("UPDATE|INSERT|DELETE", fail, times=None), pytest.raises(RuntimeError):
         run_jobs()
     assert Job.objects.get(id=job.id).state == "running"
     assert not Notification.objects.exists() and not handlers_jobs().exists()
@@ -308,7 +305,7 @@ def test_task_that_is_imported_by_two_paths(user, settings):
 def test_reaped(user, declare):
     declare("handle_too")
     make_lost(tasks.noop, owner=user)
-    reaping.reap_jobs()
+    run_duty("take jobs from lost workers")
     assert types() == ["job.failed", "notification.created"]
     assert events()[0]["job"]["error"]["type"] == "worker-lost"
 
@@ -330,7 +327,7 @@ def test_announcement(make_user, declare):
     make_user("operator", is_superuser=True)
     now = timezone.now()
     Alert.objects.create(kind="no_worker", subject="", opened_at=now, seen_at=now, facts="{}")
-    announcing.Announcer().run_round()
+    run_duty("announce problems")
     assert types() == ["notification.created"] * Notification.objects.count() != []
 
 
