@@ -7,7 +7,7 @@ given to ``accepted``, ``with requester(user)``, the owner of the job that enque
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -40,7 +40,7 @@ class RunningAttempt:
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
-        self.request_counts: Counter[str] = Counter()
+        self.request_counts: dict[str, int] = defaultdict(int)
         self.is_over = False
         self.sender_key: str | None = None
         self._waits: set[Callable[[], object]] = set()

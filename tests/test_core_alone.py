@@ -75,6 +75,7 @@ def test_libraries_of_optional_apps_are_not_imported():
     assert users == {"contrib/schedules/timing.py", "contrib/webhooks/signing.py"}
 
 
+@pytest.mark.long
 def test_no_string_names_an_optional_app():
     named = {
         name

@@ -276,6 +276,7 @@ BROAD = listed(
         pytest.param(catches_broadly, ("nowhere",), BROAD, 78, id="a broad catch"),
     ],
 )
+@pytest.mark.long
 def test_a_worry_stays_at_home(is_place, homes, others, limit):
     found = count(is_place)
     outside = (

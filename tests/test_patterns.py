@@ -107,6 +107,7 @@ def slow_texts(pattern, method):
             yield short[:20], times
 
 
+@pytest.mark.long
 def test_time_grows_with_the_length():
     """For texts made of what the pattern names. Those that read headers are among the patterns."""
     found = {f"{where} {method}": (pattern, method) for where, pattern, method in uses()}
@@ -127,6 +128,7 @@ def test_time_grows_with_the_length():
         (r"(\s|;)*\s*=", "fullmatch"),
     ],
 )
+@pytest.mark.long
 def test_a_quadratic_pattern_is_found(pattern, method):
     """Otherwise this file would find nothing."""
     assert any(slow_texts(re.compile(pattern), method))

@@ -159,6 +159,7 @@ def find_private_imports():
     }
 
 
+@pytest.mark.long
 def test_apps_use_what_the_core_exports():
     """What our own apps use, an app of a stranger may use; what is behind it can be rewritten."""
     assert find_private_imports() == EXCEPTIONS

@@ -24,6 +24,7 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
 from tests.support.checks import doctor
 from tests.support.statements import preceded
 from tests.support.threads import run_in_threads
+from tests.worker.test_maintenance import lines, make_upkeep, not_migrated, raising  # noqa: F401 (one is a fixture)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.nightly_on_old_django]
 
@@ -185,7 +186,7 @@ class TestElection:
         second.run_round()
         assert runs == [second]
 
-    def test_migration_that_is_not_applied_yet(self, processes, not_migrated):
+    def test_migration_that_is_not_applied_yet(self, processes, not_migrated):  # noqa: F811
         """New processes of a deploy do what needs no election."""
         (first, *_), runs = processes
         first.duties.append(upkeep.Duty("number", 0, lambda: runs.append("number"), is_for_each_process=True))
@@ -219,22 +220,6 @@ def test_doctor_lists_the_duties(transactional_db):
         assert "prune old rows" in found["message"] and "roll up" not in found["message"]
 
 
-def make_upkeep(**runs):
-    """Return the upkeep of a process that has these duties, each in every round."""
-    process = upkeep.Upkeep(upkeep.Where.WORKER, seconds=0.05)
-    process.duties = [upkeep.Duty(name, 0, run, is_for_each_process=True) for name, run in runs.items()]
-    return process
-
-
-def raising(error):
-    """Return a function that raises an error."""
-
-    def fail():
-        raise error
-
-    return fail
-
-
 @pytest.mark.parametrize("error", [RuntimeError, ConnectionRefusedError, DataError, ProgrammingError])
 def test_one_duty_that_fails_keeps_no_other_from_being_done(caplog, error):
     """Neither does one that the database refuses for good."""
@@ -244,23 +229,7 @@ def test_one_duty_that_fails_keeps_no_other_from_being_done(caplog, error):
     assert "Could not break_, which is tried again" in caplog.text
 
 
-@pytest.fixture
-def not_migrated(forgotten_log):
-    """Return a function that raises the error of the database for a column that does not exist."""
-
-    def read():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT notifications_stream.missing FROM notifications_stream")
-
-    return read
-
-
-def lines(caplog):
-    assert not [record for record in caplog.records if record.exc_info]
-    return [record.getMessage() for record in caplog.records]
-
-
-def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migrated, set_bounds):
+def test_database_that_is_not_migrated_is_logged_once_a_minute(caplog, not_migrated, set_bounds):  # noqa: F811
     """Not one traceback for each duty in each round."""
     process = make_upkeep(break_=not_migrated, break_too=not_migrated)
     for _ in range(3):

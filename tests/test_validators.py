@@ -160,6 +160,7 @@ def test_the_size_of_json_counts_bytes():
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
     )
 )
 def test_whatever_json_text_returns_is_strict(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, partial
 from operator import attrgetter
 from typing import Any
@@ -85,11 +85,17 @@ def converters(
     if key not in cache:
         fields = map(model._meta.get_field, names) if names else model._meta.concrete_fields
         columns = [field.get_col(model._meta.db_table) for field in fields]
+        is_utc = times.stores_text(db) and settings.USE_TZ and db.timezone is UTC
         cache[key] = [
             (position, convert, column, takes_none)
             for position, column in enumerate(columns)
             for takes_none, found in enumerate(
-                (db.ops.get_db_converters(column), column.get_db_converters(db))
+                (
+                    [times.as_aware]
+                    if is_utc and type(column.target) is MomentField
+                    else db.ops.get_db_converters(column),
+                    column.get_db_converters(db),
+                )
             )
             for convert in found
         ]

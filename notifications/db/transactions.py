@@ -50,6 +50,15 @@ class _Deferred(threading.local):
 
 deferred = _Deferred()
 
+
+class _Own(threading.local):
+    """The connection of the transaction of the app's own that is open on this thread, None without one."""
+
+    db: BaseDatabaseWrapper | None = None
+
+
+_own = _Own()
+
 #: Why a project with manual commits is refused.
 MANUAL_COMMITS = (
     "DATABASES[{!r}]['AUTOCOMMIT'] is False, which notifications does not support: Django calls no hooks after the "
@@ -82,8 +91,9 @@ def database() -> str:
 
 def connection() -> BaseDatabaseWrapper:
     """Return this thread's connection to ``database()``."""
-    # Without calling database() where there are no routers: a notification needs the connection in a dozen places.
-    return connections[database() if router.routers else DEFAULT_DB_ALIAS]
+    # A notification needs the connection in a dozen places. To find it by its alias takes eight calls, and without
+    # routers database() is not needed.
+    return _own.db or connections[database() if router.routers else DEFAULT_DB_ALIAS]
 
 
 def dialect() -> Dialect:
@@ -133,11 +143,13 @@ def retrying_atomic(
         with transaction.atomic(using=db.alias):
             first = [ISOLATION, IDLE_TIMEOUT.format(idle_seconds), *([] if is_durable else [NOT_DURABLE])]
             begin = None if nested else dialect_of(db).begin(db, first)
-            started = time.monotonic()
+            started, outer = time.monotonic(), _own.db
             try:
                 imports.thread.may_repeat |= not nested
+                _own.db = db
                 result = work()
             finally:
+                _own.db = outer
                 imports.thread.may_repeat &= nested
                 if begin in db.execute_wrappers:  # it has executed no statement
                     db.execute_wrappers.remove(begin)

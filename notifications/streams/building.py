@@ -179,6 +179,6 @@ def prepare(rows: Sequence[Notification], *, read: Collection[uuid.UUID] = ()) -
         row.seq, row.raised, row.counted, row.read_at = None, None, False, None
     for hook in hooks.before_created:
         hook(rows)
-    for row in rows:
+    for row in rows if read else ():
         if row.id in read and row.read_at is None:
             row.read_at = row.created_at + AFTER_CREATION

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +30,7 @@ from notifications.db.thread_calls import ThreadCall, keep_raised, result_of
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.exceptions import JobCancelled, JobSuspended
 from notifications.jobs import outcomes, results
-from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of
+from notifications.jobs.claiming.executors import SENDER_EXECUTORS, executor_of, is_async
 from notifications.jobs.declaring import signatures
 from notifications.jobs.declaring.policies import Policy, policy_of
 from notifications.jobs.job_context import JobContext
@@ -64,7 +63,7 @@ def prepare_claimed_jobs(jobs: Sequence[ClaimedJob]) -> None:
     started: list[tuple[Any, Any]] = []
     for claimed in jobs:
         job = claimed.row
-        if job.id in batch_owners:
+        if batch_owners and job.id in batch_owners:
             claimed.owner = batch_owners[job.id]
         try:
             if not has_receivers and not results.find_task(job.task_path).takes_context:
@@ -163,7 +162,7 @@ class Execution(CurrentExecution):
 
     async def _call_task(self, task: Any, policy: Policy) -> Outcome:
         job, sync_threads = self.job, self.sync_threads
-        stored_args, kwargs = json.loads(job.args), json.loads(job.kwargs)
+        stored_args, kwargs = json.loads(job.args), {} if job.kwargs == "{}" else json.loads(job.kwargs)
         context = [JobContext(task_result=self.claimed.task_result)] if task.takes_context else []
         args = [*context, *stored_args]
         timeout = asyncio.timeout(policy.timeout)
@@ -177,7 +176,7 @@ class Execution(CurrentExecution):
 
         try:
             async with timeout:
-                if iscoroutinefunction(task.func):
+                if is_async(task.func):
                     self.is_interruptible = True
                     self._begin()
                     value = await task.func(*args, **kwargs)

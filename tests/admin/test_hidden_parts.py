@@ -75,6 +75,7 @@ def sign_in(make_user, client_of, permissions):
 
 
 @pytest.mark.parametrize("missing", sorted(set.union(*NEEDED.values())))
+@pytest.mark.long
 def test_no_page_shows_what_the_permission_is_missing_for(rows, jobs, make_user, client_of, missing):  # noqa: F811
     client = sign_in(make_user, client_of, app_permissions().exclude(codename=missing))
     pages = read_pages(client, rows, jobs)

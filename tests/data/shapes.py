@@ -6,9 +6,9 @@ from notifications.models import Job, Notification, Stream
 def assert_consistent(users):
     """Assert that no row lacks a seq, seqs are unique, and head and counts of each stream match the rows."""
     for user in users:
-        notifications = Notification.objects.filter(user=user)
+        notifications = list(Notification.objects.filter(user=user))
         finished = Job.objects.filter(user=user).exclude(seq=0)
-        seqs = [*notifications.values_list("seq", flat=True), *finished.values_list("seq", flat=True)]
+        seqs = [*(row.seq for row in notifications), *finished.values_list("seq", flat=True)]
         assert None not in seqs, f"Rows of {user} have no seq."
         assert len(set(seqs)) == len(seqs), f"Two rows of {user} have the same seq."
         stream = Stream.objects.filter(pk=user).first() or Stream(pk=user)
@@ -16,14 +16,14 @@ def assert_consistent(users):
         # A move of seen is a position without a row.
         assert stream.head >= last if stream.seen else stream.head == last, f"The head of {user} is wrong."
         assert 0 <= stream.seen <= stream.head
-        raised = list(notifications.values_list("raised", flat=True))
+        raised = [row.raised for row in notifications]
         assert len(set(raised)) == len(raised), f"Two notifications of {user} have the same raised."
         assert all(0 < row.raised <= row.seq for row in notifications)
-        open_rows = notifications.filter(read_at=None, archived_at=None)
-        assert stream.unread == open_rows.count(), f"unread of {user} is not the number of unread rows."
-        unseen = open_rows.filter(raised__gt=stream.seen).count()
+        open_rows = [row for row in notifications if row.read_at is None and row.archived_at is None]
+        assert stream.unread == len(open_rows), f"unread of {user} is not the number of unread rows."
+        unseen = sum(row.raised > stream.seen for row in open_rows)
         assert stream.unseen == unseen, f"unseen of {user} is not the number of unread rows above seen."
-        assert set(notifications.filter(counted=True)) == set(open_rows)
+        assert [row for row in notifications if row.counted] == open_rows
 
 
 def seqs(user):

@@ -54,6 +54,7 @@ def run_and_close(call, *, loop_factory=asyncio.new_event_loop):
         loop.close()
 
 
+@pytest.mark.long
 def test_300_event_loops(upstream, names):
     """300 event loops with kept connections of both kinds leave no loop, socket or warning behind."""
     before, loops = count_open_sockets(), []

@@ -50,6 +50,10 @@ class Collector:
                 stdout=subprocess.DEVNULL,
             )
             os.close(collected)
+            if config.getoption("database") == "sqlite":
+                from tests.support.site import make_sqlite_template  # not in the programs of the workers
+
+                make_sqlite_template(users=True)  # on a core that is free until all tests are collected
             if not ready.read():
                 self.stop()
                 raise pytest.UsageError("The tests could not be collected, for the reason above.")

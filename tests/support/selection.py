@@ -32,7 +32,7 @@ A test is slow if its path is listed as such, or if a fixture of it starts serve
 A smoke test is marked where it is written, with `@pytest.mark.smoke`: one for each transport and kind of process, and
 in a browser one for each page that people use every day.
 A test is long if it starts a program that is no fork (starts_program()), unless it is a smoke test, or if it is marked
-so where it is written, with `@pytest.mark.long`: seconds of a core for one rule. CI treats it as any other.
+so where it is written, with `@pytest.mark.long`: a second of a core for one rule. CI treats it as any other.
 """
 
 import inspect
@@ -178,34 +178,16 @@ PATHS_BY_MARKER = {
             "contrib/chat",
             "contrib/operations/templatetags",
         ),
-        *(
-            "contrib/themes",
-            "contrib/engines/test_builtin.py",
-            "faults/test_worker_kills.py",
-            "jobs/declaring",
-        ),
-        *("realtime/auth", "worker/test_embedded.py"),
+        *("contrib/themes", "contrib/engines/test_builtin.py", "faults/test_worker_kills.py"),
+        *("jobs/declaring", "realtime/auth", "worker/test_embedded.py"),
     ],
     "nightly_on_old_django": [
         *("commands/test_run_jobs.py", "commands/test_watch.py", "contrib/broadcasts", "contrib/celery"),
         *("contrib/chat", "contrib/deliveries", "contrib/engines", "contrib/operations/alerts"),
         *("contrib/operations/statistics", "contrib/output", "contrib/questions", "contrib/schedules"),
-        *(
-            "contrib/steps",
-            "contrib/themes",
-            "contrib/webhooks/endpoints",
-            "contrib/webhooks/handlers",
-            "data",
-        ),
-        *(
-            "hosts/test_wsgi.py",
-            "jobs/claiming",
-            "jobs/transitions",
-            "outbound",
-            "realtime",
-            "streams",
-            "worker",
-        ),
+        *("contrib/steps", "contrib/themes", "contrib/webhooks/endpoints", "contrib/webhooks/handlers"),
+        *("data", "hosts/test_wsgi.py", "jobs/claiming", "jobs/transitions", "outbound", "realtime"),
+        *("streams", "worker"),
     ],
 }
 #: What a module says of all its tests.
@@ -227,13 +209,21 @@ def is_left_out(path: Path, expression: str) -> bool:
     if (nightly := re.search(r"not (nightly\w*)", expression)) and are_all_nightly(path, nightly[1]):
         return True
     match expression.partition(" ")[0]:
+        case "quick":
+            return are_all_slow(path)
         case "alone":
             return path.name.startswith("test_") and path.suffix == ".py" and not is_listed(path, "alone")
         case "on_postgres":
             return is_listed(path, "any_database")
         case "on_old_django":
-            return is_listed(path, "any_django")
+            return is_listed(path, "any_django") or are_all_slow(path)
     return False
+
+
+def are_all_slow(path: Path) -> bool:
+    """Return whether the table says so of a module, and none of its tests is a smoke test."""
+    is_module = path.name.startswith("test_") and path.suffix == ".py"
+    return is_module and is_listed(path, "slow") and "smoke" not in path.read_text()
 
 
 def are_all_nightly(path: Path, marker: str) -> bool:

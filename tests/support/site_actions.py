@@ -2,6 +2,7 @@
 
 import uuid
 from importlib import import_module
+from io import StringIO
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
@@ -84,7 +85,7 @@ def release_job(id):
 
 def prune():
     """Delete all archived notifications and finished jobs."""
-    call_command("notifications", "prune", days=0)
+    call_command("notifications", "prune", days=0, stdout=StringIO())
 
 
 def begin_epoch():

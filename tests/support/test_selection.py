@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections import defaultdict
 
+import pytest
+
 from tests.hosts.host import create_host
 from tests.support.selection import PATHS_BY_MARKER, TESTS, is_left_out, matches, starts_program
 from tests.support.sources import list_nodes
@@ -31,11 +33,12 @@ def test_files_that_a_run_does_not_collect():
         "",
     ]
     assert [is_left_out(browser, one) for one in expressions] == [True, True, False, False, False]
-    assert [is_left_out(claims, one) for one in expressions] == [False, True, True, False, False]
-    assert [is_left_out(server, one) for one in expressions] == [True, True, False, False, False]
+    assert [is_left_out(claims, one) for one in expressions] == [False, True, True, True, False]
+    assert [is_left_out(server, one) for one in expressions] == [True, True, False, True, False]
     whole, smoke = TESTS / "http/test_schemathesis.py", TESTS / "commands/test_run_jobs.py"
     assert [is_left_out(whole, one) for one in ("not alone and not nightly", "not alone")] == [True, False]
     assert not is_left_out(smoke, "on_postgres and not nightly_on_postgres")
+    assert not is_left_out(TESTS / "faults/test_worker_kills.py", "quick")  # it has a smoke test
     assert not any(is_left_out(TESTS / path, "on_postgres") for path in PATHS_BY_MARKER["on_postgres"])
 
 
@@ -45,7 +48,8 @@ def test_what_starts_a_program():
     assert not starts_program(test_files_that_a_run_does_not_collect)
 
 
-def test_nightly_names_are_those_of_tests(request):
+@pytest.mark.long
+def test_nightly_names_are_those_of_tests():
     patterns = {path: names for path in TESTS.rglob("test_*.py") if (names := list_nightly_names(path))}
     ids = collect_ids(patterns)
     assert patterns
@@ -59,6 +63,8 @@ def test_nightly_names_are_those_of_tests(request):
 
 def list_nightly_names(path):
     """Return the patterns of the marks ``nightly_names`` in a file."""
+    if "nightly_names" not in path.read_text():
+        return []
     calls = [node for node in list_nodes(path) if isinstance(node, ast.Call)]
     return [
         inner.value

@@ -63,6 +63,7 @@ def test_jobs_join_while_no_slot_is_free(start_worker, gate):
     until_done(holding)
 
 
+@pytest.mark.long
 def test_jobs_begin_between_the_chunks(start_worker, monkeypatch):
     """A job of another owner does not wait until all that are due have joined the queue."""
     flooder, other = [get_user_model().objects.create(username=name) for name in ("ada", "ben")]

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import DataError, OperationalError
+from django.db import DataError, OperationalError, connection
 from django.utils import timezone
 
 from notifications import duties
 from notifications.api import notify
+from notifications.extension import Duty, Upkeep, Where
 from notifications.models import Attempt, DutyRun, Job, Notification, PendingMark, Stream
 from notifications.testing import run_jobs
 from notifications.worker import Lease, loops, maintenance
@@ -22,7 +23,6 @@ from tests.jobs import tasks
 from tests.jobs.conftest import until_done
 from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
-from tests.test_upkeep import lines, make_upkeep, not_migrated, raising  # noqa: F401 (one is a fixture)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,6 +37,38 @@ def make_old(days=31):
     old = timezone.now() - timedelta(days=days)
     Job.objects.update(finished_at=old)
     Notification.objects.update(archived_at=old)
+
+
+def make_upkeep(**runs):
+    """Return the upkeep of a process that has these duties, each in every round."""
+    process = Upkeep(Where.WORKER, seconds=0.05)
+    process.duties = [Duty(name, 0, run, is_for_each_process=True) for name, run in runs.items()]
+    return process
+
+
+def raising(error):
+    """Return a function that raises an error."""
+
+    def fail():
+        raise error
+
+    return fail
+
+
+@pytest.fixture
+def not_migrated(forgotten_log):
+    """Return a function that raises the error of the database for a column that does not exist."""
+
+    def read():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT notifications_stream.missing FROM notifications_stream")
+
+    return read
+
+
+def lines(caplog):
+    assert not [record for record in caplog.records if record.exc_info]
+    return [record.getMessage() for record in caplog.records]
 
 
 def lease_of(row):
@@ -172,7 +204,7 @@ def test_a_worker_leaves_a_backlog_to_a_new_engine(idle_engine, start_worker):  
     assert Job.objects.get(id=backlog).state == "queued"
 
 
-def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, set_bounds):  # noqa: F811
+def test_worker_on_a_database_that_is_not_migrated(caplog, not_migrated, set_bounds):
     """Its loops go on, and log it once a minute together."""
     set_bounds(polls=0.01)
     calls, is_repeated = [], asyncio.Event()

@@ -58,6 +58,7 @@ def test_async_tasks_run_concurrently_up_to_the_limit(start_worker, gate):
     assert len(tasks.held) == 8
 
 
+@pytest.mark.long
 def test_500_jobs_of_which_some_fail(worker, user, settings):
     """Each ends once with one notification, and all are numbered without a gap."""
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 500}

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 
 from notifications.compat import task_backends
 from notifications.conf import settings
-from notifications.management.diagnosis.checking import Examination, register
+from notifications.management.diagnosis.checking import Examination, explain, register
 from notifications.management.management_command import UNUSABLE_REMEDY, unusable
 from notifications.realtime import probe
 from notifications.realtime.auth import handshakes
@@ -45,8 +45,11 @@ def check_versions(examination: Examination) -> Iterator[CheckMessage]:
 @register(Tags.database, "settings", "The settings pass all checks of notifications.")
 def check_settings(examination: Examination) -> Iterable[CheckMessage]:
     """Run the system checks of the app and its extensions; those that need a database are run by ``tables``."""
-    for alias in task_backends.settings:
-        task_backends[alias]  # imports it
+    try:
+        for alias in task_backends.settings:
+            task_backends[alias]  # imports it
+    except Exception as exc:  # each backend of the project may raise anything
+        return [Error(f"TASKS is wrong: {type(exc).__name__}: {explain(exc)}", hint="Correct TASKS.")]
     found = run_checks(tags=["notifications"])
     # The engines have a check of their own, which says what waits because of it.
     return [each for each in found if each.level >= WARNING and each.id != "notifications.E007"]

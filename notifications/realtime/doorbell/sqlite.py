@@ -171,17 +171,20 @@ class SqliteListener(ListenerThread):
 
     def _read_rings(self, execute: Callable[..., sqlite3.Cursor]) -> None:
         # One statement: the pages that the last commit has changed are read from the file, and each locks it.
+        # Without the rings of this process, of which a worker makes a hundred in a claim, but for their last id.
         found = execute(
-            "SELECT * FROM (SELECT 0, id, user_id, origin, change FROM notifications_ring WHERE id > ?) UNION ALL "
-            f"SELECT * FROM (SELECT 1, rowid, user_id, backend, id {NEWEST_JOBS} LIMIT {MAX_NEW_JOBS})",
-            [self.last_ring_id, self._last_job[0]],
+            "SELECT * FROM "
+            "(SELECT 0, id, user_id, change, NULL FROM notifications_ring WHERE id > ? AND origin IS NOT ?) "
+            f"UNION ALL SELECT * FROM (SELECT 1, rowid, user_id, backend, id {NEWEST_JOBS} LIMIT {MAX_NEW_JOBS}) "
+            "UNION ALL SELECT 2, max(id), NULL, NULL, NULL FROM notifications_ring",
+            [self.last_ring_id, process_number(), self._last_job[0]],
         ).fetchall()
         found.sort(key=itemgetter(0, 1))
-        rings = [row[1:] for row in found if not row[0]]
+        last_ring_id = found.pop()[1]
         jobs = self._find_new_jobs([row[1:] for row in found if row[0]], execute)
         users: dict[Any, Any] = {}
-        for _, user, origin, change in rings:
-            if origin != process_number():
+        for is_job, _, user, change, _ in found:
+            if not is_job:
                 merge(users, [user], {user: parse_change(change)})
         # A row without a user rings for the job queue.
         queue = None in users or wakes_builtin_worker({backend for _, _, backend, _ in jobs})
@@ -191,8 +194,7 @@ class SqliteListener(ListenerThread):
             to_python = Stream._meta.pk.target_field.to_python
             rung = {to_python(user): changes for user, changes in users.items()}
             self._on_ring(rung, queue=queue, changes=rung)
-        if rings:
-            self.last_ring_id = rings[-1][0]
+        self.last_ring_id = max(self.last_ring_id, last_ring_id or 0)
 
     def _find_new_jobs(self, rows: list[Any], execute: Callable[..., sqlite3.Cursor]) -> list[Any]:
         """Return those of these jobs that other processes have inserted since the last call.

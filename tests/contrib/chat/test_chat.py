@@ -365,6 +365,7 @@ def test_checks_of_the_setting(user, configure, url, text):
         assert delivery.state == "queued" and text in delivery.error and "services" not in delivery.error
 
 
+@pytest.mark.long
 def test_a_provider_that_hangs_and_one_that_refuses_delay_no_other(
     make_user, server, configure, start_worker, frequent_sending
 ):

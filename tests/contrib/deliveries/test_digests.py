@@ -84,6 +84,7 @@ def test_window_that_ends_while_deliveries_are_added(user, configure, monkeypatc
 
 @pytest.mark.nightly_on_postgres
 @pytest.mark.parametrize("name", YEARS)
+@pytest.mark.long
 def test_a_year_of_digests_against_the_clock_on_the_wall(name):
     """What comes in one night goes in one message at its end; no message goes in a night, however long the night is."""
     zone, reader = ZoneInfo(name), Reader(time_zone=name, quiet_hours=WEEK, digest_hour=6, digest_day=2)

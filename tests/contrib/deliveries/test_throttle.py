@@ -100,6 +100,7 @@ def test_what_comes_soon_after_a_message_joins_the_next_one(user):
     assert subjects()[1:] == ["Number 2 and 1 more", "Soon after"]
 
 
+@pytest.mark.long
 def test_hundreds_at_once_are_two_emails(user):
     """Also if several processes look for what is due."""
     for number in range(480):

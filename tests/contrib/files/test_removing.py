@@ -204,6 +204,7 @@ def test_a_file_that_is_gone_already(made, storage_path, remove):
     assert not StoredObject.objects.exists()
 
 
+@pytest.mark.long
 def test_all_that_are_due_go_in_one_round(user, stored):
     file_tasks.export_several.using(owner=user).enqueue([f"{number}.txt" for number in range(60)])
     file_tasks.export_several.using(owner=user).enqueue([f"{number}.txt" for number in range(60)])

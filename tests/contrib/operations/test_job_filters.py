@@ -46,7 +46,7 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("rows_per_slice", [1, 5_000])
+@pytest.mark.parametrize("rows_per_slice", [1, pytest.param(5_000, marks=pytest.mark.long)])
 def test_filters(get, filtered_jobs, set_bounds, rows_per_slice):
     """Each filter and the search show the jobs that meet it, however small the slices are that are read."""
     set_bounds(rows=rows_per_slice)
@@ -127,7 +127,10 @@ def jobs_with_arguments(user):
     make_job("broken", minutes=9, args="[damaged", kwargs="{}", user=user)
 
 
-@pytest.mark.parametrize(("query", "rows_per_slice"), [("", 1), ("", 5_000), ("&user=ada", 5_000)])
+@pytest.mark.parametrize(
+    ("query", "rows_per_slice"),
+    [("", 1), pytest.param("", 5_000, marks=pytest.mark.long), ("&user=ada", 5_000)],
+)
 def test_arguments(get, jobs_with_arguments, set_bounds, query, rows_per_slice):
     """Words of values and keywords are found, whatever the case; of secrets and of values that are not shown none."""
     set_bounds(rows=rows_per_slice)

@@ -168,6 +168,7 @@ def test_several_errors_of_a_task_are_one_alert(jobs_clock, operator, user, othe
     assert body.endswith(f": 24 of 24, ConnectTimeout at {LOCATION} and 1 other error, 2 people")
 
 
+@pytest.mark.long
 def test_tasks_that_fail_at_one_host_are_one_alert(jobs_clock, operator, user, other_user, admin_client):
     """One message for one cause, and one of its end, when the last of them is over. What fails otherwise is another."""
     night = Night(jobs_clock, [user.pk, other_user.pk])

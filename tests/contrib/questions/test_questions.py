@@ -222,6 +222,7 @@ class TestQuestion:
         job.refresh_from_db()
         assert job.result == '["yes","no"]'
 
+    @pytest.mark.long
     def test_100_open_questions(self, user):
         names = [str(number) for number in range(100)]
         job = ask(user, question_tasks.ask_several, names=names)

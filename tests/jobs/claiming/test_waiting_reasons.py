@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import notifications
 from tests.support.sources import list_nodes
 
@@ -28,6 +30,7 @@ def list_facts(node):
             yield from (word.arg for word in node.keywords if (word.arg or "").startswith("executor"))
 
 
+@pytest.mark.long
 def test_nobody_else_asks_for_the_facts():
     found = {
         (path.relative_to(PACKAGE).as_posix(), fact)

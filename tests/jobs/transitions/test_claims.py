@@ -57,6 +57,17 @@ def test_a_claim_takes_no_more_than_its_limit(live_worker):
     assert Job.objects.filter(state="queued").count() == 7
 
 
+def test_a_claim_reads_no_executor_without_jobs(live_worker, settings):
+    """For each executor SQLite opens tables of its own, which took a third of the time of a claim."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"default": 9}}}}
+    tasks.noop.enqueue()
+    with CaptureQueriesContext(connection) as queries:
+        (job,) = claim_rows(live_worker(), 5)
+    claim = [query["sql"] for query in queries.captured_queries if "row_number()" in query["sql"]][-1]
+    assert f"executor = '{job.executor}'" in claim
+    assert claim.count("executor = '") == 1
+
+
 @pytest.mark.parametrize("queue", ["default", "limited"])
 def test_due_jobs_of_low_priority_do_not_hide_others(live_worker, settings, queue):
     """A job of low priority may wait for a long time. Jobs that become due after it must not wait for it."""

@@ -105,6 +105,7 @@ def find_writers():
     return {name: path for name, path in modules.items() if find_state_writes(list_nodes(path))}
 
 
+@pytest.mark.long
 def test_no_other_module_writes_the_state_of_a_job():
     allowed = {TRANSITIONS, PACKAGE / "migrations", SERVERS, BROADCASTS, DELIVERIES, ANNOUNCING}
     modules = [path for path in PACKAGE.rglob("*.py") if not allowed & {path, *path.parents}]

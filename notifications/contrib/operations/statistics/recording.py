@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -59,21 +59,28 @@ class StatisticsBuffer:
     def __init__(self) -> None:
         self._rows: dict[Key, Additions] = defaultdict(new_additions)
 
-    def add_end(self, job: Job, now: datetime, *, has_run: bool) -> None:
-        """Count a job that ends with its ``state``. ``has_run`` says whether an attempt was running."""
-        state = str(job.state)
-        self._add(job, state, now, has_run=has_run)
-        queued = _minute_of(job.queued_at or job.created_at)
-        self._rows[queued, job.queue_name, job.task_path, state]["enqueued"] += 1
+    def add_ends(self, jobs: Iterable[Job], now: datetime, *, has_run: bool) -> None:
+        """Count jobs that end with their ``state``. ``has_run`` says whether attempts were running."""
+        rows, minute = self._rows, _minute_of(now)
+        for job in jobs:
+            queue, task, state = job.queue_name, job.task_path, job.state
+            row = rows[minute, queue, task, state]
+            row["count"] += 1
+            if has_run and job.started_at is not None:
+                _add_times(row, job, now)
+            queued = _minute_of(job.queued_at or job.created_at)
+            (row if queued == minute else rows[queued, queue, task, state])["enqueued"] += 1
 
     def add_attempt(self, job: Job, outcome: Outcome, now: datetime) -> None:
-        """Count an attempt that did not succeed. The end of its job, if that ends too, is counted by ``add_end``."""
+        """Count an attempt that did not succeed. The end of its job, if that ends too, is counted by ``add_ends``."""
         if outcome.attempt == Attempt.Outcome.LOST:
-            self._add(job, Outcomes.LOST.value, now, has_run=False)
+            self._count(job, Outcomes.LOST.value, now)
         elif outcome.attempt == Attempt.Outcome.TIMED_OUT:
-            self._add(job, Outcomes.TIMED_OUT.value, now, has_run=False)
+            self._count(job, Outcomes.TIMED_OUT.value, now)
         if outcome.retry_delay is not None and outcome.attempt != Attempt.Outcome.LOST:
-            self._add(job, Outcomes.RETRIED.value, now, has_run=True)
+            row = self._count(job, Outcomes.RETRIED.value, now)
+            if job.started_at is not None:
+                _add_times(row, job, now)
 
     def write(self) -> None:
         """Add what is counted to the database, and begin anew.
@@ -83,21 +90,15 @@ class StatisticsBuffer:
         if not self._rows:
             return
         shard = current_shard()
-        for key in sorted(self._rows):
-            add(Periods.MINUTE.value, shard, key, self._rows[key])
+        for key, additions in sorted(self._rows.items()):
+            start, queue, task, outcome = key
+            add(Periods.MINUTE.value, shard, (start, queue, task, str(outcome)), additions)
         self._rows.clear()
 
-    def _add(self, job: Job, outcome: str, now: datetime, *, has_run: bool) -> None:
-        additions = self._rows[_minute_of(now), job.queue_name, job.task_path, outcome]
-        additions["count"] += 1
-        if not has_run or job.started_at is None:
-            return
-        _add_time(additions, "run", now - job.started_at)
-        # A retry waits from when it is due. When the attempt after a lost one was due is not stored.
-        if job.run_after is not None:
-            _add_time(additions, "wait", job.started_at - max(job.queued_at, job.run_after))
-        elif job.attempt == 1:
-            _add_time(additions, "wait", job.started_at - job.queued_at)
+    def _count(self, job: Job, outcome: str, now: datetime) -> Additions:
+        row = self._rows[_minute_of(now), job.queue_name, job.task_path, outcome]
+        row["count"] += 1
+        return row
 
 
 def count_attempts(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> tuple[()]:
@@ -113,10 +114,8 @@ def count_attempts(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> tupl
 def count_ends(outcomes: Sequence[Outcome], tx: RecordedTransaction) -> tuple[()]:
     """Count ends of jobs in the same way. See ``Extension.on_ends()``."""
     assert tx.now is not None
-    buffer = _buffer_of(tx)
-    for outcome in outcomes:
-        if outcome.job.state != Job.State.WAITING:
-            buffer.add_end(outcome.job, tx.now, has_run=tx.has_run)
+    ended = [outcome.job for outcome in outcomes if outcome.job.state != Job.State.WAITING]
+    _buffer_of(tx).add_ends(ended, tx.now, has_run=tx.has_run)
     return ()
 
 
@@ -157,6 +156,15 @@ def first_shard(moment: float) -> int:
     return int(moment) // MINUTE_SECONDS << WRITER_BITS
 
 
+def _add_times(row: Additions, job: Job, now: datetime) -> None:
+    _add_time(row, "run", now - job.started_at)
+    # A retry waits from when it is due. When the attempt after a lost one was due is not stored.
+    if job.run_after is not None:
+        _add_time(row, "wait", job.started_at - max(job.queued_at, job.run_after))
+    elif job.attempt == 1:
+        _add_time(row, "wait", job.started_at - job.queued_at)
+
+
 def _add_time(additions: Additions, histogram: str, duration: timedelta) -> None:
     value = max(duration // _MICROSECOND, 0)  # the clocks of two machines may differ
     additions[f"{histogram}_microseconds"] += value
@@ -167,7 +175,8 @@ def _add_time(additions: Additions, histogram: str, duration: timedelta) -> None
 def bucket_of(time: int) -> int:
     """Return the number of the bucket that counts a time in microseconds."""
     milliseconds = -(-time // 1000)
-    return min((milliseconds - 1).bit_length(), BUCKET_COUNT - 1) if milliseconds else 0
+    number = (milliseconds - 1).bit_length() if milliseconds else 0
+    return number if number < BUCKET_COUNT else BUCKET_COUNT - 1
 
 
 def _minute_of(moment: datetime) -> int:

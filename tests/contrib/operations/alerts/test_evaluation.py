@@ -4,6 +4,7 @@ import json
 import logging
 from datetime import timedelta
 
+import pytest
 from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
@@ -108,6 +109,7 @@ def test_without_recipients(db, transactional_db):
     assert not Notification.objects.exists()
 
 
+@pytest.mark.long
 def test_number_of_open_alerts_is_bounded(alerts, operator):
     """However many queues a project has."""
     for _ in range(2):

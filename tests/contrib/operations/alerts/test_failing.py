@@ -39,6 +39,7 @@ def open_alerts():
     return list(Alert.objects.filter(kind="failures", closed_at=None).order_by("id"))
 
 
+@pytest.mark.long
 def test_another_outage_of_a_host_is_an_alert_of_its_own(night):
     """An open alert does not take an error in that was over before, though the task fails with another one."""
     pass_minutes(night, 2, (TASK, AT_HOST, 12))
@@ -49,6 +50,7 @@ def test_another_outage_of_a_host_is_an_alert_of_its_own(night):
     assert all("Also" not in text for text in night.doctor())
 
 
+@pytest.mark.long
 def test_another_error_of_a_task_that_was_over_is_an_alert_of_its_own(night):
     """But the task after which an open alert is called stays part of it: two of one name would be one."""
     pass_minutes(night, 2, (TASK, AT_HOST, 12), (PRICES, AT_HOST, 12))

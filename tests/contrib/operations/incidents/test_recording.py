@@ -183,6 +183,7 @@ def test_the_host_that_an_error_names(night, message, host):
     assert record(night)[0].host == host
 
 
+@pytest.mark.long
 def test_more_failures_than_one_transaction_records(night):
     for _ in range(3):
         night.end_jobs(succeeded=0, failed=700)
