@@ -8,7 +8,6 @@ from django.contrib.auth.models import Permission
 from notifications import times
 from notifications.contrib.broadcasts import starting
 from notifications.contrib.broadcasts.models import Broadcast
-from notifications.models import Job
 from tests.admin.conftest import sign_in_staff  # noqa: F401 (a fixture)
 from tests.jobs.conftest import *  # noqa: F403 (fixtures)
 
@@ -45,18 +44,6 @@ def make_broadcast(sender):
         return broadcast
 
     return make
-
-
-@pytest.fixture
-def withdraw(client_of, sender):
-    """withdraw(broadcast) asks for its withdrawal in the admin, and returns the number of jobs that begin."""
-
-    def ask(broadcast):
-        before = Job.objects.count()
-        client_of(sender).post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
-        return Job.objects.count() - before
-
-    return ask
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from notifications.api import mark_read
 from notifications.jobs import retry
 from notifications.models import Job, Notification, Stream
 from notifications.testing import run_jobs
+from tests.contrib.broadcasts.test_sending import withdraw  # noqa: F401 (a fixture)
 from tests.support.duties import run_duty
 from tests.support.statements import mortal, preceded
 
@@ -27,7 +28,7 @@ ASKS_PERMISSION = "auth_user_user_permissions"
 class World:
     """Users of a group, to whom a broadcast is sent. ``stayed`` are those who can be notified all the time."""
 
-    def __init__(self, make_user, make_broadcast, withdraw, size):
+    def __init__(self, make_user, make_broadcast, withdraw, size):  # noqa: F811
         self.make_user, self.withdraw_by_page = make_user, withdraw
         self.group = Group.objects.create(name=f"group {next(NUMBERS)}")
         self.users, self.read, self.is_withdrawn = [], set(), False
@@ -135,7 +136,12 @@ ROUNDS = st.lists(
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=ROUNDS, size=st.integers(2, 7), late=st.booleans())
 def test_recipients_are_notified_as_in_the_simulation(
-    make_user, make_broadcast, withdraw, rounds, size, late
+    make_user,
+    make_broadcast,
+    withdraw,  # noqa: F811
+    rounds,
+    size,
+    late,
 ):
     world = World(make_user, make_broadcast, withdraw, size)
     for acts, death in rounds:

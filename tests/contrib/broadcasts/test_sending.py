@@ -39,6 +39,18 @@ def raise_error(error):
     raise error
 
 
+@pytest.fixture
+def withdraw(client_of, sender):
+    """withdraw(broadcast) asks for its withdrawal in the admin, and returns the number of jobs that begin."""
+
+    def ask(broadcast):
+        before = Job.objects.count()
+        client_of(sender).post(f"/admin/notifications_broadcasts/broadcast/{broadcast.pk}/withdraw/")
+        return Job.objects.count() - before
+
+    return ask
+
+
 def recipients(broadcast):
     return sorted(Notification.objects.filter(broadcast=broadcast.pk).values_list("user_id", flat=True))
 

@@ -6,6 +6,7 @@ from notifications.contrib.broadcasts.models import Broadcast
 from notifications.models import Job, Notification, Stream
 from notifications.streams import changes, marking, positions, rebuilding
 from notifications.testing import run_jobs
+from tests.contrib.broadcasts.test_sending import withdraw  # noqa: F401 (a fixture)
 from tests.support.duties import run_duty
 from tests.support.lost_rights import RIGHTS, lose_right
 from tests.support.statements import preceded
@@ -39,7 +40,7 @@ def archived(broadcast):
     return sorted(rows.values_list("user_id", flat=True))
 
 
-def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent, withdraw):
+def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent, withdraw):  # noqa: F811
     """Each change has a number, so that browsers receive it, and the unread counts stay right."""
     before = {user.pk: positions.position(user.pk).head for user in users}
     assert withdraw(sent)
@@ -59,13 +60,13 @@ def test_unread_ones_are_archived_and_read_ones_stay(users, sender, sent, withdr
     assert (job.progress_current, end.body) == (6, "6 unread notifications were withdrawn.")
 
 
-def test_second_request_begins_nothing(sent, withdraw):
+def test_second_request_begins_nothing(sent, withdraw):  # noqa: F811
     assert [withdraw(sent), withdraw(sent)] == [1, 0]
     run_jobs()
     assert withdraw(sent) == 0
 
 
-def test_notification_that_is_not_numbered_yet_is_withdrawn(users, make_broadcast, withdraw):
+def test_notification_that_is_not_numbered_yet_is_withdrawn(users, make_broadcast, withdraw):  # noqa: F811
     """Its process was killed between the commit and numbering."""
     broadcast = make_broadcast()
     run_jobs(raise_errors=True)
@@ -80,7 +81,7 @@ def test_notification_that_is_not_numbered_yet_is_withdrawn(users, make_broadcas
 
 
 @pytest.mark.parametrize("right", RIGHTS)
-def test_right_that_is_lost_stops_it_before_the_next_chunk(sender, sent, withdraw, right):
+def test_right_that_is_lost_stops_it_before_the_next_chunk(sender, sent, withdraw, right):  # noqa: F811
     withdraw(sent)
     with preceded(ARCHIVES, lambda: lose_right(sender, right)):
         run_jobs()
@@ -88,7 +89,7 @@ def test_right_that_is_lost_stops_it_before_the_next_chunk(sender, sent, withdra
     assert (sent.state, sent.withdrawn, len(archived(sent))) == ("withdrawing", 2, 2)
 
 
-def test_withdrawn_permission_stops_it(sender, sent, withdraw):
+def test_withdrawn_permission_stops_it(sender, sent, withdraw):  # noqa: F811
     withdraw(sent)
     sender.user_permissions.clear()
     run_jobs()
