@@ -323,3 +323,16 @@ def send_due_now():
     while sending.enqueue_due():
         pass
     run_until_idle()
+
+
+def test_one_that_failed_and_is_retried_in_a_pause_has_not_ended(notified, user, client_of, mailbox):
+    """It waited for the end of the pause with the time at which it had failed."""
+    notified()
+    mailbox.answer_to_recipient = "550 No such user"
+    send_due()
+    until = (timezone.now() + timedelta(hours=1)).isoformat()
+    path, values = "/notifications/api/preferences/", {"paused_until": until}
+    assert client_of(user).post(path, values, content_type="application/json").status_code == 200
+    retry(Job.objects.values_list("id", flat=True))
+    run_jobs()
+    assert Delivery.objects.values_list("state", "ended_at").get() == ("pending", None)
