@@ -318,6 +318,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.database_law
+@pytest.mark.nightly
 @pytest.mark.django_db(transaction=True)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)

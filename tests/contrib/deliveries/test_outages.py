@@ -8,14 +8,15 @@ from django.template.backends.django import Template
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import emails, outages, preferences, sending
+from notifications.contrib.deliveries import emails, outages
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.models import Attempt, Job, Wait
 from notifications.streams import marking
 from notifications.testing import run_jobs, run_until_idle
 from notifications.worker import job_runner
-from tests.contrib.deliveries.conftest import digest_jobs, send_all, send_digests, use_mail_backend
+from tests.contrib.deliveries.conftest import choose, digest_jobs, send_all, send_digests, use_mail_backend
 from tests.contrib.deliveries.test_resending import resend_by
+from tests.support.duties import enqueue_deliveries
 from tests.support.network import SilentProxy
 from tests.support.statements import refused
 from tests.support.waiting import wait_until
@@ -49,8 +50,7 @@ def made_due(user, by_email):
 
 
 def enqueue_and_run():
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
     run_jobs()
 
 
@@ -121,8 +121,7 @@ def test_threads_keep_their_connections(made_due, silent, start_worker, set_boun
     set_bounds(idle=0.5)
     silent.may_answer.set()
     made_due(12)
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
     start_worker()
     wait_until(lambda: set(states()) == {"sent"}, what="the e-mails to be sent")
     assert silent.connections <= 4
@@ -136,15 +135,13 @@ def test_a_connection_is_replaced(made_due, silent, start_worker, monkeypatch):
     monkeypatch.setattr(emails, "NOOP_SECONDS", 0)
     silent.may_answer.set()
     made_due(5)
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
     start_worker()
     wait_until(lambda: set(states()) == {"sent"}, what="the e-mails to be sent")
     assert_connections(silent, 3)
     silent.close_connections()
     made_due(1)
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
     wait_until(lambda: states() == ["sent"] * 6, what="the e-mail to be sent")
     assert_connections(silent, 4)
     assert not Attempt.objects.exists()
@@ -187,7 +184,7 @@ def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due,
         outages.add_timeout("email")
     enqueue_and_run()
     assert Delivery.objects.get().attempted_at and states() == ["pending"]
-    preferences.choose(user.pk, {("", "email"): "weekly"})
+    choose(user, {("", "email"): "weekly"})
     silent.may_answer.set()
     end_suspension()
     enqueue_and_run()

@@ -7,6 +7,7 @@ from datetime import timedelta
 import django
 import pytest
 from django.core import mail
+from django.core.management import call_command
 from django.db import connection
 from django.template.backends.django import Template
 from django.utils import timezone
@@ -19,11 +20,11 @@ from notifications.contrib.deliveries import (
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import hooks
 from notifications.models import Job, Notification
-from notifications.streams import marking_seen, retention
+from notifications.streams import marking_seen
 from notifications.testing import run_jobs, run_until_idle
 from tests.contrib.deliveries.conftest import send_due
 from tests.contrib.deliveries.test_rules import mute
-from tests.support.duties import run_duty
+from tests.support.duties import enqueue_deliveries, run_duty
 from tests.support.push_service import vapid_key
 from tests.support.statements import refused
 from tests.support.threads import run_in_threads
@@ -36,7 +37,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 
 def test_open_notification_is_sent_once(notified):
     delivery = notified("The export is ready", url="/exports/1/")
-    assert not sending.enqueue_due() and not Job.objects.exists()  # not due yet
+    enqueue_deliveries()
+    assert not Job.objects.exists()  # not due yet
     for _ in range(2):
         send_due()
     (email,) = mail.outbox
@@ -105,7 +107,7 @@ def test_reasons_not_to_send(notified, user, change, reason, when):
     row = Notification.objects.get(id=delivery.notification)
     if when == "before its job runs":
         Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-        sending.enqueue_due()
+        enqueue_deliveries()
     change(row, user)
     send_due()
     delivery.refresh_from_db()
@@ -114,25 +116,20 @@ def test_reasons_not_to_send(notified, user, change, reason, when):
     assert Job.objects.count() == (when == "before its job runs")
 
 
-def test_concurrent_processes_enqueue_each_once(make_user, by_email, set_bounds):
+def test_concurrent_processes_enqueue_each_once(make_user, by_email):
     """Also more than one chunk."""
-    set_bounds(rows=10)
-    users = [make_user(f"user{number}", email=f"{number}@users.example") for number in range(46)]
+    users = [make_user(f"user{number}", email=f"{number}@users.example") for number in range(60)]
     notify(users, "note")
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
 
-    def enqueue():
-        while sending.enqueue_due():
-            pass
-
-    run_in_threads(*[enqueue] * 3)
-    enqueue()
-    assert Job.objects.count() == 46
+    run_in_threads(*[enqueue_deliveries] * 3)
+    enqueue_deliveries()
+    assert Job.objects.count() == 60
     assert set(Delivery.objects.values_list("job", flat=True)) == set(
         Job.objects.values_list("id", flat=True)
     )
     run_jobs()
-    assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 46
+    assert len({email.to[0] for email in mail.outbox}) == len(mail.outbox) == 60
 
 
 def test_answer_is_kept_until_the_database_takes_it(notified, short_pauses):
@@ -194,7 +191,7 @@ def test_job_that_ends_without_sending(notified, end):
     """A worker that is lost in the last attempt, a cancellation by hand, and a job that was pruned."""
     delivery = notified()
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-    sending.enqueue_due()
+    enqueue_deliveries()
     run_duty("fail abandoned deliveries")
     assert Delivery.objects.get().state == "queued"
     if end == "deleted":
@@ -268,7 +265,7 @@ def test_project_whose_tasks_are_no_jobs(notified, settings):
     stored = settings.TASKS
     settings.TASKS = {"default": {"BACKEND": DUMMY}}
     Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
-    assert not sending.enqueue_due()
+    enqueue_deliveries()
     delivery.refresh_from_db()
     assert delivery.state == "pending"
     settings.TASKS = stored
@@ -292,10 +289,10 @@ def test_rows_are_deleted_with_their_notifications(notified, user):
     ended = timezone.now() - timedelta(days=40)
     Notification.objects.filter(id=old.notification).update(archived_at=ended)
     streams.number([user.pk])
-    retention.prune(timezone.now() - timedelta(days=30))
+    call_command("notifications", "prune")
     assert [row.id for row in Delivery.objects.all()] == [kept.id]
     user.delete()
-    retention.prune(timezone.now() - timedelta(days=30))
+    call_command("notifications", "prune")
     assert not Delivery.objects.exists()
 
 
@@ -320,8 +317,7 @@ def settings_of_push(service):
 
 
 def send_due_now():
-    while sending.enqueue_due():
-        pass
+    enqueue_deliveries()
     run_until_idle()
 
 
