@@ -41,16 +41,6 @@ def with_engine(settings):
 
 
 @pytest.fixture
-def without_engine(settings):
-    """without_engine() takes the engine away from the backend "default"."""
-
-    def remove():
-        settings.TASKS = {"default": {"BACKEND": "notifications.jobs.backend.JobBackend", "QUEUES": []}}
-
-    return remove
-
-
-@pytest.fixture
 def live_worker(db):
     """live_worker(seconds) returns the id of a worker whose lease ends that many seconds from now."""
 

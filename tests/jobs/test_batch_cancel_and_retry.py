@@ -4,6 +4,7 @@ import json
 import uuid
 
 import pytest
+from django.db import OperationalError
 
 from notifications.api import batch, join, task
 from notifications.exceptions import JobCancelled, JobFailed, TooManyJobs
@@ -11,9 +12,11 @@ from notifications.jobs import cancel, retry
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.batch_rows import claim_all, end, jobs_of, row
+from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of, until_done
-from tests.support.statements import mortal, preceded
+from tests.support.duties import run_duty
+from tests.support.outcomes import release
+from tests.support.statements import mortal, preceded, refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.nightly_on_old_django
@@ -49,6 +52,38 @@ def test_cancelling_a_batch_cancels_its_jobs(start_worker, gate, user):
     assert notifications_of(user) == []
 
 
+def test_a_batch_of_queued_jobs_is_cancelled_immediately(user, transactional_db):
+    """Its owner is notified if a different user cancelled it."""
+    with batch(owner=user, title="Mine") as b:
+        for _ in range(3):
+            tasks.noop.enqueue()
+    cancel([b.id], by=None)
+    assert (row(b).state, row(b).progress_current) == ("cancelled", 3)
+    assert [(note.title, note.level) for note in notifications_of(user)] == [("Mine", "warning")]
+
+
+def test_a_released_job_is_cancelled_too(user, transactional_db):
+    """A worker released it after its cancellation was requested. Maintenance cancels it without another claim."""
+    with batch(owner=user) as b:
+        tasks.noop.enqueue()
+    (job,) = claim_all()
+    cancel([b.id], by=user.pk)
+    release(job)
+    assert Job.objects.get(id=job.id).state == "queued"
+    run_duty("resume cancellations of batches")
+    assert (Job.objects.get(id=job.id).state, row(b).state) == ("cancelled", "cancelled")
+
+
+def test_cancelling_a_batch_whose_jobs_are_done(user, transactional_db):
+    """The batch succeeds, because the results were stored before the cancellation took effect."""
+    with batch(owner=user) as b:
+        tasks.noop.enqueue()
+    (job,) = claim_all()
+    cancel([b.id], by=user.pk)
+    end(job)
+    assert row(b).state == "succeeded"
+
+
 def test_cancelling_single_jobs(user, transactional_db):
     """The batch fails, and its error counts the cancelled jobs."""
     with batch(owner=user) as b:
@@ -60,6 +95,21 @@ def test_cancelling_single_jobs(user, transactional_db):
         last = tasks.noop.enqueue()
     cancel([uuid.UUID(last.id)])
     assert json.loads(row(b).error)["detail"] == "0 of 1 done, 1 cancelled"
+
+
+def test_an_interrupted_cancellation_is_completed(user, transactional_db):
+    """The process was killed after the batch was marked and before its jobs were cancelled."""
+    with batch(owner=user) as b:
+        with batch():
+            tasks.noop.enqueue()
+        tasks.noop.enqueue()
+    with refused(JOBS_TO_CANCEL), pytest.raises(OperationalError):
+        cancel([b.id], by=user.pk)
+    assert set(Job.objects.values_list("state", flat=True)) == {"running", "queued"}
+    run_duty("resume cancellations of batches")
+    run_duty("finish batches")
+    assert set(Job.objects.values_list("state", flat=True)) == {"cancelled"}
+    assert notifications_of(user) == []
 
 
 def test_retrying_a_batch_retries_its_failed_jobs(worker, user, tmp_path):
@@ -96,6 +146,26 @@ def test_retrying_nested_batches(user, transactional_db):
     assert retry([outer.id]) == []
 
 
+def test_retrying_a_single_job_reopens_its_batches(user, transactional_db):
+    """Their owner is notified again, because the first outcome no longer holds."""
+    with batch(owner=user, title="Outer") as outer:
+        with batch(title="Inner") as inner:
+            failing = tasks.fail.enqueue()
+            tasks.noop.enqueue()
+        tasks.noop.enqueue()
+    run_jobs()
+    assert (row(inner).state, row(outer).state) == ("failed", "failed")
+    Job.objects.filter(id=failing.id).update(task_path="tests.jobs.tasks.noop")
+    assert retry([uuid.UUID(failing.id)]) == [uuid.UUID(failing.id)]
+    assert (row(inner).state, row(outer).state) == ("running", "running")
+    run_jobs()
+    assert (row(inner).state, row(outer).state) == ("succeeded", "succeeded")
+    assert [(note.level, bool(note.archived_at)) for note in notifications_of(user)] == [
+        ("error", True),
+        ("success", False),
+    ]
+
+
 def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(user, settings, transactional_db):
     with batch(owner=user) as b:
         tasks.fail.enqueue()
@@ -104,7 +174,7 @@ def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(user, settings, t
     tasks.noop.using(owner=user).enqueue()
     with pytest.raises(TooManyJobs):
         retry([b.id])
-    assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
+    assert (row(b).state, Job.objects.filter(batch=b.id).order_by("id").get().state) == ("failed", "failed")
 
 
 def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(user, settings, transactional_db):
@@ -127,7 +197,11 @@ def test_a_retry_that_passes_over_all_jobs_of_a_batch(user, other_user, settings
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     tasks.noop.using(owner=user if is_full == "its owner" else other_user).enqueue()
     assert retry([b.id], passes_over_full=True) == []
-    assert (row(b).state, row(b).attempt, jobs_of(b).get().state) == ("failed", 1, "failed")
+    assert (row(b).state, row(b).attempt, Job.objects.filter(batch=b.id).order_by("id").get().state) == (
+        "failed",
+        1,
+        "failed",
+    )
 
 
 def test_a_retry_while_its_batch_ends(user, transactional_db):

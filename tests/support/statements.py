@@ -2,7 +2,6 @@
 
 with refused("UPDATE notifications_job", times=2):       # as if the database was away
 with preceded("DELETE FROM notifications_worker", renew):
-with mortal() as kill:                                    # after kill() it executes none
 """
 
 import re
@@ -15,10 +14,7 @@ from django.db.backends.utils import CursorWrapper
 
 @contextmanager
 def preceded(pattern, function, times=1):
-    """Call a function before the first statements that match, with their parameters. Yields them.
-
-    What it raises is their error.
-    """
+    """Call a function, whose error is theirs, before the first statements that match, with parameters. Yields them."""
     found, execute = [], CursorWrapper._execute_with_wrappers
 
     def execute_after(cursor, sql, params, many, executor):
@@ -42,18 +38,18 @@ def refused(pattern, times=None, error=OperationalError):
 
 
 class Killed(BaseException):
-    """This process was killed."""
+    pass
 
 
 @contextmanager
 def mortal():
-    """Yield ``kill(after=0)``: from then on, or so many statements later, the block executes none, and ends."""
+    """Yield ``kill(after=0)``: so many statements later this process is killed, and the block executes no more."""
     left = []
 
     def check():
-        if left and left[0] <= 0:
-            raise Killed
         left[:] = [each - 1 for each in left]
+        if left and left[0] < 0:
+            raise Killed
 
     with suppress(Killed), preceded("", check, times=None):
         yield lambda after=0: left.append(after)

@@ -38,13 +38,13 @@ def postpone_paused(rows: Sequence[Delivery]) -> None:
 def reopen(ids: Sequence[UUID]) -> None:
     """Have deliveries decided anew now, as due since when they were due."""
     if ids:
-        store(ids, error="", state=State.PENDING, job=None)
+        store(ids, error="", state=State.PENDING, job=None, ended_at=None)
 
 
 def postpone(ids: Sequence[UUID], until: datetime) -> None:
     """Have deliveries decided anew at a time."""
     if ids:
-        store(ids, error="", state=State.PENDING, due_at=until, job=None)
+        store(ids, error="", state=State.PENDING, due_at=until, job=None, ended_at=None)
 
 
 def end(

@@ -135,7 +135,12 @@ ROUNDS = st.lists(
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=ROUNDS, size=st.integers(2, 7), late=st.booleans())
 def test_recipients_are_notified_as_in_the_simulation(
-    make_user, make_broadcast, withdraw, rounds, size, late
+    make_user,
+    make_broadcast,
+    withdraw,
+    rounds,
+    size,
+    late,
 ):
     world = World(make_user, make_broadcast, withdraw, size)
     for acts, death in rounds:

@@ -8,7 +8,7 @@ from django.template.backends.django import Template
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries import emails, outages
+from notifications.contrib.deliveries import emails, outages, preferences
 from notifications.contrib.deliveries.models import ChannelOutage, Delivery
 from notifications.models import Attempt, Job, Wait
 from notifications.streams import marking
@@ -70,6 +70,40 @@ def states():
     return sorted(Delivery.objects.values_list("state", flat=True))
 
 
+def test_no_attempt_is_made_while_it_is_suspended(made_due, silent):
+    """The first three wait for their time-outs, the others stay pending, and get no job any more."""
+    made_due(6)
+    enqueue_and_run()
+    assert_connections(silent, outages.MAX_TIMEOUTS)
+    # The third has found that e-mail is suspended: its attempt is not counted either.
+    assert states() == ["pending"] * 4 + ["queued"] * 2
+    assert Job.objects.filter(state="queued", attempt=1).count() == 2
+    made_due(1)
+    jobs = Job.objects.count()
+    enqueue_and_run()
+    assert Job.objects.count() == jobs
+    assert_connections(silent, outages.MAX_TIMEOUTS)
+    assert states() == ["pending"] * 5 + ["queued"] * 2
+
+
+def test_one_message_is_tried_after_a_suspension(made_due, silent):
+    """Whether it times out again, or is answered: then all are sent, once each, and the outage is over."""
+    made_due(6)
+    enqueue_and_run()
+    end_suspension()
+    enqueue_and_run()
+    assert_connections(silent, outages.MAX_TIMEOUTS + 1)
+    assert ChannelOutage.objects.get().suspended_until > timezone.now()
+    silent.may_answer.set()
+    end_suspension()
+    enqueue_and_run()  # the one that is tried
+    assert not ChannelOutage.objects.exists()
+    Job.objects.update(run_after=None, due_at=None)
+    end_suspension()  # until then those wait that were due meanwhile
+    enqueue_and_run()
+    assert set(states()) == {"sent"}
+
+
 def test_one_that_a_fast_clock_has_stored(made_due):
     """It is over, or nothing would be sent until that time."""
     tomorrow = timezone.now() + timedelta(days=1)
@@ -77,6 +111,31 @@ def test_one_that_a_fast_clock_has_stored(made_due):
     made_due(2)
     enqueue_and_run()
     assert states() == ["pending", "sent"] and not ChannelOutage.objects.exists()
+
+
+def test_a_refusal_ends_an_outage(made_due, silent, mailbox):
+    made_due(4)
+    enqueue_and_run()
+    silent.may_answer.set()
+    mailbox.answer_to_recipient = "550 5.7.1 no"
+    end_suspension()
+    enqueue_and_run()
+    assert not ChannelOutage.objects.exists()
+    assert "failed" in states()
+
+
+def test_answers_in_between_start_the_count_anew(made_due, answer_mail):
+    """Two time-outs, an answer, and two time-outs are no outage."""
+    results = [TimeoutError, TimeoutError, None, TimeoutError, TimeoutError]
+
+    def send(email):
+        if result := results.pop(0):
+            raise result
+
+    answer_mail(send)
+    made_due(5)
+    enqueue_and_run()
+    assert ChannelOutage.objects.get().suspended_until is None and not results
 
 
 def test_two_processes_try_one_message(made_due, silent):
@@ -177,14 +236,18 @@ def test_digests_get_their_members_while_email_is_suspended(configure, user, mad
     assert states() == ["pending"] * (50 + 1) + ["queued"]
 
 
-def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due, silent):
-    """Although its user has chosen digests meanwhile: programs recognize a second one."""
+@pytest.mark.parametrize("change", ["pause", "choose a digest"])
+def test_one_that_may_have_been_sent_is_sent_in_the_same_message(user, made_due, silent, change):
+    """Although its user has paused everything meanwhile, or has chosen digests: programs recognize a second one."""
     made_due(1)
     for _ in range(outages.MAX_TIMEOUTS - 1):
         outages.add_timeout("email")
     enqueue_and_run()
     assert Delivery.objects.get().attempted_at and states() == ["pending"]
-    choose(user, {("", "email"): "weekly"})
+    if change == "pause":
+        preferences.change_reader(user.pk, paused_until=timezone.now() + timedelta(days=3))
+    else:
+        choose(user, {("", "email"): "weekly"})
     silent.may_answer.set()
     end_suspension()
     enqueue_and_run()

@@ -19,6 +19,7 @@ from notifications.contrib.deliveries import (
 )
 from notifications.contrib.deliveries.models import Delivery
 from notifications.extension import hooks
+from notifications.jobs import retry
 from notifications.models import Job, Notification
 from notifications.streams import marking_seen
 from notifications.testing import run_jobs, run_until_idle
@@ -99,10 +100,10 @@ REASONS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "reason"), [REASONS[3], REASONS[4], REASONS[8]])
+@pytest.mark.parametrize(("change", "reason"), REASONS)
 @pytest.mark.parametrize("when", ["before it is due", "before its job runs"])
 def test_reasons_not_to_send(notified, user, change, reason, when):
-    """Those that the model has not. They are looked at when it is due, and once more by the job."""
+    """They are looked at when it is due, and once more by the job."""
     delivery = notified(key="export", category="exports")
     row = Notification.objects.get(id=delivery.notification)
     if when == "before its job runs":
@@ -114,6 +115,16 @@ def test_reasons_not_to_send(notified, user, change, reason, when):
     assert (delivery.state, delivery.reason) == ("skipped", reason)
     assert delivery.ended_at and not mail.outbox
     assert Job.objects.count() == (when == "before its job runs")
+
+
+def test_seen_of_another_notification(notified, user):
+    """What was raised after the last look is sent."""
+    first = notified("first")
+    see(Notification.objects.get(id=first.notification), user)
+    second = notified("second")
+    send_due()
+    assert [email.subject for email in mail.outbox] == ["second"]
+    assert {first.id: "skipped", second.id: "sent"} == dict(Delivery.objects.values_list("id", "state"))
 
 
 def test_concurrent_processes_enqueue_each_once(make_user, by_email):
@@ -259,6 +270,32 @@ def test_template_that_lacks_a_resource(notified, monkeypatch, exc):
     assert delivery.state == "sent" and len(mail.outbox) == 1
 
 
+def test_retry_by_hand_sends_again(notified, mailbox):
+    """Of the failed job, which the admin and the terminal offer. What was seen meanwhile is not sent."""
+    delivery, seen = notified("a"), notified("b")
+    mailbox.answer_to_recipient = "550 No such user"
+    send_due()
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"failed"}
+    mailbox.answer_to_recipient = "250 OK"
+    Notification.objects.filter(id=seen.notification).update(read_at=timezone.now())
+    assert len(retry(Job.objects.values_list("id", flat=True))) == 2
+    run_jobs()
+    assert dict(Delivery.objects.values_list("id", "state")) == {delivery.id: "sent", seen.id: "skipped"}
+    assert len(mailbox.messages) == 1
+
+
+def test_retry_by_hand_that_is_tried_again(notified, mailbox):
+    """It has not ended then."""
+    delivery = notified()
+    mailbox.answer_to_recipient = "550 No such user"
+    send_due()
+    mailbox.answer_to_recipient = "451 Try again"
+    assert retry(Job.objects.values_list("id", flat=True))
+    run_jobs()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.ended_at) == ("queued", None) and "451" in delivery.error
+
+
 def test_project_whose_tasks_are_no_jobs(notified, settings):
     """Its deliveries wait until there is a backend that stores jobs."""
     delivery = notified()
@@ -319,3 +356,16 @@ def settings_of_push(service):
 def send_due_now():
     enqueue_deliveries()
     run_until_idle()
+
+
+def test_one_that_failed_and_is_retried_in_a_pause_has_not_ended(notified, user, client_of, mailbox):
+    """It waited for the end of the pause with the time at which it had failed."""
+    notified()
+    mailbox.answer_to_recipient = "550 No such user"
+    send_due()
+    until = (timezone.now() + timedelta(hours=1)).isoformat()
+    path, values = "/notifications/api/preferences/", {"paused_until": until}
+    assert client_of(user).post(path, values, content_type="application/json").status_code == 200
+    retry(Job.objects.values_list("id", flat=True))
+    run_jobs()
+    assert Delivery.objects.values_list("state", "ended_at").get() == ("pending", None)
