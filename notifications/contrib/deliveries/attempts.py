@@ -254,14 +254,8 @@ def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is
     The others end, or are decided anew: after a pause, or at once if the user has chosen a digest meanwhile.
     """
     rows = deliveries.filter(state__in=OPEN)
-
-    def reach_of(row: Delivery) -> Reach:
-        # Of several addresses, a delivery keeps its own.
-        keeps = hooks.find_channel(row.channel).has_many_addresses and row.address
-        return reach._replace(addresses=[row.address]) if keeps else reach
-
     locked = lock_query(rows.order_by("id"), skip_locked=False)
-    decided = settle(locked, reach_of, is_digest=is_digest, is_resend=is_resend)
+    decided = settle(locked, reach.find, is_digest=is_digest, is_resend=is_resend)
     reopen([facts.delivery.id for facts in decided[DeliveryOutcome.COLLECT]])
     opened = sorted(
         (*decided[DeliveryOutcome.JOIN], *decided[DeliveryOutcome.SEND]),
@@ -270,7 +264,7 @@ def _decide(deliveries: QuerySet[Delivery], reach: Reach, *, is_digest: bool, is
     copies = []
     for facts in opened:
         dead = facts.reader.dead_addresses.get(facts.channel.name)
-        addresses = reach_of(facts.delivery).addresses or ()
+        addresses = reach.find(facts.delivery).addresses or ()
         facts.delivery.address, *others = (each for each in addresses if each != dead)
         copies += [_copy_to(address, facts.delivery) for address in others]
     if opened:

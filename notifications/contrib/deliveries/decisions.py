@@ -56,6 +56,11 @@ class Reach(NamedTuple):
     is_active: bool = True
     addresses: Sequence[str] | None = None
 
+    def find(self, delivery: Delivery) -> Reach:
+        """Return what is known of how a delivery is sent: of several addresses, it keeps its own."""
+        keeps = hooks.find_channel(delivery.channel).has_many_addresses and delivery.address
+        return self._replace(addresses=[delivery.address]) if keeps else self
+
 
 #: That of users who were not read.
 UNKNOWN_REACH = Reach()

@@ -144,7 +144,7 @@ def enqueue_by(name: str, ids: Sequence[UUID]) -> None:
     }
 
     def reach_of(row: Delivery) -> Reach:
-        return UNKNOWN_REACH if row.address else reaches.get(row.user_id, UNKNOWN_REACH)
+        return reaches.get(row.user_id, UNKNOWN_REACH).find(row)
 
     def enqueue() -> list[Facts]:
         decided = settle(lock_query(due.filter(id__in=list(users)).order_by("id")), reach_of)

@@ -101,11 +101,13 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("change", "reason"), REASONS)
-@pytest.mark.parametrize("when", ["before it is due", "before its job runs"])
+@pytest.mark.parametrize("when", ["before it is due", "before it is due again", "before its job runs"])
 def test_reasons_not_to_send(notified, user, change, reason, when):
-    """They are looked at when it is due, and once more by the job."""
+    """They are looked at when it is due, also after an attempt, and once more by the job."""
     delivery = notified(key="export", category="exports")
     row = Notification.objects.get(id=delivery.notification)
+    if when == "before it is due again":
+        Delivery.objects.update(address=user.email, attempted_at=timezone.now())
     if when == "before its job runs":
         Delivery.objects.update(due_at=timezone.now() - timedelta(seconds=1))
         enqueue_deliveries()
