@@ -165,6 +165,7 @@ STEPS = st.lists(
 
 @pytest.mark.database_law
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.timeout(200 + 4 * EXAMPLES)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, outer=st.integers(0, 1), inner=st.integers(0, 2))
 def test_batches_end_as_in_the_simulation(make_user, steps, outer, inner):

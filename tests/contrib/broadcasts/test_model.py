@@ -132,6 +132,7 @@ ROUNDS = st.lists(
 @pytest.mark.database_law
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("small_chunks")
+@pytest.mark.timeout(200 + 4 * EXAMPLES)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=ROUNDS, size=st.integers(2, 7), late=st.booleans())
 def test_recipients_are_notified_as_in_the_simulation(

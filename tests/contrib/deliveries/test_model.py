@@ -320,6 +320,7 @@ STEPS = st.lists(
 @pytest.mark.database_law
 @pytest.mark.nightly
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.timeout(200 + 4 * EXAMPLES)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_deliveries_are_sent_as_in_the_simulation(make_user, client_of, configure, monkeypatch, steps):

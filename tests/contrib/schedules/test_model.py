@@ -185,6 +185,7 @@ STEPS = st.lists(
 
 @pytest.mark.database_law
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.timeout(200 + 4 * EXAMPLES)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=STEPS,
