@@ -46,7 +46,7 @@ def check_versions(examination: Examination) -> Iterator[CheckMessage]:
 def check_settings(examination: Examination) -> Iterable[CheckMessage]:
     """Run the system checks of the app and its extensions; those that need a database are run by ``tables``."""
     try:
-        for alias, _ in task_backends.settings.items():
+        for alias in task_backends.settings:
             task_backends[alias]  # imports it
     except Exception as exc:  # each backend of the project may raise anything
         return [Error(f"TASKS is wrong: {type(exc).__name__}: {explain(exc)}", hint="Correct TASKS.")]
