@@ -16,7 +16,7 @@ from tests.jobs.batch_rows import claim_all, end, row
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.duties import run_duty
 from tests.support.outcomes import release
-from tests.support.statements import mortal, preceded, refused
+from tests.support.statements import preceded, refused
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.nightly_on_old_django
@@ -235,19 +235,3 @@ def test_a_job_that_is_retried_while_its_batch_ends(user, transactional_db):
     end(again)
     assert (row(b).state, json.loads(row(b).result)) == ("succeeded", {**ZERO_COUNTS, "succeeded": 1})
     assert len(notifications_of(user)) == 1
-
-
-@pytest.mark.database_law
-def test_a_retry_whose_process_was_killed_leaves_no_ended_batch_with_a_queued_job(user, transactional_db):
-    """The job was queued again, and its batch stayed failed for good, whatever became of the job."""
-    with batch(owner=user) as b:
-        failing = tasks.fail.enqueue()
-    run_jobs()
-    for statements in range(40):
-        with mortal() as kill:
-            kill(statements)
-            retry([failing.id])
-        states = Job.objects.get(id=failing.id).state, row(b).state
-        assert states in (("failed", "failed"), ("queued", "running")), statements
-        if states[0] == "queued":
-            break

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery.concurrency import get_implementation
-from django.db import connections
 
 from notifications.contrib.celery.engine import ROW_PREFIX
 from notifications.db import dialect
@@ -53,10 +52,7 @@ class MainProcess(SupervisedThread):
         super().run()
         if self._upkeep:
             self._upkeep.project_threads.end(PROJECT_TIMEOUT_SECONDS)
-        try:
-            self.lease.end()
-        finally:
-            connections.close_all()
+        self.lease.end()
 
     def _run_round(self) -> float:
         """Run a round, and return the seconds until the next one."""

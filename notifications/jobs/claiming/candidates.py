@@ -239,7 +239,8 @@ class RunningLimits:
             return False
         key = "key", job.concurrency_key
         places = self._running[key] * PLACES_PER_RUNNING_JOB.get(job.executor, 0)
-        if self._left["executor", job.executor] <= places:
+        # It has none left if the executor of the job has changed since the claim found it.
+        if self._left.get(("executor", job.executor), 0) <= places:
             self.closed.add(key)
             return False
         for name in names:

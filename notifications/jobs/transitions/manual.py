@@ -90,7 +90,7 @@ def retry(
     ``TooManyJobs``, and ``django.db.OperationalError`` like ``cancel``.
     """
     ids = sorted(set(ids))
-    return _call_after_commit(lambda: _retry_jobs(ids, RetryOptions(by, passes_over_full, from_start)), ids)
+    return _call_after_commit(lambda: _retry(ids, RetryOptions(by, passes_over_full, from_start)), ids)
 
 
 def reschedule(ids: Iterable[UUID], run_at: datetime | None = None) -> list[UUID]:
@@ -210,10 +210,19 @@ def _is_by_other(job: Job, by: Any) -> bool:
     return job.user_id is not None and job.user_id != by
 
 
-def _retry_jobs(retried: Sequence[UUID], options: RetryOptions) -> list[UUID]:
-    """Queue jobs again, and have the batches that they are in, at any depth, run again in the same transaction."""
+def _retry(ids: Sequence[UUID], options: RetryOptions) -> list[UUID]:
+    queued = _retry_jobs(ids, options)
+    # The batches of these jobs run again too, at any depth.
+    for jobs in chunks_of(queued):
+        while jobs := batch_completion.batches_of(jobs):
+            for batch in jobs:
+                _reopen_batch(batch, options.by)
+    return queued
+
+
+def _retry_jobs(ids: Sequence[UUID], options: RetryOptions) -> list[UUID]:
     queued: list[UUID] = []
-    for chunk in chunks_of(retried):
+    for chunk in chunks_of(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
         jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
         if batches := [job for job in jobs if batch_completion.is_batch(job)]:
@@ -223,21 +232,16 @@ def _retry_jobs(retried: Sequence[UUID], options: RetryOptions) -> list[UUID]:
         others = [job for job in jobs if job not in batches]
         attempts = {path: policy_at(path).max_attempts for path in {job.task_path for job in others}}
         executors = {job.id: executor_at(job.task_path) for job in others}
-        ids, around = fair_atomic(partial(_queue_again, rows, attempts, executors, options))
-        queued += ids
-        finish_batches(around)  # or store their progress
+        queued += fair_atomic(partial(_queue_again, rows, attempts, executors, options))
     return queued
 
 
 def _queue_again(
     rows: Any, attempts: Mapping[str, int], executors: Mapping[UUID, str], options: RetryOptions
-) -> tuple[list[UUID], set[UUID]]:
-    """Queue those of these jobs again that have an executor, with ``attempts`` by task path more than they have had.
-
-    Returns their ids and those of the batches that they are in.
-    """
+) -> list[UUID]:
+    """Queue those of these jobs again that have an executor, with ``attempts`` by task path more than they have had."""
+    limit_lock_wait()
     now = times.to_db(times.now(), connection())
-    batches = _lock_batches(_find_batches_around(executors))  # before their jobs, in the order of ids
     # Without instances of the model, which take half of the time for which SQLite's lock is held.
     locked = lock_query(rows, skip_locked=False).values_list(*RETRY_COLUMNS, named=True)
     jobs = [job for job in locked if job.id in executors]
@@ -263,9 +267,7 @@ def _queue_again(
     delete_waits(ids := [job.id for job in jobs], from_start=options.from_start)
     record_change("restarted" if options.from_start else "retried", ids)
     ring_queued(jobs)
-    around = _find_batches_around(ids) if batches else set()
-    _run_batches_again([batch for batch in batches if batch.id in around], options.by)
-    return ids, around
+    return ids
 
 
 def _take_place(left: dict[Any, int], user: Any) -> bool:
@@ -283,44 +285,39 @@ def _retry_batch(batch: Job, options: RetryOptions) -> bool:
         elif not limits.read_places([batch.user_id])[batch.user_id]:
             return False
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE)
-    if ids := list(jobs.order_by("id").values_list("id", flat=True)):
-        return bool(_retry_jobs(ids, options))  # else all were passed over, so it would end again as it is
-    is_again = retrying_atomic(lambda: _run_batches_again(_lock_batches([batch.id]), options.by))
-    finish_batches([batch.id])
-    return is_again
+    # The jobs first: a running batch without an active job is ended by any worker.
+    ids = list(jobs.order_by("id").values_list("id", flat=True))
+    if ids and not _retry_jobs(ids, options):
+        return False  # all were passed over, so it would end again as it is
+    return _reopen_batch(batch.id, options.by)
 
 
-def _find_batches_around(ids: Collection[UUID]) -> set[UUID]:
-    found, inner = set[UUID](), list(ids)
-    while inner := batch_completion.batches_of(inner):
-        found.update(inner)
-    return found
-
-
-def _lock_batches(ids: Collection[UUID]) -> list[Job]:
-    limit_lock_wait()
-    rows = Job.objects.using(database()).filter(id__in=ids, state__in=(Job.State.RUNNING, *RETRYABLE))
-    return list(lock_query(rows.order_by("id"), skip_locked=False)) if ids else []
-
-
-def _run_batches_again(batches: Sequence[Job], by: Any) -> bool:
-    """Have those of these locked batches run again that have failed or were cancelled. Return whether any does."""
+def _reopen_batch(batch: UUID, by: Any) -> bool:
+    """Have a failed or cancelled batch run again, and end it if its jobs are done. Returns whether it ran again."""
     now = times.now()
-    # The end of one that runs, if it is under way, counts the jobs as they were before this retry.
-    conditional_update("fence=fence+1", [((), job) for job in batches if job.state == Job.State.RUNNING])
-    ended = [job for job in batches if job.state != Job.State.RUNNING]
-    for job in ended:
-        conditional_update(
-            "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
-            "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, cancel_requested_at=NULL, "
-            "cancelled_by_other=FALSE, progress_current=0, progress_message=''",
-            [((now, now), job)],
-            state=job.state,
-        )
-    if ended:
-        store_own_act([job.id for job in ended], by, database_now())
-        streams.ring([job.user_id for job in ended])
-    return bool(ended)
+
+    def write() -> bool:
+        limit_lock_wait()
+        rows = Job.objects.using(database()).filter(id=batch, state__in=(Job.State.RUNNING, *RETRYABLE))
+        job = lock_query(rows, skip_locked=False).first()
+        if job and job.state == Job.State.RUNNING:
+            # Its end, if one is under way, counts the jobs as they were before this retry.
+            conditional_update("fence=fence+1", [((), job)])
+        elif job:
+            conditional_update(
+                "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
+                "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, cancel_requested_at=NULL, "
+                "cancelled_by_other=FALSE, progress_current=0, progress_message=''",
+                [((now, now), job)],
+                state=job.state,
+            )
+            store_own_act([batch], by, database_now())
+            streams.ring([job.user_id])
+        return job is not None and job.state != Job.State.RUNNING
+
+    is_reopened = retrying_atomic(write)
+    finish_batches([batch])
+    return is_reopened
 
 
 def _reschedule(ids: Sequence[UUID], run_at: datetime | None) -> list[UUID]:

@@ -1,10 +1,9 @@
 """The row of a Celery worker, which its main process has while no job runs."""
 
-import threading
 from types import SimpleNamespace
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection
 
 from notifications.models import Worker
 from tests.support.waiting import wait_until
@@ -68,25 +67,6 @@ def test_a_worker_that_stops_while_it_pauses_after_an_error(process, monkeypatch
     wait_until(lambda: len(tries) == 4, what="a pause of almost a second")
     process.stop(20)
     assert not Worker.objects.exists()
-
-
-def test_a_process_that_ends_leaves_no_connection_open(process):
-    """It once deleted its row on a new one, after its thread had closed those of its rounds."""
-    open_connections = []
-
-    def run():
-        process.run()
-        open_connections.extend(
-            each.alias for each in connections.all(initialized_only=True) if each.connection
-        )
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    until_rows(1)
-    process.stop(20)
-    thread.join(20)
-    assert not thread.is_alive() and not Worker.objects.exists()
-    assert open_connections == []
 
 
 def test_prefork_is_refused_on_sqlite(monkeypatch):
