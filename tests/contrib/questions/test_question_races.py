@@ -26,8 +26,6 @@ pytestmark = [
 
 #: Rounds, and jobs in each.
 ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "2")), 100
-#: Not the module, whose `uniform` the fixture `longest_backoff` replaces.
-RANDOM = random.Random()
 
 
 @pytest.mark.long
@@ -46,7 +44,7 @@ def race(users):
     task = question_tasks.ask_who.using(owner=users[0])
     asked = {"to": [user.pk for user in users]}
     jobs = [
-        task.enqueue(**asked, expires_ms=RANDOM.uniform(1, 150) if number % 2 else None).id
+        task.enqueue(**asked, expires_ms=random.uniform(1, 150) if number % 2 else None).id
         for number in range(JOBS)
     ]
     counted, refused = Counter(), Counter()
@@ -64,7 +62,7 @@ def race(users):
     def cancel_jobs():
         for id in cancelled:
             cancel([id])
-            time.sleep(RANDOM.uniform(0, 0.004))
+            time.sleep(random.uniform(0, 0.004))
         for id in unanswered[::2]:
             wait_until(
                 lambda id=id: AskedQuestion.objects.filter(job=id).exists(), what="the question to be stored"

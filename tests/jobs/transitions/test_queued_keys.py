@@ -140,7 +140,7 @@ def test_no_job_begins_before_the_caller_has_committed(user):
                     id = enqueue(writer.pk, number, task=tasks.noop, owner=user).id
                 calls.append((id, writer.pk, number))
                 time.sleep(
-                    random.random() * 0.01
+                    random.uniform(0, 0.01)
                 )  # else the job is locked by one after the other, and never begins
         finally:
             ended.release()

@@ -24,8 +24,6 @@ pytestmark = [pytest.mark.database_law, pytest.mark.django_db(transaction=True)]
 #: Rounds, and jobs in each.
 ROUNDS, JOBS = int(os.environ.get("WAIT_ROUNDS", "4")), 100
 MAX_PAUSE = 0.004
-#: Not the module, whose `uniform` the fixture `longest_backoff` replaces.
-RANDOM = random.Random()
 
 
 @pytest.mark.long
@@ -54,7 +52,7 @@ def race(user):
             kind="callback",
             attempt=1,
             created_at=now,
-            due_at=None if number % 2 else now + timedelta(milliseconds=RANDOM.uniform(0, 400)),
+            due_at=None if number % 2 else now + timedelta(milliseconds=random.uniform(0, 400)),
         )
         for number, job in enumerate(jobs[: JOBS // 2])
     ]
@@ -69,31 +67,31 @@ def race(user):
             group, remaining = remaining[:5], remaining[5:]
             waits = [Wait(job=job.id, name="nap", kind="pause", attempt=1) for job in group]
             for wait in waits:
-                wait.lasts = timedelta(milliseconds=RANDOM.uniform(0, 50))
+                wait.lasts = timedelta(milliseconds=random.uniform(0, 50))
             outcomes = [
                 Outcome(job=job, state="waiting", waits=[wait])
                 for job, wait in zip(group, waits, strict=True)
             ]
             finished = recording.finish_jobs(outcomes)
             remaining += [job for job in group if (job.id.int, job.fence) not in finished]
-            time.sleep(RANDOM.uniform(0, MAX_PAUSE))
+            time.sleep(random.uniform(0, MAX_PAUSE))
 
     def end_due():
         while not is_over.is_set() or Wait.objects.filter(ended_at=None).exists():
             run_duty("end waits that are due")
-            time.sleep(RANDOM.uniform(0, MAX_PAUSE))
+            time.sleep(random.uniform(0, MAX_PAUSE))
 
     def cancel_jobs():
         for id in cancelled:
             cancel([id])
-            time.sleep(RANDOM.uniform(0, MAX_PAUSE))
+            time.sleep(random.uniform(0, MAX_PAUSE))
 
     def call():
         remaining = [wait for wait in stored if wait.due_at is None]
         random.shuffle(remaining)
         for wait in remaining:
             end_stored(wait.job, Wait.objects.filter(id=wait.id), how="called_back", value="1")
-            time.sleep(RANDOM.uniform(0, MAX_PAUSE))
+            time.sleep(random.uniform(0, MAX_PAUSE))
 
     def suspend_and_tell():
         try:
