@@ -12,6 +12,11 @@ def row(b):
     return Job.objects.get(id=b.id)
 
 
+def jobs_of(b):
+    """Return the jobs of a batch, oldest first."""
+    return Job.objects.filter(batch=b.id).order_by("id")
+
+
 def claim_all():
     """Claim at most 100 jobs for a new worker, and return them."""
     return claim_rows(uuid.uuid4(), 100)

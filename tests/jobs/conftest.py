@@ -1,9 +1,9 @@
 """Fixtures and helpers for jobs: a worker on a thread of the test process, and waiting for jobs."""
 
 import asyncio
-import random
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import connections
@@ -75,7 +75,7 @@ def rings():
 @pytest.fixture(autouse=True)
 def longest_backoff(monkeypatch):
     """Use the longest backoff instead of a random one, so that no retry comes earlier than expected."""
-    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    monkeypatch.setattr("notifications.jobs.outcomes.random", SimpleNamespace(uniform=lambda low, high: high))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from notifications.jobs import cancel, retry
 from notifications.models import Job
 from notifications.testing import run_jobs
 from tests.jobs import tasks
-from tests.jobs.batch_rows import claim_all, end, row
+from tests.jobs.batch_rows import claim_all, end, jobs_of, row
 from tests.jobs.conftest import notifications_of, until_done
 from tests.support.duties import run_duty
 from tests.support.outcomes import release
@@ -174,7 +174,7 @@ def test_a_retry_above_the_limit_of_active_jobs_queues_nothing(user, settings, t
     tasks.noop.using(owner=user).enqueue()
     with pytest.raises(TooManyJobs):
         retry([b.id])
-    assert (row(b).state, Job.objects.filter(batch=b.id).order_by("id").get().state) == ("failed", "failed")
+    assert (row(b).state, jobs_of(b).get().state) == ("failed", "failed")
 
 
 def test_a_retry_that_passes_over_full_owners_counts_their_jobs_once(user, settings, transactional_db):
@@ -197,11 +197,7 @@ def test_a_retry_that_passes_over_all_jobs_of_a_batch(user, other_user, settings
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ACTIVE_JOBS_PER_USER": 1}
     tasks.noop.using(owner=user if is_full == "its owner" else other_user).enqueue()
     assert retry([b.id], passes_over_full=True) == []
-    assert (row(b).state, row(b).attempt, Job.objects.filter(batch=b.id).order_by("id").get().state) == (
-        "failed",
-        1,
-        "failed",
-    )
+    assert (row(b).state, row(b).attempt, jobs_of(b).get().state) == ("failed", 1, "failed")
 
 
 def test_a_retry_while_its_batch_ends(user, transactional_db):

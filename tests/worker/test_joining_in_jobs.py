@@ -196,13 +196,14 @@ def test_a_limit_of_parents_that_wait_for_other_workers(start_worker, set_interv
     assert 8 <= max(tasks.running_counts) <= 10
 
 
-def test_workers_of_two_queues_do_not_deadlock(start_worker, set_interval):
+def test_workers_of_two_queues_do_not_deadlock(start_worker, set_interval, monkeypatch):
     """Each runs its maximum of parents, and all of these wait for jobs that only the other worker runs."""
+    monkeypatch.setattr("notifications.worker.capacity.MAX_WAITING_PER_SLOT", 2)
     set_interval(0.05)
     with transaction.atomic():
         parents = [
             tasks.counted_parent.using(queue_name=mine).enqueue(other)
-            for _ in range(5)  # one more than wait in a worker with one slot
+            for _ in range(3)
             for mine, other in (("one", "two"), ("two", "one"))
         ]
     for queue in ("one", "two"):

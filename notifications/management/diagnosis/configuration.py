@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import django
 from django.conf import settings as django_settings
 from django.core.checks import WARNING, CheckMessage, Error, Info, Tags, Warning, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 
 from notifications.compat import task_backends
@@ -48,7 +49,7 @@ def check_settings(examination: Examination) -> Iterable[CheckMessage]:
     try:
         for alias in task_backends.settings:
             task_backends[alias]  # imports it
-    except Exception as exc:  # each backend of the project may raise anything
+    except (ImproperlyConfigured, LookupError, TypeError) as exc:
         return [Error(f"TASKS is wrong: {type(exc).__name__}: {explain(exc)}", hint="Correct TASKS.")]
     found = run_checks(tags=["notifications"])
     # The engines have a check of their own, which says what waits because of it.

@@ -11,7 +11,7 @@ from django.db import ProgrammingError, connection, transaction
 from django.utils import timezone
 
 from notifications.api import DATABASE_UNAVAILABLE, policy, task
-from notifications.jobs import Policy
+from notifications.jobs import Policy, outcomes
 from notifications.models import Attempt, Job
 from notifications.signals import job_finished, rung
 from notifications.testing import run_jobs
@@ -44,7 +44,7 @@ def retry_delay(policy=None, *, attempt=1, exc=None, max_attempts=100):
 @pytest.fixture
 def random_backoff(longest_backoff, monkeypatch):
     """Use random delays, as in production."""
-    monkeypatch.setattr(random, "uniform", random.Random().uniform)
+    monkeypatch.setattr(outcomes, "random", random)
 
 
 def test_a_job_is_retried_until_it_succeeds(user):
