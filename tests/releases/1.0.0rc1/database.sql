@@ -1456,7 +1456,7 @@ COPY public.asyncsite_ratelimitentry (id, created_at, owner_id) FROM stdin;
 --
 
 COPY public.asyncsite_report (id, title, urls, size, job_id, publication_id, public_token, created_at, owner_id) FROM stdin;
-1	x	[]	1	01a22dd8-d835-759b-814b-86a2dc176fc7	01a22dd8-d835-76da-9d78-dcce3d270527	x	2026-11-30 19:05:15.573469+00	1
+1	x	[]	1	01a22df5-3c1b-77b0-aac1-71fdee15bf78	01a22df5-3c1b-78f5-8b89-f63c8ba86bd4	x	2026-11-30 19:36:16.155601+00	1
 \.
 
 
@@ -1559,9 +1559,9 @@ COPY public.auth_permission (id, name, content_type_id, codename) FROM stdin;
 --
 
 COPY public.auth_user (id, password, last_login, is_superuser, username, first_name, last_name, email, is_staff, is_active, date_joined) FROM stdin;
-1	md5$lML8FVdur6geN1KmRQEPwL$1c45cf406700bd069da048667164a39f	\N	f	demo				f	t	2026-11-30 19:05:14.013803+00
-2	md5$jE4MSc2x4lm653qu9kAtcn$f13b1d865e11599532cbe6952e734b11	\N	f	other				f	t	2026-11-30 19:05:14.023397+00
-3	md5$iw09pNellopc3o5NQZaRAr$848fc6380999c946dc43b011cee16975	\N	t	admin				t	t	2026-11-30 19:05:14.024119+00
+1	md5$hLxNw5tFhKdWsYY24ejsrL$83b57faa9b62a7f60dc4de738aa1c90c	\N	f	demo				f	t	2026-11-30 19:36:14.562362+00
+2	md5$LxY4JvfEc0y27U28fv9wqz$c7bb0d7196151f8e57bfd3ac36bfb8ea	\N	f	other				f	t	2026-11-30 19:36:14.571888+00
+3	md5$Gkks9mep2B9cbtVPiHC53D$709d4c13ea0d142e14b8dcffd2e78a91	\N	t	admin				t	t	2026-11-30 19:36:14.57261+00
 \.
 
 
@@ -1655,36 +1655,36 @@ COPY public.django_content_type (id, app_label, model) FROM stdin;
 --
 
 COPY public.django_migrations (id, app, name, applied) FROM stdin;
-1	contenttypes	0001_initial	2026-11-30 19:05:12.639992+00
-2	auth	0001_initial	2026-11-30 19:05:12.662482+00
-3	admin	0001_initial	2026-11-30 19:05:12.67087+00
-4	admin	0002_logentry_remove_auto_add	2026-11-30 19:05:12.675584+00
-5	admin	0003_logentry_add_action_flag_choices	2026-11-30 19:05:12.67988+00
-6	asyncsite	0001_reports	2026-11-30 19:05:12.71712+00
-7	contenttypes	0002_remove_content_type_name	2026-11-30 19:05:12.728653+00
-8	auth	0002_alter_permission_name_max_length	2026-11-30 19:05:12.73533+00
-9	auth	0003_alter_user_email_max_length	2026-11-30 19:05:12.740912+00
-10	auth	0004_alter_user_username_opts	2026-11-30 19:05:12.750688+00
-11	auth	0005_alter_user_last_login_null	2026-11-30 19:05:12.756436+00
-12	auth	0006_require_contenttypes_0002	2026-11-30 19:05:12.757142+00
-13	auth	0007_alter_validators_add_error_messages	2026-11-30 19:05:12.762469+00
-14	auth	0008_alter_user_username_max_length	2026-11-30 19:05:12.769566+00
-15	auth	0009_alter_user_last_name_max_length	2026-11-30 19:05:12.774994+00
-16	auth	0010_alter_group_name_max_length	2026-11-30 19:05:12.78196+00
-17	auth	0011_update_proxy_permissions	2026-11-30 19:05:12.787199+00
-18	auth	0012_alter_user_first_name_max_length	2026-11-30 19:05:12.793157+00
-19	notifications	0001_streams	2026-11-30 19:05:12.965334+00
-20	notifications_broadcasts	0001_initial	2026-11-30 19:05:12.983025+00
-21	notifications_deliveries	0001_initial	2026-11-30 19:05:13.081891+00
-22	notifications_files	0001_initial	2026-11-30 19:05:13.105896+00
-23	notifications_operations	0001_initial	2026-11-30 19:05:13.14367+00
-24	notifications_output	0001_initial	2026-11-30 19:05:13.147146+00
-25	notifications_questions	0001_initial	2026-11-30 19:05:13.148889+00
-26	notifications_rates	0001_initial	2026-11-30 19:05:13.152993+00
-27	notifications_schedules	0001_initial	2026-11-30 19:05:13.337747+00
-28	notifications_steps	0001_initial	2026-11-30 19:05:13.343503+00
-29	notifications_webhooks	0001_initial	2026-11-30 19:05:13.374731+00
-30	sessions	0001_initial	2026-11-30 19:05:13.378991+00
+1	contenttypes	0001_initial	2026-11-30 19:36:13.164972+00
+2	auth	0001_initial	2026-11-30 19:36:13.188997+00
+3	admin	0001_initial	2026-11-30 19:36:13.197475+00
+4	admin	0002_logentry_remove_auto_add	2026-11-30 19:36:13.201941+00
+5	admin	0003_logentry_add_action_flag_choices	2026-11-30 19:36:13.206021+00
+6	asyncsite	0001_reports	2026-11-30 19:36:13.241976+00
+7	contenttypes	0002_remove_content_type_name	2026-11-30 19:36:13.252911+00
+8	auth	0002_alter_permission_name_max_length	2026-11-30 19:36:13.259706+00
+9	auth	0003_alter_user_email_max_length	2026-11-30 19:36:13.26515+00
+10	auth	0004_alter_user_username_opts	2026-11-30 19:36:13.275133+00
+11	auth	0005_alter_user_last_login_null	2026-11-30 19:36:13.280633+00
+12	auth	0006_require_contenttypes_0002	2026-11-30 19:36:13.281408+00
+13	auth	0007_alter_validators_add_error_messages	2026-11-30 19:36:13.286611+00
+14	auth	0008_alter_user_username_max_length	2026-11-30 19:36:13.29335+00
+15	auth	0009_alter_user_last_name_max_length	2026-11-30 19:36:13.298418+00
+16	auth	0010_alter_group_name_max_length	2026-11-30 19:36:13.305027+00
+17	auth	0011_update_proxy_permissions	2026-11-30 19:36:13.309963+00
+18	auth	0012_alter_user_first_name_max_length	2026-11-30 19:36:13.315602+00
+19	notifications	0001_streams	2026-11-30 19:36:13.486233+00
+20	notifications_broadcasts	0001_initial	2026-11-30 19:36:13.504295+00
+21	notifications_deliveries	0001_initial	2026-11-30 19:36:13.609167+00
+22	notifications_files	0001_initial	2026-11-30 19:36:13.635113+00
+23	notifications_operations	0001_initial	2026-11-30 19:36:13.674941+00
+24	notifications_output	0001_initial	2026-11-30 19:36:13.678823+00
+25	notifications_questions	0001_initial	2026-11-30 19:36:13.680636+00
+26	notifications_rates	0001_initial	2026-11-30 19:36:13.685127+00
+27	notifications_schedules	0001_initial	2026-11-30 19:36:13.871724+00
+28	notifications_steps	0001_initial	2026-11-30 19:36:13.878321+00
+29	notifications_webhooks	0001_initial	2026-11-30 19:36:13.908961+00
+30	sessions	0001_initial	2026-11-30 19:36:13.913206+00
 \.
 
 
@@ -1710,8 +1710,8 @@ COPY public.notifications_announcedstate (id, topic, state, user_id) FROM stdin;
 --
 
 COPY public.notifications_attempt (id, number, worker, started_at, ended_at, outcome, exception_class_path, location, traceback, job_id) FROM stdin;
-1	1	01a22dd8-d559-7218-aa44-4bb516aa838c	2026-11-30 19:05:14.8943+00	2026-11-30 19:05:14.934771+00	failed	builtins.ValueError	tests.releases.tasks.import_orders, line 23	Traceback (most recent call last):\n  File "/work/main/notifications/worker/execution.py", line 189, in _call_task\n    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/worker/execution.py", line 301, in _call_on_thread\n    result = await asyncio.wrap_future(future)\n             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/db/threads.py", line 309, in _call\n    result = job_sessions.call(work) if self._renews_sessions else work()\n             ~~~~~~~~~~~~~~~~~^^^^^^\n  File "/work/main/notifications/db/job_sessions.py", line 83, in call\n    return function()\n  File "/work/main/notifications/worker/execution.py", line 289, in call\n    return keep_raised(function, *args, **kwargs)\n  File "/work/main/notifications/db/thread_calls.py", line 58, in keep_raised\n    return function(*args, **kwargs)\n  File "/work/main/tests/releases/tasks.py", line 23, in import_orders\n    raise ValueError("The file has no rows.")\nValueError: The file has no rows.\n	01a22dd8-d4ba-7743-8fc1-5dee8ea352b1
-2	1	01a22dd8-d559-7218-aa44-4bb516aa838c	2026-11-30 19:05:14.965218+00	2026-11-30 19:05:14.993315+00	failed	notifications.contrib.webhooks.sending.WebhookFailed	notifications.contrib.webhooks.sending.make_attempt, line 155	Traceback (most recent call last):\n  File "/work/main/notifications/worker/execution.py", line 182, in _call_task\n    value = await task.func(*args, **kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/contrib/webhooks/sending.py", line 125, in send\n    return await make_attempt(job, attempt, endpoint.url, headers, text, record=_record)\n           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/contrib/webhooks/sending.py", line 155, in make_attempt\n    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))\nnotifications.contrib.webhooks.sending.WebhookFailed: crm.example.com could not be found.\n	01a22dd8-d5c2-7d27-988d-8e47c43e3833
+1	1	01a22df5-3935-7580-83a3-56d53e133102	2026-11-30 19:36:15.48094+00	2026-11-30 19:36:15.521186+00	failed	builtins.ValueError	tests.releases.tasks.import_orders, line 23	Traceback (most recent call last):\n  File "/work/main/notifications/worker/execution.py", line 189, in _call_task\n    value = await self._call_on_thread(sync_threads, start_timeout, task.func, args, kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/worker/execution.py", line 301, in _call_on_thread\n    result = await asyncio.wrap_future(future)\n             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/db/threads.py", line 309, in _call\n    result = job_sessions.call(work) if self._renews_sessions else work()\n             ~~~~~~~~~~~~~~~~~^^^^^^\n  File "/work/main/notifications/db/job_sessions.py", line 83, in call\n    return function()\n  File "/work/main/notifications/worker/execution.py", line 289, in call\n    return keep_raised(function, *args, **kwargs)\n  File "/work/main/notifications/db/thread_calls.py", line 58, in keep_raised\n    return function(*args, **kwargs)\n  File "/work/main/tests/releases/tasks.py", line 23, in import_orders\n    raise ValueError("The file has no rows.")\nValueError: The file has no rows.\n	01a22df5-3893-79bc-b1fe-a266818942b2
+2	1	01a22df5-3935-7580-83a3-56d53e133102	2026-11-30 19:36:15.545576+00	2026-11-30 19:36:15.579722+00	failed	notifications.contrib.webhooks.sending.WebhookFailed	notifications.contrib.webhooks.sending.make_attempt, line 155	Traceback (most recent call last):\n  File "/work/main/notifications/worker/execution.py", line 182, in _call_task\n    value = await task.func(*args, **kwargs)\n            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/contrib/webhooks/sending.py", line 125, in send\n    return await make_attempt(job, attempt, endpoint.url, headers, text, record=_record)\n           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n  File "/work/main/notifications/contrib/webhooks/sending.py", line 155, in make_attempt\n    raise WebhookFailed(answer.text, max(answer.retry_after, pause_after(left)))\nnotifications.contrib.webhooks.sending.WebhookFailed: crm.example.com could not be found.\n	01a22df5-39ac-74a6-8739-d0decaef225a
 \.
 
 
@@ -1720,7 +1720,7 @@ COPY public.notifications_attempt (id, number, worker, started_at, ended_at, out
 --
 
 COPY public.notifications_broadcasts_broadcast (id, level, category, title, body, url, translations, audience_kind, audience_values, audience_text, recipients, state, "position", sent, withdrawn, job, withdrawal_job, created_at, send_at, sent_at, withdrawn_at, sender_id) FROM stdin;
-01a22dd8-d852-7dd3-9b9f-447b97c1dbae	info		x			{}	users	[]	x	1	sending		0	0	01a22dd8-d853-74fa-9ae4-95fe334ffb7f	01a22dd8-d853-7525-9bc5-cce15a01f383	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22df5-3c37-79dd-87a0-5ccc7eba5794	info		x			{}	users	[]	x	1	sending		0	0	01a22df5-3c38-7236-8ae6-a0ad0996b39d	01a22df5-3c38-7261-a88e-3de84a17a0bf	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1738,7 +1738,7 @@ x	0	2026-05-04 12:00:00+00
 --
 
 COPY public.notifications_deliveries_delivery (id, notification, channel, address, language, state, reason, error, job, due_at, delay_seconds, is_explicit, attempted_at, ended_at, user_id) FROM stdin;
-01a22dd8-d854-7af1-81bb-d5bf476f2b9a	01a22dd8-d854-7b2d-b7ee-c9f2838ef188	x			pending			01a22dd8-d855-71d7-a297-7b2b9dd836db	2026-05-04 12:00:00+00	0	f	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22df5-3c39-7881-a2f5-c0c5bb8b2d45	01a22df5-3c39-78c0-8621-baeda48b4644	x			pending			01a22df5-3c39-7f67-aac3-8018edcbfa7a	2026-05-04 12:00:00+00	0	f	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1756,7 +1756,7 @@ COPY public.notifications_deliveries_preference (id, category, channel, choice, 
 --
 
 COPY public.notifications_deliveries_pushsubscription (id, endpoint, p256dh, auth, key_hash, refused_status, refused_reason, name, language, created_at, used_at, seen_at, user_id) FROM stdin;
-01a22dd8-d857-7577-9870-a36e2c17ac7e	x	x	x		0		x		2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22df5-3c3c-733e-a958-3f969d7f4250	x	x	x		0		x		2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1774,7 +1774,7 @@ COPY public.notifications_deliveries_reader (user_id, paused_until, time_zone, d
 --
 
 COPY public.notifications_deliveries_throttle (id, channel, is_required, ends_at, opened_by, joined_since, job, user_id) FROM stdin;
-01a22dd8-d85c-713d-8e9b-1242a97908d2	x	f	2026-05-04 12:00:00+00	01a22dd8-d85c-77cc-b022-7530bef0e3b4	2026-05-04 12:00:00+00	01a22dd8-d85c-7817-bbef-0482659144ba	1
+01a22df5-3c40-7b67-8715-421d3bb660d3	x	f	2026-05-04 12:00:00+00	01a22df5-3c41-71bd-9710-da859726e247	2026-05-04 12:00:00+00	01a22df5-3c41-720a-83ce-3bc518e809ff	1
 \.
 
 
@@ -1783,10 +1783,10 @@ COPY public.notifications_deliveries_throttle (id, channel, is_required, ends_at
 --
 
 COPY public.notifications_dutyrun (name, last_run_at) FROM stdin;
-queue jobs that wait for nothing	2026-11-30 19:05:14.880759+00
-fail abandoned deliveries	2026-11-30 19:05:14.880759+00
-update who is asked open questions	2026-11-30 19:05:14.880759+00
-set next runs of stored schedules	2026-11-30 19:05:14.880759+00
+queue jobs that wait for nothing	2026-11-30 19:36:15.464105+00
+fail abandoned deliveries	2026-11-30 19:36:15.464105+00
+update who is asked open questions	2026-11-30 19:36:15.464105+00
+set next runs of stored schedules	2026-11-30 19:36:15.464105+00
 \.
 
 
@@ -1795,7 +1795,7 @@ set next runs of stored schedules	2026-11-30 19:05:14.880759+00
 --
 
 COPY public.notifications_epoch (id, value) FROM stdin;
-1	01a22dd8-d842-7327-ac93-487935a84380
+1	01a22df5-3c27-7a2d-b581-4bc73aa7fc03
 \.
 
 
@@ -1804,7 +1804,7 @@ COPY public.notifications_epoch (id, value) FROM stdin;
 --
 
 COPY public.notifications_files_resultfile (id, job, path, name, size, content_type, permission, created_at, expires_at, user_id) FROM stdin;
-01a22dd8-d851-74a4-97b5-918b95171661	01a22dd8-d851-74d5-8a47-9ed1c38aa468	x	x	1	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
+01a22df5-3c36-708c-95b2-0ff22bbd4fd5	01a22df5-3c36-70c5-8f7d-b8243454015f	x	x	1	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1
 \.
 
 
@@ -1813,7 +1813,7 @@ COPY public.notifications_files_resultfile (id, job, path, name, size, content_t
 --
 
 COPY public.notifications_files_storedobject (id, job, fence, step, path, name, size, content_type, permission, kept_seconds, check_at) FROM stdin;
-01a22dd8-d850-732c-8d6f-07b77819f166	01a22dd8-d850-7363-bb0c-8cdc11478341	1	x	x	x	1	x	x	1	2026-05-04 12:00:00+00
+01a22df5-3c34-7f6a-9ce3-0c8a20ffc454	01a22df5-3c34-7fb6-91ef-d7cc1362cdb9	1	x	x	x	1	x	x	1	2026-05-04 12:00:00+00
 \.
 
 
@@ -1831,12 +1831,12 @@ COPY public.notifications_inboxviews (user_id, views) FROM stdin;
 --
 
 COPY public.notifications_job (id, seq, version, task_path, args, kwargs, backend, queue_name, executor, priority, share_name, turn, run_after, due_at, limit_key, limit_turn, state, attempt, max_attempts, retries, worker, fence, deadline, fail_if_unknown_after, expires_at, inbox_group, progress_current, progress_total, progress_message, waiting, result, error, title, url, language, trace, idempotency_key, idempotency_hash, idempotency_expires_at, concurrency_key, batch, schedule, event_source, cancel_requested_at, cancelled_by_other, owner_acted_at, created_at, queued_at, started_at, finished_at, user_id) FROM stdin;
-01a22dd8-d5c2-7d27-988d-8e47c43e3833	0	3	notifications.contrib.webhooks.sending.send	[{"endpoint":"01a22dd8-d4a3-785b-ada4-9357391952e3","type":"job.failed","id":"01a22dd8-d4ba-7743-8fc1-5dee8ea352b1:1","at":"2026-11-30T19:05:14.934771Z","user":1,"job":{"kind":"job","id":"01a22dd8-d4ba-7743-8fc1-5dee8ea352b1","seq":3,"version":3,"title":"Import the orders","task":"tests.releases.tasks.import_orders","state":"failed","done":true,"attempt":1,"max_attempts":3,"progress":null,"created_at":"2026-11-30T19:05:14.682478Z","started_at":"2026-11-30T19:05:14.894300Z","finished_at":"2026-11-30T19:05:14.934771Z","run_after":null,"expires_at":null,"error":{"type":"task-failed","title":"Failed","detail":"The job stopped because of an error. Try again, or give support this ID: 01a22dd8-d4ba-7743-8fc1-5dee8ea352b1"},"url":null,"waiting":null,"links":{"self":"/notifications/api/jobs/01a22dd8-d4ba-7743-8fc1-5dee8ea352b1/","result":null,"cancel":null,"retry":"/notifications/api/jobs/01a22dd8-d4ba-7743-8fc1-5dee8ea352b1/retry/"}},"notification":{"kind":"notification","id":"01a22dd8-d5a6-74bd-a027-f6862db8298a","seq":4,"raised":4,"level":"error","category":"job","title":"Import the orders","body":"The job stopped because of an error.","url":"/notifications/jobs/01a22dd8-d4ba-7743-8fc1-5dee8ea352b1/","job":"01a22dd8-d4ba-7743-8fc1-5dee8ea352b1","created_at":"2026-11-30T19:05:14.918287Z","read_at":null,"archived_at":null,"data":{}}}]	{}	default	deliveries	sender	0	send:1	1	2026-11-30 19:05:20.948227+00	2026-11-30 19:05:20.948227+00		\N	queued	1	9	0	\N	1	\N	\N	\N		\N	\N		\N	\N	\N	Webhook: job.failed		en				\N	send:1	\N		01a22dd8-d4ba-7743-8fc1-5dee8ea352b1	\N	f	\N	2026-11-30 19:05:14.946673+00	2026-11-30 19:05:14.946673+00	2026-11-30 19:05:14.965218+00	\N	\N
-01a22dd8-d4bd-7a00-a523-3797fb0a7617	0	3	tests.releases.tasks.send_reminder	[]	{}	default	default	sync	0	user:1	5	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22dd8-d5a0-739d-89a8-9e875d8d573a", "kind": "pause", "title": "ten years", "expires_at": "2036-11-27T19:05:14.934771Z", "choices": null}	\N	\N	Send the reminder		en				\N		\N		\N	\N	f	\N	2026-11-30 19:05:14.685638+00	2026-11-30 19:05:14.685638+00	2026-11-30 19:05:14.8943+00	\N	1
-01a22dd8-d4ba-7743-8fc1-5dee8ea352b1	3	3	tests.releases.tasks.import_orders	[]	{}	default	default	sync	0	user:1	2	\N	\N		\N	failed	1	3	0	01a22dd8-d559-7218-aa44-4bb516aa838c	1	2026-11-30 19:11:14.898353+00	\N	\N		\N	\N		\N	\N	{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error. Try again, or give support this ID: 01a22dd8-d4ba-7743-8fc1-5dee8ea352b1"}	Import the orders		en				\N		\N		\N	\N	f	\N	2026-11-30 19:05:14.682478+00	2026-11-30 19:05:14.682478+00	2026-11-30 19:05:14.8943+00	2026-11-30 19:05:14.934771+00	1
-01a22dd8-d4bc-7155-a1cd-9e03fdb89c84	0	3	tests.releases.tasks.delete_account	[]	{}	default	default	sync	0	user:1	3	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22dd8-d5ae-7a46-87cc-f136a1c0da56", "kind": "question", "title": "Delete the account?", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}}	\N	\N	Delete the account		en				\N		\N		\N	\N	f	\N	2026-11-30 19:05:14.6841+00	2026-11-30 19:05:14.6841+00	2026-11-30 19:05:14.8943+00	\N	1
-01a22dd8-d4bd-7057-84b4-56eb21b8c2b0	0	3	tests.releases.tasks.order_label	[]	{}	default	default	sync	0	user:1	4	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22dd8-d5ba-7057-ad3b-650d7bd6c500", "kind": "callback", "title": "label", "expires_at": null, "choices": null}	\N	\N	Order a label		en				\N		\N		\N	\N	f	\N	2026-11-30 19:05:14.685038+00	2026-11-30 19:05:14.685038+00	2026-11-30 19:05:14.8943+00	\N	1
-01a22dd8-d4b4-7b2b-b47e-a807ecb21404	5	4	tests.releases.tasks.send_receipts	[]	{"month":"May"}	default	default	sync	0	user:1	1	\N	\N		\N	succeeded	1	3	0	01a22dd8-d559-7218-aa44-4bb516aa838c	1	2026-11-30 19:11:14.898353+00	\N	\N		2	3	receipts	\N	{"sent":3}	\N	Send the receipts of May		en				\N		\N		\N	\N	f	\N	2026-11-30 19:05:14.676742+00	2026-11-30 19:05:14.676742+00	2026-11-30 19:05:14.8943+00	2026-11-30 19:05:14.958958+00	1
+01a22df5-3894-7cf7-9a01-74400cb29610	0	3	tests.releases.tasks.delete_account	[]	{}	default	default	sync	0	user:1	3	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22df5-3997-7b66-bf4e-9a297354531f", "kind": "question", "title": "Delete the account?", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}}	\N	\N	Delete the account		en				\N		\N		\N	\N	f	\N	2026-11-30 19:36:15.252825+00	2026-11-30 19:36:15.252825+00	2026-11-30 19:36:15.48094+00	\N	1
+01a22df5-39ac-74a6-8739-d0decaef225a	0	3	notifications.contrib.webhooks.sending.send	[{"endpoint":"01a22df5-387a-7a43-84b0-040025ea9db1","type":"job.failed","id":"01a22df5-3893-79bc-b1fe-a266818942b2:1","at":"2026-11-30T19:36:15.521186Z","user":1,"job":{"kind":"job","id":"01a22df5-3893-79bc-b1fe-a266818942b2","seq":3,"version":3,"title":"Import the orders","task":"tests.releases.tasks.import_orders","state":"failed","done":true,"attempt":1,"max_attempts":3,"progress":null,"created_at":"2026-11-30T19:36:15.251633Z","started_at":"2026-11-30T19:36:15.480940Z","finished_at":"2026-11-30T19:36:15.521186Z","run_after":null,"expires_at":null,"error":{"type":"task-failed","title":"Failed","detail":"The job stopped because of an error. Try again, or give support this ID: 01a22df5-3893-79bc-b1fe-a266818942b2"},"url":null,"waiting":null,"links":{"self":"/notifications/api/jobs/01a22df5-3893-79bc-b1fe-a266818942b2/","result":null,"cancel":null,"retry":"/notifications/api/jobs/01a22df5-3893-79bc-b1fe-a266818942b2/retry/"}},"notification":{"kind":"notification","id":"01a22df5-398b-77fc-b2aa-823b870d5f4d","seq":4,"raised":4,"level":"error","category":"job","title":"Import the orders","body":"The job stopped because of an error.","url":"/notifications/jobs/01a22df5-3893-79bc-b1fe-a266818942b2/","job":"01a22df5-3893-79bc-b1fe-a266818942b2","created_at":"2026-11-30T19:36:15.499491Z","read_at":null,"archived_at":null,"data":{}}}]	{}	default	deliveries	sender	0	send:1	1	2026-11-30 19:36:20.207535+00	2026-11-30 19:36:20.207535+00		\N	queued	1	9	0	\N	1	\N	\N	\N		\N	\N		\N	\N	\N	Webhook: job.failed		en				\N	send:1	\N		01a22df5-3893-79bc-b1fe-a266818942b2	\N	f	\N	2026-11-30 19:36:15.532119+00	2026-11-30 19:36:15.532119+00	2026-11-30 19:36:15.545576+00	\N	\N
+01a22df5-3893-79bc-b1fe-a266818942b2	3	3	tests.releases.tasks.import_orders	[]	{}	default	default	sync	0	user:1	2	\N	\N		\N	failed	1	3	0	01a22df5-3935-7580-83a3-56d53e133102	1	2026-11-30 19:42:15.484623+00	\N	\N		\N	\N		\N	\N	{"type": "task-failed", "title": "Failed", "detail": "The job stopped because of an error. Try again, or give support this ID: 01a22df5-3893-79bc-b1fe-a266818942b2"}	Import the orders		en				\N		\N		\N	\N	f	\N	2026-11-30 19:36:15.251633+00	2026-11-30 19:36:15.251633+00	2026-11-30 19:36:15.48094+00	2026-11-30 19:36:15.521186+00	1
+01a22df5-3895-76a8-b44a-d4b67e61eb49	0	3	tests.releases.tasks.order_label	[]	{}	default	default	sync	0	user:1	4	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22df5-399e-72fa-ade4-e944ba712907", "kind": "callback", "title": "label", "expires_at": null, "choices": null}	\N	\N	Order a label		en				\N		\N		\N	\N	f	\N	2026-11-30 19:36:15.253429+00	2026-11-30 19:36:15.253429+00	2026-11-30 19:36:15.48094+00	\N	1
+01a22df5-3895-7fdc-b64a-5f438d1f2602	0	3	tests.releases.tasks.send_reminder	[]	{}	default	default	sync	0	user:1	5	\N	\N		\N	waiting	1	3	0	\N	1	\N	\N	\N		\N	\N		{"id": "01a22df5-3989-7c1a-8b8d-b2c0a3852e8c", "kind": "pause", "title": "ten years", "expires_at": "2036-11-27T19:36:15.544114Z", "choices": null}	\N	\N	Send the reminder		en				\N		\N		\N	\N	f	\N	2026-11-30 19:36:15.254004+00	2026-11-30 19:36:15.254004+00	2026-11-30 19:36:15.48094+00	\N	1
+01a22df5-388b-7fec-a4b8-86f243165f16	5	4	tests.releases.tasks.send_receipts	[]	{"month":"May"}	default	default	sync	0	user:1	1	\N	\N		\N	succeeded	1	3	0	01a22df5-3935-7580-83a3-56d53e133102	1	2026-11-30 19:42:15.484623+00	\N	\N		2	3	receipts	\N	{"sent":3}	\N	Send the receipts of May		en				\N		\N		\N	\N	f	\N	2026-11-30 19:36:15.244042+00	2026-11-30 19:36:15.244042+00	2026-11-30 19:36:15.48094+00	2026-11-30 19:36:15.544114+00	1
 \.
 
 
@@ -1845,7 +1845,7 @@ COPY public.notifications_job (id, seq, version, task_path, args, kwargs, backen
 --
 
 COPY public.notifications_jobtag (id, job, tag) FROM stdin;
-1	01a22dd8-d847-753c-9088-1d46cbba8f3d	x
+1	01a22df5-3c2c-7a37-b57f-76881b644c4d	x
 \.
 
 
@@ -1863,11 +1863,11 @@ COPY public.notifications_limitedqueue (id, backend, queue_name, key, opens_at) 
 --
 
 COPY public.notifications_notification (id, seq, raised, counted, level, category, title, body, url, job, data, key, broadcast, created_at, read_at, archived_at, open_question, snoozed_until, snoozed_at, returned_at, group_key, user_id) FROM stdin;
-01a22dd8-d4a8-7226-b8b7-a3cab907b2c5	1	1	t	warning	disks	Disk of db-2 is 91 % full	Delete old exports.		\N	{}		\N	2026-11-30 19:05:14.664128+00	\N	\N	\N	\N	\N	\N	\N	1
-01a22dd8-d4b1-726e-945a-47f012e9e4a9	2	2	t	info		Ada requests access			\N	{"actions":[{"label":"Approve","post":"/access/7/approve/"}]}	7	\N	2026-11-30 19:05:14.673145+00	\N	\N	\N	\N	\N	\N	\N	1
-01a22dd8-d5a6-74bd-a027-f6862db8298a	4	4	t	error	job	Import the orders	The job stopped because of an error.	/notifications/jobs/01a22dd8-d4ba-7743-8fc1-5dee8ea352b1/	01a22dd8-d4ba-7743-8fc1-5dee8ea352b1	{}	job:01a22dd8-d4ba-7743-8fc1-5dee8ea352b1	\N	2026-11-30 19:05:14.918287+00	\N	\N	\N	\N	\N	\N	d:9c3f8c06e9a6edbfba	1
-01a22dd8-d5af-72f0-8a01-326a2d671146	6	6	t	info		Delete the account?	Delete the account	/notifications/jobs/01a22dd8-d4bc-7155-a1cd-9e03fdb89c84/questions/01a22dd8-d5ae-7a46-87cc-f136a1c0da56/	01a22dd8-d4bc-7155-a1cd-9e03fdb89c84	{"question": {"id": "01a22dd8-d5ae-7a46-87cc-f136a1c0da56", "name": "confirm", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}, "url": null, "links": {"answer": "/notifications/api/jobs/01a22dd8-d4bc-7155-a1cd-9e03fdb89c84/answers/01a22dd8-d5ae-7a46-87cc-f136a1c0da56/", "page": "/notifications/jobs/01a22dd8-d4bc-7155-a1cd-9e03fdb89c84/questions/01a22dd8-d5ae-7a46-87cc-f136a1c0da56/"}, "ended": null}, "icon": "comment", "actions": [{"label": "Delete", "post": "/notifications/api/jobs/01a22dd8-d4bc-7155-a1cd-9e03fdb89c84/answers/01a22dd8-d5ae-7a46-87cc-f136a1c0da56/?value=yes"}, {"label": "Keep", "post": "/notifications/api/jobs/01a22dd8-d4bc-7155-a1cd-9e03fdb89c84/answers/01a22dd8-d5ae-7a46-87cc-f136a1c0da56/?value=no"}]}	question:01a22dd8-d5ae-7a46-87cc-f136a1c0da56	\N	2026-11-30 19:05:14.927177+00	\N	\N	01a22dd8-d5ae-7a46-87cc-f136a1c0da56	\N	\N	\N	\N	1
-01a22dd8-d5b9-706c-8421-41fcf5f2fa40	7	7	t	success	job	Send the receipts of May	Succeeded.	/notifications/jobs/01a22dd8-d4b4-7b2b-b47e-a807ecb21404/	01a22dd8-d4b4-7b2b-b47e-a807ecb21404	{}	job:01a22dd8-d4b4-7b2b-b47e-a807ecb21404	\N	2026-11-30 19:05:14.937021+00	\N	\N	\N	\N	\N	\N	d:fc31d27cdcd87ec746	1
+01a22df5-387f-79d9-90da-d7763e2ba159	1	1	t	warning	disks	Disk of db-2 is 91 % full	Delete old exports.		\N	{}		\N	2026-11-30 19:36:15.231607+00	\N	\N	\N	\N	\N	\N	\N	1
+01a22df5-3888-75b2-8be4-49fa97469c5d	2	2	t	info		Ada requests access			\N	{"actions":[{"label":"Approve","post":"/access/7/approve/"}]}	7	\N	2026-11-30 19:36:15.240349+00	\N	\N	\N	\N	\N	\N	\N	1
+01a22df5-398b-77fc-b2aa-823b870d5f4d	4	4	t	error	job	Import the orders	The job stopped because of an error.	/notifications/jobs/01a22df5-3893-79bc-b1fe-a266818942b2/	01a22df5-3893-79bc-b1fe-a266818942b2	{}	job:01a22df5-3893-79bc-b1fe-a266818942b2	\N	2026-11-30 19:36:15.499491+00	\N	\N	\N	\N	\N	\N	d:9c3f8c06e9a6edbfba	1
+01a22df5-3998-758d-afee-93d81131fd19	6	6	t	info		Delete the account?	Delete the account	/notifications/jobs/01a22df5-3894-7cf7-9a01-74400cb29610/questions/01a22df5-3997-7b66-bf4e-9a297354531f/	01a22df5-3894-7cf7-9a01-74400cb29610	{"question": {"id": "01a22df5-3997-7b66-bf4e-9a297354531f", "name": "confirm", "expires_at": null, "choices": {"yes": "Delete", "no": "Keep"}, "url": null, "links": {"answer": "/notifications/api/jobs/01a22df5-3894-7cf7-9a01-74400cb29610/answers/01a22df5-3997-7b66-bf4e-9a297354531f/", "page": "/notifications/jobs/01a22df5-3894-7cf7-9a01-74400cb29610/questions/01a22df5-3997-7b66-bf4e-9a297354531f/"}, "ended": null}, "icon": "comment", "actions": [{"label": "Delete", "post": "/notifications/api/jobs/01a22df5-3894-7cf7-9a01-74400cb29610/answers/01a22df5-3997-7b66-bf4e-9a297354531f/?value=yes"}, {"label": "Keep", "post": "/notifications/api/jobs/01a22df5-3894-7cf7-9a01-74400cb29610/answers/01a22df5-3997-7b66-bf4e-9a297354531f/?value=no"}]}	question:01a22df5-3997-7b66-bf4e-9a297354531f	\N	2026-11-30 19:36:15.512341+00	\N	\N	01a22df5-3997-7b66-bf4e-9a297354531f	\N	\N	\N	\N	1
+01a22df5-39a0-787b-9a9c-1083a4e41cea	7	7	t	success	job	Send the receipts of May	Succeeded.	/notifications/jobs/01a22df5-388b-7fec-a4b8-86f243165f16/	01a22df5-388b-7fec-a4b8-86f243165f16	{}	job:01a22df5-388b-7fec-a4b8-86f243165f16	\N	2026-11-30 19:36:15.520525+00	\N	\N	\N	\N	\N	\N	d:fc31d27cdcd87ec746	1
 \.
 
 
@@ -1894,7 +1894,7 @@ COPY public.notifications_operations_alert (id, kind, subject, detail, facts, op
 --
 
 COPY public.notifications_operations_alertstate (id, no_worker_since, lease_lost_at, lost_worker, failures_read_until, last_failure_read, last_incident_checked) FROM stdin;
-1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22dd8-d863-77bc-87c2-9276bf8032a5	
+1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22df5-3c47-7c7a-a42f-6b3d31638d50	
 \.
 
 
@@ -1903,7 +1903,7 @@ COPY public.notifications_operations_alertstate (id, no_worker_since, lease_lost
 --
 
 COPY public.notifications_operations_incident (id, key, task_path, exception_class_path, location, host, begun_at, failed_at, over_at, is_alert, users, last_user, broadcasts, broadcast, notified_at, notified_by, notified_users, last_notified, end_broadcast) FROM stdin;
-1	x	x				2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	f	0	0	[]	01a22dd8-d85f-7c93-bc82-ad5aadc40e41	2026-05-04 12:00:00+00		0	0	01a22dd8-d85f-7d03-83d8-b2a6f9e7b70f
+1	x	x				2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	f	0	0	[]	01a22df5-3c44-7686-862d-9fb889604b13	2026-05-04 12:00:00+00		0	0	01a22df5-3c44-7702-9c0e-7d028d063b38
 \.
 
 
@@ -1912,9 +1912,9 @@ COPY public.notifications_operations_incident (id, key, task_path, exception_cla
 --
 
 COPY public.notifications_operations_jobstatistics (id, period, shard, start, queue_name, task_path, outcome, count, enqueued, wait_microseconds, run_microseconds, wait_0, wait_1, wait_2, wait_3, wait_4, wait_5, wait_6, wait_7, wait_8, wait_9, wait_10, wait_11, wait_12, wait_13, wait_14, wait_15, wait_16, wait_17, wait_18, wait_19, wait_20, wait_21, wait_22, wait_23, wait_24, wait_25, wait_26, wait_27, run_0, run_1, run_2, run_3, run_4, run_5, run_6, run_7, run_8, run_9, run_10, run_11, run_12, run_13, run_14, run_15, run_16, run_17, run_18, run_19, run_20, run_21, run_22, run_23, run_24, run_25, run_26, run_27) FROM stdin;
-1	1	128567380378523920	1796065500	default	tests.releases.tasks.import_orders	failed	1	1	211822	40471	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
-2	1	128567380378523920	1796065500	default	tests.releases.tasks.send_receipts	succeeded	1	1	217558	64658	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
-3	1	128567380378523920	1796065500	deliveries	notifications.contrib.webhooks.sending.send	retried	1	0	18545	28097	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+1	1	128567511149369959	1796067360	default	tests.releases.tasks.import_orders	failed	1	1	229307	40246	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+2	1	128567511149369959	1796067360	default	tests.releases.tasks.send_receipts	succeeded	1	1	236898	63174	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
+3	1	128567511149369959	1796067360	deliveries	notifications.contrib.webhooks.sending.send	retried	1	0	13457	34146	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	1	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N	\N
 \.
 
 
@@ -1923,7 +1923,7 @@ COPY public.notifications_operations_jobstatistics (id, period, shard, start, qu
 --
 
 COPY public.notifications_output_outputchunk (id, job, start, text, attempt, fence, created_at) FROM stdin;
-1	01a22dd8-d4b4-7b2b-b47e-a807ecb21404	0	3 receipts\n	1	1	2026-11-30 19:05:14.958958+00
+1	01a22df5-388b-7fec-a4b8-86f243165f16	0	3 receipts\n	1	1	2026-11-30 19:36:15.544114+00
 \.
 
 
@@ -1932,7 +1932,7 @@ COPY public.notifications_output_outputchunk (id, job, start, text, attempt, fen
 --
 
 COPY public.notifications_owedcall (id, extension, hook, subject, facts, tries, due_at) FROM stdin;
-1	x	x	01a22dd8-d84e-7446-b522-1942f1e89d22	{}	0	2026-05-04 12:00:00+00
+1	x	x	01a22df5-3c32-7f74-9b11-40597369ba96	{}	0	2026-05-04 12:00:00+00
 \.
 
 
@@ -1986,7 +1986,7 @@ COPY public.notifications_ring (id, origin, rung_at, change, user_id) FROM stdin
 --
 
 COPY public.notifications_schedules_schedule (name, timing, task_path, created_at, paused_at, paused_by, options, title, is_in_owner_zone, failures, put_off_until, next_tick, timed_at, last_tick, declared_until, problem, problem_since, problem_job, problem_facts, user_id) FROM stdin;
-x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		x		f	0	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22dd8-d866-7a89-98aa-10aba9383a10	{}	1
+x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		x		f	0	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		2026-05-04 12:00:00+00	01a22df5-3c4a-7f72-9c3b-57756b8b2525	{}	1
 \.
 
 
@@ -1995,7 +1995,7 @@ x	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		x		f	0	2026-05-04 12:00:00+
 --
 
 COPY public.notifications_schedules_tick (id, due_at, first_due_at, count, outcome, detail, is_manual, job, job_state, recorded_at, schedule_id) FROM stdin;
-1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1	enqueued		f	01a22dd8-d868-7bc8-95dc-3f5c1c5ce7cb		2026-05-04 12:00:00+00	x
+1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	1	enqueued		f	01a22df5-3c4d-715f-9ace-02f2dbed950a		2026-05-04 12:00:00+00	x
 \.
 
 
@@ -2004,7 +2004,7 @@ COPY public.notifications_schedules_tick (id, due_at, first_due_at, count, outco
 --
 
 COPY public.notifications_seenmark (id, up_to, at, browser, receipts, user_id) FROM stdin;
-01a22dd8-d83f-7317-b2b0-528ef5b04f51	1	2026-05-04 12:00:00+00		x	1
+01a22df5-3c24-7bf5-b4b6-e19faadaea06	1	2026-05-04 12:00:00+00		x	1
 \.
 
 
@@ -2013,7 +2013,7 @@ COPY public.notifications_seenmark (id, up_to, at, browser, receipts, user_id) F
 --
 
 COPY public.notifications_serverprocess (id, host, pid, started_at, lease_until, sockets, users) FROM stdin;
-01a22dd8-d84c-7caa-8306-bd67a0c45995	x	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	0	0
+01a22df5-3c31-79d9-acf4-971c3cc81dd3	x	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00	0	0
 \.
 
 
@@ -2022,7 +2022,7 @@ COPY public.notifications_serverprocess (id, host, pid, started_at, lease_until,
 --
 
 COPY public.notifications_steps_step (id, job, name, result, attempt, started_at, ended_at) FROM stdin;
-1	01a22dd8-d4b4-7b2b-b47e-a807ecb21404	receipts	{"sent":3}	1	2026-11-30 19:05:14.907457+00	2026-11-30 19:05:14.907555+00
+1	01a22df5-388b-7fec-a4b8-86f243165f16	receipts	{"sent":3}	1	2026-11-30 19:36:15.490905+00	2026-11-30 19:36:15.490997+00
 \.
 
 
@@ -2031,7 +2031,7 @@ COPY public.notifications_steps_step (id, job, name, result, attempt, started_at
 --
 
 COPY public.notifications_steps_unfinishedstep (id, job, name, attempt, fence, started_at, ended_at) FROM stdin;
-1	01a22dd8-d86a-7506-a951-8298938b872a	x	1	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00
+1	01a22df5-3c4e-7a36-8b4a-d119c22f9151	x	1	1	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00
 \.
 
 
@@ -2049,9 +2049,9 @@ COPY public.notifications_stream (user_id, head, floor, unread, seen, unseen, gu
 --
 
 COPY public.notifications_wait (id, job, name, kind, is_awaited, title, details, attempt, created_at, due_at, remind_at, ended_at, how, value, ended_with, ended_by_id) FROM stdin;
-01a22dd8-d5a0-739d-89a8-9e875d8d573a	01a22dd8-d4bd-7a00-a523-3797fb0a7617	ten years	pause	t		{}	1	2026-11-30 19:05:14.934771+00	2036-11-27 19:05:14.934771+00	\N	\N		\N		\N
-01a22dd8-d5ae-7a46-87cc-f136a1c0da56	01a22dd8-d4bc-7155-a1cd-9e03fdb89c84	confirm	question	t	Delete the account?	{"title": "Delete the account?", "choices": {"yes": "Delete", "no": "Keep"}, "body": "", "consequences": {}, "texts": {}, "languages": {}, "remind": [], "form": "", "danger": [], "url": "", "default": null, "asked": {"users": ["1"]}, "to": ["1"], "notifications": ["01a22dd8-d5af-72f0-8a01-326a2d671146"]}	1	2026-11-30 19:05:14.958958+00	\N	\N	\N		\N		\N
-01a22dd8-d5ba-7057-ad3b-650d7bd6c500	01a22dd8-d4bd-7057-84b4-56eb21b8c2b0	label	callback	t		{"hashes": ["86349bcae6e96d93281b87857875b1d4778c7310f913ef1c25f46b04c8d551ec"], "secret": ""}	1	2026-11-30 19:05:14.933497+00	\N	\N	\N		\N		\N
+01a22df5-3997-7b66-bf4e-9a297354531f	01a22df5-3894-7cf7-9a01-74400cb29610	confirm	question	t	Delete the account?	{"title": "Delete the account?", "choices": {"yes": "Delete", "no": "Keep"}, "body": "", "consequences": {}, "texts": {}, "languages": {}, "remind": [], "form": "", "danger": [], "url": "", "default": null, "asked": {"users": ["1"]}, "to": ["1"], "notifications": ["01a22df5-3998-758d-afee-93d81131fd19"]}	1	2026-11-30 19:36:15.544114+00	\N	\N	\N		\N		\N
+01a22df5-3989-7c1a-8b8d-b2c0a3852e8c	01a22df5-3895-7fdc-b64a-5f438d1f2602	ten years	pause	t		{}	1	2026-11-30 19:36:15.544114+00	2036-11-27 19:36:15.544114+00	\N	\N		\N		\N
+01a22df5-399e-72fa-ade4-e944ba712907	01a22df5-3895-76a8-b44a-d4b67e61eb49	label	callback	t		{"hashes": ["50f915d47a3e6a78e4bc0abda8af0e7a843081e312328563e139c5585c2d7dc7"], "secret": ""}	1	2026-11-30 19:36:15.514935+00	\N	\N	\N		\N		\N
 \.
 
 
@@ -2060,7 +2060,7 @@ COPY public.notifications_wait (id, job, name, kind, is_awaited, title, details,
 --
 
 COPY public.notifications_webhooks_jobcallback (job, url) FROM stdin;
-01a22dd8-d86c-746f-98ef-d26a9f0f875b	x
+01a22df5-3c50-7a0f-aa53-86eb283071c4	x
 \.
 
 
@@ -2069,7 +2069,7 @@ COPY public.notifications_webhooks_jobcallback (job, url) FROM stdin;
 --
 
 COPY public.notifications_webhooks_webhookattempt (id, endpoint, job, event, started_at, milliseconds, status, error) FROM stdin;
-01a22dd8-d5e4-78f6-bc70-39fec410905d	01a22dd8-d4a3-785b-ada4-9357391952e3	01a22dd8-d5c2-7d27-988d-8e47c43e3833	job.failed	2026-11-30 19:05:14.971777+00	7	\N	Unreachable
+01a22df5-39cc-7663-ad42-b8e2f262a9bb	01a22df5-387a-7a43-84b0-040025ea9db1	01a22df5-39ac-74a6-8739-d0decaef225a	job.failed	2026-11-30 19:36:15.555031+00	8	\N	Unreachable
 \.
 
 
@@ -2078,7 +2078,7 @@ COPY public.notifications_webhooks_webhookattempt (id, endpoint, job, event, sta
 --
 
 COPY public.notifications_webhooks_webhookendpoint (id, url, description, events, secret, previous_secret, previous_until, off_at, off_reason, failing_since, created_at, user_id) FROM stdin;
-01a22dd8-d4a3-785b-ada4-9357391952e3	https://crm.example.com/hooks		job.failed	whsec_wepaM/n9DlI5+bnw/uVbRos1Gyv0fxdiSgyJxikzqgQ=		\N	\N		2026-11-30 19:05:14.971777+00	2026-11-30 19:05:14.659443+00	1
+01a22df5-387a-7a43-84b0-040025ea9db1	https://crm.example.com/hooks		job.failed	whsec_LgXog2Zo5PEN6iojw3YSliARlSrgiR/dI2tzbvk7CSc=		\N	\N		2026-11-30 19:36:15.555031+00	2026-11-30 19:36:15.226568+00	1
 \.
 
 
@@ -2087,7 +2087,7 @@ COPY public.notifications_webhooks_webhookendpoint (id, url, description, events
 --
 
 COPY public.notifications_worker (id, host, process, started_at, lease_until, queues, concurrency, load, outbound, request, memory, stuck_calls) FROM stdin;
-01a22dd8-d84b-79ed-af75-8924d5862379	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		1	0			1	0
+01a22df5-3c30-794a-9712-2df981e4f4dd	x	x	2026-05-04 12:00:00+00	2026-05-04 12:00:00+00		1	0			1	0
 \.
 
 
