@@ -25,7 +25,7 @@ def main(paths):
             pages[path] = response.status_code, response.content.decode()
         ids = [
             message.id
-            for message in run_checks(["notifications"])
+            for message in run_checks(tags=["notifications"])
             if message.id in ("notifications.W001", "notifications.W034")
         ]
         print(json.dumps({"pages": pages, "checks": ids}))
