@@ -24,7 +24,8 @@ def check_policies_of_packages(app_configs: Any, **kwargs: Any) -> list[CheckMes
         if not name.endswith(".tasks") or name.startswith("notifications.") or not is_of_package(module):
             continue
         tasks = [task for task in vars(module).values() if isinstance(task, BackendTask)]
-        if paths := [task.module_path for task in tasks if not has_policy(task.func)]:
+        own = [task for task in tasks if task.func.__module__ == name]  # others are imported
+        if paths := [task.module_path for task in own if not has_policy(task.func)]:
             message = (
                 f"Tasks of a package have no policy: {', '.join(paths)}. An exception ends their jobs, and their "
                 "owners are notified."
