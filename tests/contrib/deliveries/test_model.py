@@ -181,7 +181,7 @@ class World:
     def is_suspended(self):
         return self.suspended_until is not None and self.suspended_until > clock.now()
 
-    def look(self, death):
+    def enqueue_due(self, death):
         """Do the duty, in a process that may be killed after so many statements: it does all or nothing."""
         now = clock.now()
         due = [each for each in self.sent.values() if each.state == "pending" and each.due_at <= now]
@@ -296,7 +296,7 @@ class World:
             if {each.state for each in self.sent.values()} <= {"sent", "skipped", "failed"}:
                 return
             clock.advance(4_000)
-            self.maintain(), self.look(0), self.run(None), self.compare()
+            self.maintain(), self.enqueue_due(0), self.run(None), self.compare()
         raise AssertionError("A delivery has not ended.")
 
 
@@ -337,7 +337,7 @@ def test_deliveries_are_sent_as_in_the_simulation(make_user, client_of, configur
             world.recover(number)
             act(world, number)
             world.compare()
-            world.look(death and number + 1)
+            world.enqueue_due(death and number + 1)
             world.compare()
             world.run(death)
             world.compare()

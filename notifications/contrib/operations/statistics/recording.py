@@ -175,8 +175,7 @@ def _add_time(additions: Additions, histogram: str, duration: timedelta) -> None
 def bucket_of(time: int) -> int:
     """Return the number of the bucket that counts a time in microseconds."""
     milliseconds = -(-time // 1000)
-    number = (milliseconds - 1).bit_length() if milliseconds else 0
-    return number if number < BUCKET_COUNT else BUCKET_COUNT - 1
+    return min((milliseconds - 1).bit_length(), BUCKET_COUNT - 1) if milliseconds else 0
 
 
 def _minute_of(moment: datetime) -> int:
