@@ -29,12 +29,15 @@ PRESS_J_4_TIMES = """() => {
 
 @pytest.fixture
 def inbox(site_server, new_page):
-    """Return a wide page with five notifications, Number 5 first, and the requests for their contents."""
+    """Return a wide page with five notifications, whose pane shows Number 5, and the requests for their contents."""
     site_server.python(CREATE.format(count=5))
     page = new_page(viewport={"width": 1280, "height": 800})
     page.loads = []
     page.on("request", lambda request: "part=pane" in request.url and page.loads.append(request.url))
-    return wait_for_keys(visit(page, site_server.url, "/notifications/"))
+    visit(page, site_server.url, "/notifications/")
+    # Until the script of the pane is loaded, a click opens what the row links to.
+    expect_shown(page, "Number 5")
+    return wait_for_keys(page)
 
 
 def find_pane(page):

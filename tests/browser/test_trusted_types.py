@@ -37,6 +37,7 @@ def test_inbox(strict_site, new_page):
     response = page.goto(f"{strict_site.url}/notifications/")
     assert "require-trusted-types-for 'script'" in response.header_value("content-security-policy")
     wait_for_keys(page)
+    expect_shown(page, "Number 60")
     click_beside(page, "Number 59")
     expect_shown(page, "Number 59")
     count = rows(page).count()
