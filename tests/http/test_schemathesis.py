@@ -49,6 +49,10 @@ CONFIG = {
             "include-path-regex": "/webhooks/.*/$",
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422, 429]}},
         },
+        {  # 404: an event that the webhook was not sent
+            "include-path-regex": "/resend/$",
+            "checks": {"ensure_resource_availability": {"enabled": False}},
+        },
         {  # 422: a position that has not been reached, a time zone that does not exist, a URL that may not be called
             "include-path-regex": "(/notifications/((un)?(read|archive)|seen)|/preferences|/webhooks)/$",
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422]}},
