@@ -336,13 +336,15 @@ def test_a_tab_reconnects_when_its_user_signs_in_in_another_tab(site_server, new
 
 
 def test_a_job_that_ended_while_the_page_was_signed_out_is_shown(site_server, page):
-    """The page reads the job after its user has signed in again."""
+    """The page asks for nothing but the sign-in in its bell, and reads the job after its user has signed in again."""
     sign_in(page, site_server.url)
     create_report(page, site_server.url, site_server.held_urls(1), "Slow")
     wait_until_live(page)
     page.context.request.get(f"{site_server.url}/accounts/login/")
     post_form(page.context, f"{site_server.url}/accounts/logout/")
     wait_for_state(page, "signed_out")
+    with page.expect_response("**/accounts/login/**"):
+        page.evaluate("document.dispatchEvent(new Event('notifications:job-progress'))")
     site_server.release()
     wait_until(lambda: read_stored_titles(site_server) == ["Slow finished"], what="the end of the job")
     sign_in_over_http(page.context, site_server.url)

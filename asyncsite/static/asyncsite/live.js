@@ -36,9 +36,10 @@ async function read() {
     const url = address.href;
     const response = await request(url);
     if (response.status === 304) return true;
-    // A redirect leads to the sign-in, and 404 means that the report was deleted: the page itself shows either.
-    if (response.status === 404 || (response.status && response.responseURL !== url))
-      return location.reload();
+    // The report was deleted, which the page itself shows.
+    if (response.status === 404) return location.reload();
+    // A redirect leads to the sign-in, for which the bell asks. After it the stream says what has changed.
+    if (response.status && response.responseURL !== url) return true;
     if (response.status !== 200) return false;
     etag = response.getResponseHeader("ETag") ?? "";
     morphChildren(root, response.responseXML.body);
