@@ -1,7 +1,6 @@
 """Spans of a process, appended to a file as one JSON object per line."""
 
 import json
-from pathlib import Path
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,9 +22,3 @@ def write_spans(path):
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(SpanFile(path)))
     trace.set_tracer_provider(provider)
-
-
-def read_spans(path):
-    """Return the spans of all processes that write to a file, without a line that is being written."""
-    lines = Path(path).read_text().splitlines(keepends=True) if Path(path).exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]

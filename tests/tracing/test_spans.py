@@ -1,7 +1,9 @@
 """Spans of OpenTelemetry: of enqueueing, claims, executions and notifications; and none, at no cost, when off."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,7 +26,6 @@ from tests.jobs.conftest import (  # noqa: F401 (fixtures)
     until_done,
 )
 from tests.support.site import ROOT
-from tests.support.span_file import read_spans
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -339,3 +340,9 @@ def test_worker_process(site, start, request):
         [link] = span["links"]
         assert link["context"]["span_id"] == enqueue["context"]["span_id"]
     assert execute["attributes"]["messaging.notifications.state"] == "succeeded"
+
+
+def read_spans(path):
+    """Return the spans of all processes that write to a file, without a line that is being written."""
+    lines = Path(path).read_text().splitlines(keepends=True) if Path(path).exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
