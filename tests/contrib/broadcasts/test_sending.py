@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
 #: What the job asks before each chunk, and what it writes first in its transaction.
 ASKS_PERMISSION = "auth_user_user_permissions"
 MOVES_POSITION = 'UPDATE "notifications_broadcasts_broadcast" SET "position"'
+ENDS = 'UPDATE "notifications_broadcasts_broadcast" SET "state"'
 
 
 @pytest.fixture
@@ -77,6 +78,19 @@ def test_attempt_beside_another_one_notifies_nobody_twice(users, make_broadcast,
     assert overtaken and len(recipients(broadcast)) == len(set(recipients(broadcast))) == 8
     broadcast.refresh_from_db()
     assert (broadcast.state, broadcast.sent) == ("sent", 8)
+
+
+def test_an_attempt_beside_another_one_does_not_end_the_sending(users, make_broadcast, make_user):
+    """A worker that was taken for lost has found nobody left; then the one that replaced it notifies a new user."""
+    broadcast = make_broadcast()
+
+    def send_chunk():  # by the other attempt
+        assert sending._send_chunk(Broadcast.objects.get(pk=broadcast.pk), [make_user("new").pk])
+
+    with preceded(ENDS, send_chunk) as overtaken:
+        run_jobs(raise_errors=True)
+    broadcast.refresh_from_db()
+    assert overtaken and (broadcast.state, broadcast.sent) == ("sending", 9)
 
 
 def test_receivers_are_called_for_each_recipient(users, make_broadcast, small_chunks):
