@@ -22,13 +22,15 @@ from tests.jobs.conftest import notifications_of
 from tests.jobs.test_batch_cancel_and_retry import JOBS_TO_CANCEL
 from tests.support.duties import run_duty
 from tests.support.outcomes import record, succeeded
-from tests.support.statements import refused
+from tests.support.statements import preceded, refused
 
 ZERO_COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0}
 
 
 #: The query by which batches end. If it fails, it is as if the process was killed between the last job and that.
 BATCHES_WITH_ACTIVE_JOBS = '"worker" IS NULL AND EXISTS'
+#: The query before progress is stored.
+BATCHES_IN_PROGRESS = '"worker" IS NULL AND .*ORDER BY'
 
 
 def test_queries_do_not_grow_with_the_number_of_batches(user, transactional_db):
@@ -71,6 +73,21 @@ def test_two_processes_finish_the_last_jobs(user, transactional_db):
     assert finished == [b.id]
     assert len(notifications_of(user)) == 1
     assert batch_completion.collect_outcomes([b.id]) == []
+
+
+def test_progress_does_not_go_back(user, transactional_db):
+    """Another process counts after this one, and stores more before it."""
+    with batch(owner=user) as b:
+        for _ in range(3):
+            tasks.noop.enqueue()
+    Job.objects.filter(id=claim_all()[0].id).update(state="succeeded")
+
+    def store_more():
+        Job.objects.filter(id=b.id).update(progress_current=2)
+
+    with preceded(BATCHES_IN_PROGRESS, store_more) as overtaken:
+        batch_completion.collect_outcomes([b.id])
+    assert overtaken and row(b).progress_current == 2
 
 
 def test_threads_finish_jobs_of_one_batch(user, transactional_db):
