@@ -42,7 +42,8 @@ class Standby(Postgres):
 LEASE = 3
 #: Seconds from the loss of the primary to the promotion: leases are over, and what fails is tried again many times.
 READ_ONLY_SECONDS = 12
-JOBS, WAITING_JOBS, LATER_JOBS = 40, 4, 20
+#: Their notifications fit in the snapshot that clients get because the epoch has changed.
+JOBS, WAITING_JOBS, LATER_JOBS = 20, 4, 20
 
 
 @pytest.fixture
