@@ -64,6 +64,7 @@ SHOWN = {
 }
 
 
+@pytest.mark.with_all_apps("apps add filters")
 @pytest.mark.parametrize("rows_per_slice", [1, 5_000])
 def test_filters(admin_client, notes, set_bounds, rows_per_slice):
     """However small the slices are that are read."""
@@ -74,6 +75,7 @@ def test_filters(admin_client, notes, set_bounds, rows_per_slice):
                 assert titles(admin_client.get(LIST + query).text) == expected.split()
 
 
+@pytest.mark.with_all_apps("apps add filters")
 @pytest.mark.parametrize("query", [f"?broadcast={BROADCAST}", "?read=unread", "?created=hour"])
 def test_pages_of_a_filter(admin_client, notes, set_bounds, query):
     """Each notification is on one page."""
@@ -87,6 +89,7 @@ def test_pages_of_a_filter(admin_client, notes, set_bounds, query):
     assert shown == SHOWN[query].split()
 
 
+@pytest.mark.with_all_apps("apps add filters")
 def test_choices(admin_client, notes):
     page = admin_client.get(LIST).text
     assert '<a href="?category=ops">ops</a>' in page and '<a href="?level=warning">Warning</a>' in page

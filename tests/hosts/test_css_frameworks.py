@@ -427,7 +427,7 @@ def test_the_number_is_seen(show, host, new_page, framework, theme):
 @pytest.mark.nightly
 def test_without_javascript_from_right_to_left_and_in_forced_colors(show, host, new_page):
     page = new_page()
-    sign_in(page, host, "person8")
+    sign_in(page, host, "person10")
     still = new_page(java_script_enabled=False)
     still.context.add_cookies(page.context.cookies())
     for framework in SHEETS:
@@ -437,7 +437,7 @@ def test_without_javascript_from_right_to_left_and_in_forced_colors(show, host, 
     show(page, "Bootstrap", read_example("Bootstrap")[0], attributes="dir=rtl")
     wait_until_live(page)
     icon = page.locator(".notifications-icon").bounding_box()
-    host.manage("notify", "person8", "Hello")
+    host.manage("notify", "person10", "Hello")
     expect_unseen(page, 1)
     badge = page.locator(".notifications-count").first.bounding_box()
     assert badge["x"] < icon["x"]

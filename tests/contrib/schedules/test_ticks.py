@@ -147,6 +147,7 @@ def test_a_tick_of_a_schedule_that_no_process_declares_is_missed(schedules, jobs
 
 def test_a_declaration_lasts_for_the_grace_after_the_last_round_of_its_process(schedules):
     """However long the process has run before, and whatever the grace of another one that declares it too."""
+    schedules.now = schedules.now.replace(hour=1)  # The tick is at midnight.
     schedules.declare(every=timedelta(days=1), grace=3600)
     for _ in range(20):
         schedules.round(minutes=7)
@@ -162,6 +163,7 @@ def test_a_declaration_lasts_for_the_grace_after_the_last_round_of_its_process(s
 
 def test_a_process_that_declares_a_schedule_seldom_writes_that(schedules):
     """Not in each round, of which there is one each second."""
+    schedules.now = schedules.now.replace(hour=1)  # The tick is at midnight.
     schedules.declare(every=timedelta(days=1))
     before = schedules.row()
     for _ in range(50):
