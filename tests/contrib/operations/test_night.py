@@ -29,7 +29,7 @@ TASK = "shop.tasks.fetch_orders"
 TIMEOUT = "httpx.ConnectTimeout"
 LOCATION = "shop.tasks.fetch_orders, line 12"
 #: What stands before a time that, at midnight, is one of another day.
-DAY = r"([A-Z]\w+ \d+, )?"
+DAY = r"([A-Z]\w+ \d+, (\d{4}, )?)?"
 TRACEBACK = (
     "Traceback (most recent call last):\nhttpx.ConnectTimeout: https://partner.example/orders does not answer"
 )

@@ -10,7 +10,7 @@ from notifications.contrib.schedules import schedule, update_schedule
 from notifications.contrib.schedules.models import Schedule
 from notifications.testing import clock
 from tests.contrib.schedules.tasks import add
-from tests.contrib.schedules.test_admin import act, messages_of
+from tests.contrib.schedules.test_admin import act, messages_of, without_year
 
 LIST = "/admin/notifications_schedules/schedule/"
 ADD = f"{LIST}add/?task={add.module_path}"
@@ -48,10 +48,10 @@ def test_a_schedule_is_added(client, sign_in_staff, user):
     values = {**VALUES, "owner": "ada", "title": "Sum of the night"}
     shown = submit(client, ADD, **values)
     assert not Schedule.objects.exists() and 'value="Save"' in shown.text
-    times = re.findall(r"<li>(\w+ \d+, 2027, [^<]+)</li>", shown.text)
-    assert times[0].startswith("Mar 28, 2027, 03:00 CEST")  # 2:30 is skipped on that day
+    times = re.findall(r"<li>(\w+ \d+, [^<]+)</li>", without_year(shown))
+    assert times[0].startswith("Mar 28, 03:00 CEST")  # 2:30 is skipped on that day
     days = ("Mar 29", "Mar 30", "Mar 31", "Apr 1")
-    assert times[1:] == [f"{day}, 2027, 02:30 CEST" for day in days]
+    assert times[1:] == [f"{day}, 02:30 CEST" for day in days]
     stored = confirm(client, ADD, shown, **values)
     confirm(client, ADD, shown, **values)
     row = Schedule.objects.get()

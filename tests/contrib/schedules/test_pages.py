@@ -9,6 +9,7 @@ from notifications.contrib.schedules import cancel_schedule, schedule
 from notifications.contrib.schedules.models import Schedule
 from notifications.testing import clock
 from tests.contrib.schedules.tasks import add
+from tests.contrib.schedules.test_admin import without_year
 from tests.extension import faulty
 from tests.support.checks import system_checks
 
@@ -38,13 +39,13 @@ def test_an_offer_is_scheduled(user, client_of):
     """Each Monday, with the arguments of the offer, once however often the form is sent, and says when it runs."""
     client = client_of(user)
     assert "You have no schedules." in client.get(URL).text
-    page = post(client, **MONDAYS).text
+    page = without_year(post(client, **MONDAYS))
     post(client, **MONDAYS)
     row = Schedule.objects.get()
     assert (row.user_id, row.task_path, row.is_in_owner_zone) == (user.pk, add.module_path, True)
     assert row.next_tick == datetime(2027, 3, 22, 8, 30, tzinfo=UTC)
-    assert "It runs next on Mar 22, 2027, 08:30 UTC." in page
-    assert "Every Monday at 8:30 a.m. (UTC) · Next: Mar 22, 2027" in page
+    assert "It runs next on Mar 22, 08:30 UTC." in page
+    assert "Every Monday at 8:30 a.m. (UTC) · Next: Mar 22" in page
 
 
 @pytest.mark.parametrize("wrong", [{"offer": "x"}, {"days": "*/5 * *"}, {"at": "25:00"}, {"at": "* *"}])
@@ -85,10 +86,10 @@ def test_one_that_is_paused_is_scheduled_again(user, client_of):
     post(client, **MONDAYS)
     post(client, Schedule.objects.get().name, verb="pause")
     clock.ahead += timedelta(days=31)
-    page = post(client, **MONDAYS).text
+    page = without_year(post(client, **MONDAYS))
     row = Schedule.objects.get()
     assert row.paused_at is None and row.next_tick == datetime(2027, 4, 26, 8, 30, tzinfo=UTC)
-    assert "It runs next on Apr 26, 2027, 08:30 UTC." in page
+    assert "It runs next on Apr 26, 08:30 UTC." in page
 
 
 @pytest.mark.parametrize("broken", [{"task": "tests.nowhere.task"}, {"args": [1, 2, 3]}])
