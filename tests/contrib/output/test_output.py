@@ -342,9 +342,9 @@ def test_it_is_stored_when_the_database_is_back(worker):
 def test_output_that_the_database_refuses(worker, monkeypatch, caplog):
     """It is dropped and logged; that of other jobs is stored, and all jobs end."""
     monkeypatch.setattr("notifications.contrib.output.storage.MAX_LAST_BYTES", 0)
-    with refused("INTO notifications_output_outputchunk.*bad", error=DataError):
+    with refused("INTO notifications_output_outputchunk.*wrong", error=DataError):
         with transaction.atomic():  # they begin together
-            bad, *good = (output_tasks.write.enqueue(text) for text in ("bad", *["good"] * 5))
+            bad, *good = (output_tasks.write.enqueue(text) for text in ("wrong", *["good"] * 5))
         until_done(bad, *good)
     assert [stored_output(job) for job in (bad, *good)] == ["", *["good"] * 5]
     assert f"Dropped the output of job {bad.id}" in caplog.text
