@@ -230,14 +230,14 @@ def test_secrets_are_kept_and_not_shown(staff, client, paid):
     text = client.get(address(paid)).text
     assert "DE99" not in text and "t0p" not in text and "hidden. Leave it empty" in text
     assert text.count("By default") == 2, "An empty field is not the default then."
-    post(client, paid, notes='{"card": {"pin": "1234"}, "size": 1}')
+    post(client, paid, notes='{"card": {"pin": "12-34-56"}, "size": 1}')
     new = Job.objects.exclude(pk=paid.pk).get()
     text = client.get(address(new)).text
-    assert "1234" not in text and "DE99" not in text
+    assert "12-34-56" not in text and "DE99" not in text
     post(client, new, amount="9", iban='"FR1"')
     newest = Job.objects.latest("created_at")
     arguments = json.loads(newest.kwargs)
-    assert (arguments["iban"], arguments["notes"]["card"]) == ("FR1", {"pin": "1234"})
+    assert (arguments["iban"], arguments["notes"]["card"]) == ("FR1", {"pin": "12-34-56"})
 
 
 @pytest.mark.parametrize(
