@@ -1,6 +1,6 @@
 """A neighbor writes while the digests of many users are enqueued and sent: it never waits for long.
 
-FAULT_ROUNDS=1 python -m pytest tests/faults/test_digests.py -s     of 40,000 users
+FAULT_ROUNDS=1 python -m pytest tests/faults/test_digests.py -s     of 10,000 users
 """
 
 import random
@@ -49,7 +49,7 @@ def end_windows():
         Job.objects.filter(pk__in=ids[start : start + CHUNK]).update(run_after=now(), due_at=now())
 
 
-USERS = 40_000 if ROUNDS else 150
+USERS = 10_000 if ROUNDS else 150
 WORKERS = 2
 #: Seconds for which a write may wait, but for a share of them: other processes have the processor, too.
 MAX_WAIT_SECONDS = 0.1 * FACTOR

@@ -271,7 +271,7 @@ class Device:
 
     def request_sync(self):
         """Send GET sync/. The response is in transit until receive_response()."""
-        position = {"epoch": self.follower.epoch or "", "cursor": self.follower.cursor or 0}
+        position = {"epoch": self.follower.epoch or "", "seq": self.follower.cursor or 0}
         response = self.client.get("/notifications/api/sync/", position)
         self.pending_response = (response.json(), self.follower.resets)
 

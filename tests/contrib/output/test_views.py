@@ -75,18 +75,6 @@ def test_what_there_is(user_client, job):
     assert (response["Cache-Control"], response["X-Content-Type-Options"]) == ("no-store", "nosniff")
 
 
-@pytest.mark.parametrize(
-    ("at", "rest"), [(0, "first é\nsecond"), (9, "second"), (11, "cond"), (15, ""), (3, "st é\nsecond")]
-)
-def test_from_an_offset(user_client, job, at, rest):
-    """It may be inside a chunk."""
-    write(job, "first é\n")
-    write(job, "second")
-    response = user_client.get(url(job), {"offset": at})
-    assert response.content.decode() == rest
-    assert response["Stream-Next-Offset"] == offset(15)
-
-
 @pytest.mark.parametrize("at", ["7", "16", "x", "-2", "1.5", "", "٣", "9" * 17, "0" * 20])
 def test_offsets_that_are_none(user_client, job, at):
     """Inside a character, beyond the end, and no numbers."""
