@@ -107,14 +107,14 @@ class OtherConnection:
         self.do(enter)
 
     def commit(self):
-        self.do(self._leave)
+        self.do(self.leave)
 
     def roll_back(self):
-        def leave():
+        def end():
             transaction.set_rollback(True)
-            self._leave()
+            self.leave()
 
-        self.do(leave)
+        self.do(end)
 
     def wait_until_blocked(self):
         """Wait until the started step waits for a lock (PostgreSQL)."""
@@ -127,7 +127,7 @@ class OtherConnection:
         self.do(connections.close_all)
         self._thread.shutdown()
 
-    def _leave(self):
+    def leave(self):
         block, self._block = self._block, None
         block.__exit__(None, None, None)
 
