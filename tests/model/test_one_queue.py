@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from notifications.api import batch
 from notifications.extension import Upkeep, Where
-from notifications.jobs import cancel
+from notifications.jobs import cancel, retry
 from notifications.jobs.transitions import queueing
 from notifications.management import pause_queue
 from notifications.models import Job, Worker, uuid7
@@ -58,7 +58,9 @@ class OneQueue(RuleBasedStateMachine):
         self.ids, self.numbers = {}, {}
         self.scheduled = {}  # number: (time, values)
         self.running = {number: {} for number in WORKERS}  # id: (simulated job, row)
-        self.ended, self.begun = set(), Counter()
+        self.expiring = {}  # number: time, of those that have not begun
+        self.values = {}  # number: share, queue and priority
+        self.ended, self.begun, self.retried = set(), Counter(), Counter()
 
     @initialize()
     def users_and_workers(self):
@@ -85,13 +87,20 @@ class OneQueue(RuleBasedStateMachine):
         return number
 
     def join(self, number, values):
+        self.values[number] = values
         self.model.enqueue(**values, number=number)
 
-    @rule(share=share, queue=queue, priority=priority, count=count)
-    def enqueue(self, share, queue, priority, count):
+    @rule(share=share, queue=queue, priority=priority, count=count, seconds=st.sampled_from([0, 500, 6_000]))
+    def enqueue(self, share, queue, priority, count, seconds):
+        """Jobs that expire after so many seconds, or never."""
+        values = {"share": share, "queue": queue, "priority": priority}
+        expires = clock.now() + timedelta(seconds=seconds) if seconds else None
+        task = tasks.noop.using(**self.options(share, queue, priority), expires=expires)
         for _ in range(count):
-            id = tasks.noop.using(**self.options(share, queue, priority)).enqueue().id
-            self.join(self.add(id), {"share": share, "queue": queue, "priority": priority})
+            number = self.add(task.enqueue().id)
+            self.join(number, values)
+            if expires:
+                self.expiring[number] = expires
 
     @rule(share=share, queue=queue, count=count)
     def enqueue_batch(self, share, queue, count):
@@ -112,7 +121,41 @@ class OneQueue(RuleBasedStateMachine):
         task = tasks.noop.using(**self.options(share, queue, priority), run_after=run_after)
         for _ in range(count):
             values = {"share": share, "queue": queue, "priority": priority}
-            self.scheduled[self.add(task.enqueue().id)] = (run_after, values)
+            number = self.add(task.enqueue().id)
+            self.scheduled[number], self.values[number] = (run_after, values), values
+
+    @rule()
+    def end_expired(self):
+        """They end without an attempt."""
+        run_duty("end expired jobs")
+        for number in self.find_expired():
+            job = Job.objects.get(id=self.ids[number])
+            assert (job.state, job.attempt) == ("failed", self.begun[number])
+            assert '"expired"' in job.error
+            self.leave(number)
+            self.ended.add(number)
+
+    def find_expired(self):
+        return {number for number, at in self.expiring.items() if at <= clock.now()}
+
+    def leave(self, number):
+        """A job is not in the queue any more."""
+        self.expiring.pop(number, None)
+        self.scheduled.pop(number, None)
+        self.model.jobs = [job for job in self.model.jobs if job.number != number]
+
+    @rule(data=st.data())
+    def retry_one(self, data):
+        """By hand: it does not expire."""
+        states = dict(Job.objects.filter(batch=None).values_list("id", "state"))
+        states = {self.numbers.get(str(id)): state for id, state in states.items()}
+        if retryable := sorted(n for n in self.ended if states.get(n) in ("failed", "cancelled")):
+            number = data.draw(st.sampled_from(retryable))
+            with TestCase.captureOnCommitCallbacks(execute=True):
+                retry([UUID(self.ids[number])])
+            self.ended.discard(number)
+            self.retried[number] += 1
+            self.join(number, self.values[number])
 
     @rule(seconds=st.sampled_from([100, 1_000, 10_000]))
     def advance(self, seconds):
@@ -165,12 +208,18 @@ class OneQueue(RuleBasedStateMachine):
     def claim(self, worker, count):
         rows = claim_rows(self.leases[worker], count, queues=QUEUES)
         jobs = {self.numbers[str(row.id)]: row for row in rows}
-        waiting = {job.number: job for job in self.model.jobs if self.queue_of(job) not in self.model.paused}
+        expired = self.find_expired()
+        waiting = {
+            job.number: job
+            for job in self.model.jobs
+            if self.queue_of(job) not in self.model.paused and job.number not in expired
+        }
         assert jobs.keys() <= waiting.keys(), (
-            "A job began that is not in the queue, or whose queue is paused."
+            "A job began that is not in the queue, has expired, or whose queue is paused."
         )
         taken = [waiting[number] for number in jobs]
-        assert len(taken) == min(count, len(waiting)), "A slot was left free."
+        # Behind jobs that have expired, a claim looks when they have ended.
+        assert len(taken) == min(count, len(waiting)) or expired, "A slot was left free."
         # Of each queue the first ones. Which queue is the first one is random.
         for name in {job.queue for job in waiting.values()}:
             of_queue = sorted(job for job in waiting.values() if job.queue == name)
@@ -183,6 +232,7 @@ class OneQueue(RuleBasedStateMachine):
                 assert counts[name] >= max(counts.values(), default=0) - 1, "A queue waits for another."
         self.model.take(taken, is_full=len(taken) == count)
         for job in taken:
+            self.expiring.pop(job.number, None)
             assert not any(job.number in running for running in self.running.values())
             self.begun[job.number] += 1
             self.running[worker][job.number] = (job, jobs[job.number])
@@ -238,8 +288,7 @@ class OneQueue(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(waiting)))
         with TestCase.captureOnCommitCallbacks(execute=True):
             cancel([UUID(self.ids[number])])
-        self.scheduled.pop(number, None)
-        self.model.jobs = [job for job in self.model.jobs if job.number != number]
+        self.leave(number)
         self.ended.add(number)
 
     @rule(queue=queue)
@@ -275,14 +324,15 @@ class OneQueue(RuleBasedStateMachine):
         for name in sorted(self.model.paused):
             self.pause_or_resume(name)
         self.advance(100_000)
+        self.end_expired()
         for _ in range(2 * len(self.ids) + 4):
             self.queue_a_chunk()
             for number in WORKERS:
                 self.claim(number, 4)
                 self.succeed(number)
         assert self.ended == self.ids.keys(), "A job never began."
-        begun = dict(Job.objects.filter(id__in=self.ids.values()).values_list("id", "fence"))
-        assert {self.numbers[str(id)]: fence for id, fence in begun.items() if fence} == self.begun
+        fences = Job.objects.filter(id__in=self.ids.values()).values_list("id", "fence")
+        assert Counter({self.numbers[str(id)]: fence for id, fence in fences}) == self.begun + self.retried
 
 
 @pytest.mark.database_law
