@@ -36,6 +36,8 @@ MAX_FAILURES_READ, MAX_CHUNKS = 2_000, 10
 FIRST_PERIOD = timedelta(days=1)
 #: Transactions commit in another order than that of the times that they store.
 OVERLAP = timedelta(seconds=30)
+#: A round that finds no failure stores so much later until when failures were read, so that it writes nothing.
+MAX_UNSTORED = timedelta(minutes=10)
 #: Old incidents that are deleted in a round at most, and their users that one transaction deletes.
 MAX_INCIDENTS_DELETED, MAX_USERS_DELETED = 100, 100
 #: Open incidents that are checked in a round at most. The next round goes on after them.
@@ -84,7 +86,8 @@ def record_failures(now: datetime) -> None:
     for _ in range(MAX_CHUNKS):
         found = _read_failures(since, last, now)
         if len(found) < MAX_FAILURES_READ:
-            _record(found, now - OVERLAP, None)
+            if found or since < now - MAX_UNSTORED:
+                _record(found, now - OVERLAP, None)
             _end_incidents(state.last_incident_checked, now)
             return
         since, last = found[-1].failed_at, found[-1].job

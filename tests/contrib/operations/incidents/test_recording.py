@@ -3,10 +3,12 @@
 from datetime import timedelta
 
 import pytest
+from django.test.utils import CaptureQueriesContext
 
 from notifications.conf import settings
 from notifications.contrib.operations.incidents import recording
 from notifications.contrib.operations.models import AffectedUser, Incident
+from notifications.db import connection
 from notifications.jobs import retry
 from notifications.models import Attempt, Job
 from notifications.testing import run_jobs
@@ -199,3 +201,17 @@ def test_more_failures_at_one_time_than_a_round_records(night, short_rounds):
     for _ in range(3):
         record(night)
     assert AffectedUser.objects.count() == 5
+
+
+def test_nothing_is_written_where_nothing_fails(night):
+    """But now and then until when failures were read, and what failed meanwhile is recorded."""
+    night.end_jobs(succeeded=0, failed=1)
+    record(night)
+    record(night, minutes=2)
+    for minutes, is_written in ((1, False), (8, False), (3, True), (1, False)):
+        with CaptureQueriesContext(connection()) as queries:
+            record(night, minutes=minutes)
+        assert ("UPDATE" in str(queries.captured_queries)) is is_written
+    night.end_jobs(succeeded=0, failed=1)
+    [incident] = record(night, minutes=1)
+    assert incident.failed_at == Job.objects.latest("finished_at").finished_at
