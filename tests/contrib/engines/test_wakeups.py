@@ -194,9 +194,7 @@ class TestWaitingJobs:
         tasks.noop_sync.using(queue_name="reports").enqueue()
         wait_long()
         sent(messages)
-        begun = time.monotonic()
         wake()
-        assert time.monotonic() - begun < 1
         assert sent(messages) == {("default", "held"): 100, ("default", "reports"): 1}
 
     def test_job_that_has_become_due(self, messages):
