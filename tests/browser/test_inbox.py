@@ -626,8 +626,13 @@ def test_long_category_does_not_widen_the_page(site_server, page, width):
 
 
 def test_all_of_several_categories_is_selected(site_server, page):
-    """What is chosen shows below the list of categories; all that it has, on all pages, is done and undone."""
+    """What is chosen shows below the list of categories; all that it has, on all pages, is done and undone.
+
+    The key that closes the list of categories once cleared the selection, when it had waited for the module of keys.
+    """
     site_server.python(CREATE.format(count=60))
+    held = []
+    page.route("**/shortcuts.js", lambda route: held.append(route))
     visit(page, site_server.url, "/notifications/")
     page.get_by_role("button", name="Category").click()
     page.get_by_role("checkbox", name="Reports").check()
@@ -640,8 +645,15 @@ def test_all_of_several_categories_is_selected(site_server, page):
     page.get_by_role("checkbox", name="Select: Number 60").check()
     page.get_by_role("link", name="Select all 30").click()
     toolbar = page.locator(".notifications-toolbar")
-    expect(toolbar.get_by_role("link", name="Clear selection")).to_contain_text("30 selected")
+    selected = toolbar.get_by_role("link", name="Clear selection")
+    expect(selected).to_contain_text("30 selected")
     expect(toolbar.get_by_role("button", name="Snooze")).to_be_hidden()
+    with page.expect_response("**/shortcuts.js"):
+        held[0].continue_()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(selected).to_contain_text("30 selected")
     page.keyboard.press("e")
     expect(message(page)).to_contain_text("30 moved to Done.")
     expect(rows(page)).to_have_count(0)

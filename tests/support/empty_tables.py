@@ -63,13 +63,18 @@ def _empty_tables(connection, cursor, names):
         return
     cursor.execute(_find_filled(*names))
     for (name,) in cursor.fetchall():
-        cursor.execute(f"DELETE FROM {connection.ops.quote_name(name)}")
+        if is_of_analyze := name.startswith("sqlite_stat"):  # a connection knows it until it is closed
+            transaction.on_commit(connection.close, using=connection.alias)
+        cursor.execute(
+            f"{'DROP TABLE' if is_of_analyze else 'DELETE FROM'} {connection.ops.quote_name(name)}"
+        )
 
 
 @cache
 def _find_filled(*names):
     """Return a query for those of these tables that have rows: few of them, and one statement is less than fifty."""
-    return " UNION ALL ".join(f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM \"{name}\")" for name in names)
+    filled = [f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM \"{name}\")" for name in names]
+    return " UNION ALL ".join([*filled, "SELECT name FROM sqlite_schema WHERE name LIKE 'sqlite_stat%'"])
 
 
 @cache

@@ -32,6 +32,9 @@ export function handleEvent(event, page) {
     // Where the focus is now: those before it may have waited for this module.
     const target = /** @type {HTMLElement} */ (document.activeElement ?? document.body);
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    // It has left a field or a popover, and clears nothing that was selected since.
+    const pressedIn = /** @type {HTMLElement} */ (event.target);
+    if (event.key === "Escape" && pressedIn !== target && pressedIn.closest(FIELDS)) return;
     const panel = /** @type {HTMLElement|null} */ (
       document.querySelector(".notifications-panel:popover-open")
     );

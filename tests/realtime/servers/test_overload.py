@@ -38,7 +38,7 @@ OTHER_ERRORS = [FileNotFoundError(errno.ENOENT, "none"), RuntimeError("other"), 
 #: A process that opens no file after its start. Each of its two requests fails for lack of a descriptor: one in an
 #: application, one in a view, which Django logs and answers with 500.
 PROGRAM_WITHOUT_DESCRIPTORS = """
-import asyncio, errno, json, logging, os, resource, sys
+import asyncio, ctypes, errno, json, logging, os, resource, sys
 import django
 from django.conf import settings
 from django.http import HttpResponseServerError
@@ -49,6 +49,7 @@ django.setup()
 from django.core.handlers.asgi import ASGIHandler
 from notifications.asgi import Application
 
+ctypes.CDLL("libgcc_s.so.1")  # which the C library loads when a thread ends, and without it ends the process
 logging.basicConfig(stream=sys.stderr, format="%(message)s")
 sent = []
 
