@@ -188,7 +188,10 @@ def read_grouped(
 def read_group(user: Any, key: str, *, head: int, filters: Filters) -> tuple[Group, Notification | None]:
     """Return the group with a key, also of fewer notifications than are one row, and the newest of them, if any."""
     group = _count(user, [key], head=head, filters=filters)[key]
-    newest = Notification.objects.using(database()).filter(user=user, raised=group.newest).first()
+    place = group.newest
+    newest = next(
+        iter(listing.read_between(user, 1, above=place - 1, below=place + 1, filters=filters)), None
+    )
     if newest:
         _read_worst(user, [group])
         _read_people(user, [(group, newest)], head=head, filters=filters)

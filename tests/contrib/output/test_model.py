@@ -23,7 +23,7 @@ from tests.http.conftest import job_url
 from tests.support.outcomes import record, succeeded
 from tests.support.statements import preceded, refused
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 NUMBERS = count()
 #: Bytes within a character.
 CONTINUATIONS = {bytes([byte]) for byte in range(0x80, 0xC0)}
