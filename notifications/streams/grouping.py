@@ -16,7 +16,7 @@ from uuid import UUID
 
 from notifications import serializers
 from notifications.db.adapters import user_to_db
-from notifications.db.transactions import connection, database
+from notifications.db.transactions import connection
 from notifications.models import Notification
 from notifications.streams import icons, listing
 from notifications.streams.building import NAMED, UNNAMED
@@ -188,12 +188,9 @@ def read_grouped(
 def read_group(user: Any, key: str, *, head: int, filters: Filters) -> tuple[Group, Notification | None]:
     """Return the group with a key, also of fewer notifications than are one row, and the newest of them, if any."""
     group = _count(user, [key], head=head, filters=filters)[key]
-    place = group.newest
-    newest = next(
-        iter(listing.read_between(user, 1, above=place - 1, below=place + 1, filters=filters)), None
-    )
+    newest = next(iter(_read_at(user, [group.newest], filters)), None)
     if newest:
-        _read_worst(user, [group])
+        _read_worst(user, [group], filters)
         _read_people(user, [(group, newest)], head=head, filters=filters)
     return group, newest
 
@@ -238,7 +235,7 @@ def _read_once(
         rows = read_rows(Notification, sql, ids)
     ones = {group.newest: group for group in groups.values() if group.is_one_row}
     shown = {row.pk: ones[row.raised] for row in rows if row.raised in ones}
-    _read_worst(user, shown.values())
+    _read_worst(user, shown.values(), filters)
     _read_people(user, [(shown[row.pk], row) for row in rows if row.pk in shown], head=head, filters=filters)
     return GroupedRows(rows=rows, groups=shown, end=end)
 
@@ -276,13 +273,21 @@ def _count(user: Any, keys: Sequence[str], *, head: int, filters: Filters) -> di
     return groups
 
 
-def _read_worst(user: Any, groups: Iterable[Group]) -> None:
+def _read_worst(user: Any, groups: Iterable[Group], filters: Filters) -> None:
     """Set ``worst`` of groups."""
     found = {group.newest_by_level[group.level]: group for group in groups}
     raised = [position for position, group in found.items() if position != group.newest]
     if raised:
-        for row in Notification.objects.using(database()).filter(user=user, raised__in=raised):
+        for row in _read_at(user, raised, filters):
             found[row.raised].worst = row
+
+
+def _read_at(user: Any, raised: Sequence[int], filters: Filters) -> list[Notification]:
+    """Return the notifications that were raised at these positions, by the indexes of the partitions."""
+    marks = ", ".join(["%s"] * len(raised))
+    selects = filters.select_each(", ".join(COLUMNS), f"raised IN ({marks})", "")
+    params = [user_to_db(user), *raised] * len(selects)
+    return read_rows(Notification, " UNION ALL ".join(selects), params)
 
 
 def _read_people(

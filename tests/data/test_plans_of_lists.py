@@ -206,7 +206,9 @@ def test_page_with_groups_reads_a_bounded_part_of_the_inbox(full_inbox, client, 
     with connection.cursor() as cursor:
         read_at = "created_at" if is_read else "NULL"
         key = f"CASE WHEN raised > {INBOX_SIZE // 2} THEN 'n:' || (raised / 2) ELSE 'n:large' END"
-        cursor.execute(f"UPDATE {table} SET group_key = {key}, read_at = {read_at}")
+        # The worst one of a group is another one than its newest.
+        level = f"CASE WHEN raised IN ({INBOX_SIZE // 2 - 1}, {INBOX_SIZE - 2}) THEN 'error' ELSE 'info' END"
+        cursor.execute(f"UPDATE {table} SET group_key = {key}, read_at = {read_at}, level = {level}")
         if analyzed:
             cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:

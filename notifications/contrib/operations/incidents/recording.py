@@ -36,7 +36,7 @@ MAX_FAILURES_READ, MAX_CHUNKS = 2_000, 10
 FIRST_PERIOD = timedelta(days=1)
 #: Transactions commit in another order than that of the times that they store.
 OVERLAP = timedelta(seconds=30)
-#: A round that finds no failure stores so much later until when failures were read, so that it writes nothing.
+#: How old the stored position may become while nothing fails, since a round that finds nothing writes nothing.
 MAX_UNSTORED = timedelta(minutes=10)
 #: Old incidents that are deleted in a round at most, and their users that one transaction deletes.
 MAX_INCIDENTS_DELETED, MAX_USERS_DELETED = 100, 100
