@@ -59,7 +59,7 @@ faults: venv-dev
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \
 		.venv/bin/python -m pytest tests/faults tests/conformance tests/model tests/data/test_model.py tests/contrib/*/test_model.py tests/jobs/test_batch_model.py -s $(ARGS)
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} \
-		.venv/bin/python -m pytest tests/faults -m "not delivery" --database postgres -s $(ARGS)
+		.venv/bin/python -m pytest tests/faults -m "not any_database" --database postgres -s $(ARGS)
 
 docs:
 	@tools/venv .venv-docs docs/requirements.txt requirements.txt

@@ -138,13 +138,13 @@ def test_one_answer_counts(engine):
     answer_while(engine, {})
 
 
-@pytest.mark.delivery
+@pytest.mark.any_database
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_one_answer_counts_while_postgresql_crashes(postgres_engine, cluster):
     answer_while(postgres_engine, {"postgresql": lambda: crash(cluster, postgres_engine.rng)})
 
 
-@pytest.mark.delivery
+@pytest.mark.any_database
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_one_answer_counts_through_celery(celery_site, cluster):
     """Beside the servers and PostgreSQL, processes of Celery's workers and Redis are killed, and messages lost."""

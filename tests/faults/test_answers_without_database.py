@@ -19,7 +19,7 @@ from tests.support.smtp_server import Mailbox, smtp_server
 from tests.support.waiting import wait_until
 
 # The test starts its own cluster, whatever the database of the test run is.
-pytestmark = pytest.mark.delivery
+pytestmark = pytest.mark.any_database
 
 LEASE = 2
 USERS = 6

@@ -10,7 +10,7 @@ from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
 # The test starts its own cluster, whatever the database of the test run is.
-pytestmark = [pytest.mark.delivery, pytest.mark.nightly]
+pytestmark = [pytest.mark.any_database, pytest.mark.nightly]
 
 LEASE, WORKERS, WAITING_JOBS = 3, 3, 9
 

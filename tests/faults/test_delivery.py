@@ -30,7 +30,7 @@ from tests.support.processes import Process
 from tests.support.redis_server import Redis
 from tests.support.site import SERVERS, Sites
 
-pytestmark = [pytest.mark.delivery, pytest.mark.nightly_names("*[redis-*]", "*[sqlite]")]
+pytestmark = [pytest.mark.any_database, pytest.mark.nightly_names("*[redis-*]", "*[sqlite]")]
 
 
 def change():

@@ -80,6 +80,7 @@ def test_redis_restarts_empty(site, broker, backend):
     assert listener.process.running and ringer.process.running
 
 
+@pytest.mark.any_database
 @pytest.mark.nightly
 def test_postgresql_restarts(cluster, tmp_path):
     """Listeners listen again on a new connection, and log it."""

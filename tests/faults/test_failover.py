@@ -16,7 +16,7 @@ from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.delivery, pytest.mark.nightly]
+pytestmark = [pytest.mark.any_database, pytest.mark.nightly]
 
 
 class Standby(Postgres):

@@ -27,7 +27,7 @@ pytest.importorskip("celery", reason="Celery is not installed (pip install celer
 
 from tests.support.faults.celery_site import CelerySite, wait_for_worker
 
-pytestmark = pytest.mark.nightly_names("*[rabbitmq-*", "*[redis-threads-*")
+pytestmark = [pytest.mark.any_database, pytest.mark.nightly_names("*[rabbitmq-*", "*[redis-threads-*")]
 
 TASKS = "tests.support.faults.job_tasks"
 BROKER_AWAY_SECONDS, DATABASE_AWAY_SECONDS, CALLS, MESSAGES = (30, 20, 160, 60) if ROUNDS else (4, 3, 50, 20)

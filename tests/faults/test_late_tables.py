@@ -5,7 +5,7 @@ import pytest
 from tests.support.faults.engine import TIMEOUT_SECONDS, Engine
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.delivery, pytest.mark.nightly_names("*[notifications_deliveries]")]
+pytestmark = pytest.mark.nightly_names("*[notifications_deliveries]")
 
 APPS = ["notifications_deliveries", "notifications_operations"]
 TASKS = ("wait_for_gate", "wait_for_gate_sync")

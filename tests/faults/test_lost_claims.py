@@ -6,7 +6,7 @@ from tests.support.postgres import Postgres
 from tests.support.site import Sites
 
 # The test starts its own cluster, whatever the database of the test run is.
-pytestmark = pytest.mark.delivery
+pytestmark = pytest.mark.any_database
 
 CLAIM = """
 import os, signal, uuid

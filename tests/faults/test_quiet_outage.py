@@ -12,7 +12,7 @@ from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
 # The test starts its own cluster, whatever the database of the test run is.
-pytestmark = pytest.mark.delivery
+pytestmark = pytest.mark.any_database
 
 #: The constant phrase of a line, after its level and logger; of threads with their names.
 PHRASE = re.compile(r" (?:INFO|WARNING|ERROR) \S+: (A thread failed, and goes on: [^:]+|[^:(]+)")

@@ -13,7 +13,7 @@ from tests.support.postgres import Postgres
 from tests.support.redis_server import Redis
 from tests.support.site import Sites
 
-pytestmark = pytest.mark.nightly
+pytestmark = [pytest.mark.any_database, pytest.mark.nightly]
 
 WINDOW_SECONDS = 60.0
 #: Of each of two keys of jobs, and of calls.

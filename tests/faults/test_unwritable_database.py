@@ -13,7 +13,7 @@ from tests.support.postgres import Postgres
 from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.delivery
+pytestmark = pytest.mark.any_database
 
 LEASE = 3
 WAITING_JOBS = 4

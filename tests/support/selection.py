@@ -265,6 +265,8 @@ def mark(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if not fixtures.isdisjoint(PROCESS_FIXTURES - QUICK_FIXTURES):
             item.add_marker("slow")
+        if "postgres_sites" in fixtures and "site" not in fixtures:
+            item.add_marker("any_database")
         if not has(item, "smoke") and any(map(starts_program, functions_of(item))):
             item.add_marker("long")
         mark_runs(item)
@@ -325,7 +327,7 @@ def mark_runs(item: pytest.Item) -> None:
         item, "browser", "packaging"
     ):  # Neither the database nor the version of Django makes a difference.
         return
-    if not has(item, "any_database", "delivery") and (is_quick or has(item, "database_law")):
+    if not has(item, "any_database") and (is_quick or has(item, "database_law")):
         item.add_marker("on_postgres")
     if is_quick and not has(item, "any_django"):
         item.add_marker("on_old_django")
