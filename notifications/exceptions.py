@@ -97,7 +97,7 @@ class TooManyJobs(NotificationsError):
 
 
 class JobRateExceeded(TooManyJobs):
-    """The user's requests have enqueued ``NOTIFICATIONS["JOBS_PER_MINUTE"]`` jobs within a minute.
+    """``NOTIFICATIONS["JOBS_PER_MINUTE"]`` jobs of the user were enqueued, or retried by hand, within a minute.
 
     Another one is allowed after ``retry_after`` seconds.
     """

@@ -59,8 +59,8 @@ async def request(
     ``OutboundError``; ``ValueError`` or ``TypeError`` for invalid arguments.
 
     At most 5 redirects are followed (RFC 9110, section 15.4), each checked like the first URL, never from https
-    to http. Only Accept, Accept-Language, Content-Type, Content-Language and User-Agent are sent to another origin.
-    Environment proxies, ``.netrc`` and cookies are not used.
+    to http. Only Accept, Accept-Encoding, Accept-Language, Content-Type, Content-Language and User-Agent are sent to
+    another origin. Environment proxies, ``.netrc`` and cookies are not used.
     """
     call, built = build_request(
         *(method, url, json, data, headers, params, deadline, max_bytes, retries, guard, idempotency_key),

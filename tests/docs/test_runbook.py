@@ -61,7 +61,7 @@ def test_samples_of_jobs_are_what_the_commands_print(user):
         ids,
         (
             {"title": "Import of rows", "queue_name": "imports"},
-            {"title": "Export 2025", "attempt": 1, "run_after": later},
+            {"title": "Export 2025", "attempt": 1, "run_after": later, "due_at": later},
             {"title": "Export 2026"},
         ),
         strict=True,

@@ -87,10 +87,10 @@ class Upstream:
         finally:
             self.active -= 1
 
-    async def wait_until_busy(self):
-        """Wait until a request is being handled."""
+    async def wait_until_busy(self, requests=1):
+        """Wait until as many requests are being handled."""
         async with asyncio.timeout(60):
-            while not self.active:  # noqa: ASYNC110  # set by another thread
+            while self.active < requests:  # noqa: ASYNC110  # set by another thread
                 await asyncio.sleep(0.005)
 
     async def ok(self, request):

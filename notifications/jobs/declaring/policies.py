@@ -198,8 +198,9 @@ def policy(
     ``notify``
         True creates the default notification when the job is done, False none. A function is called with the
         ``FinishedJob``, on a thread, before the outcome is stored. It returns a dict with values that replace the
-        default ``title``, ``body``, ``level``, ``category``, ``url`` or ``data``, or None for no notification. If it
-        raises or takes longer than 5 seconds, the default notification is created.
+        default ``title``, ``body``, ``level``, ``category``, ``url``, ``data``, ``icon``, ``actor``, ``target`` or
+        ``group``, or None for no notification. If it raises or takes longer than 5 seconds, the default notification
+        is created.
     ``redact``
         Names of arguments, and of keys inside them, whose values the admin never shows, besides names that contain
         ``password``, ``token``, ``secret``, ``key`` and the like. Results of steps are shown by the same rule, each

@@ -35,7 +35,7 @@ Find = TypeVar("Find", bound=Callable[..., Iterable[CheckMessage]])
 
 #: System checks that only warn, at which doctor fails: what they name does not run, or not in time.
 FAILING_WARNINGS = {
-    f"notifications.W{number:03}" for number in (9, 10, 11, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28)
+    f"notifications.W{number:03}" for number in (9, 11, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28)
 }
 
 

@@ -106,9 +106,9 @@ class ChangeCommand(ManagementCommand):
 
 
 class CancelCommand(ChangeCommand):
-    help = "cancel queued jobs, and request that running ones end"
+    help = "cancel queued and waiting jobs, and request that running ones end"
     examples = ("cancel --queue mail --user ada",)
-    verb, rule = "cancel", "Only a queued or running job can be cancelled."
+    verb, rule = "cancel", "Only a queued, waiting or running job can be cancelled."
 
     def became(self, what: str, options: dict[str, Any]) -> str:
         texts = {"": "cancelled, or requested to end", "asked": "cancellation requested"}
