@@ -241,16 +241,10 @@ def page(new_page):
 
 
 @pytest.fixture(autouse=True)
-def default_language():
-    """Leave the language that a request of a test client has activated, which its thread keeps."""
+def forget():
+    """Forget the language of a test client, turns of shares that were rolled back, and lines that are logged rarely."""
     yield
     translation.deactivate()
-
-
-@pytest.fixture(autouse=True)
-def unknown_turns():
-    """Forget the turns of shares that a test has rolled back, and which lines it has logged once a minute."""
-    yield
     from notifications.extension import log_throttle
     from notifications.jobs import turns
 
@@ -374,9 +368,9 @@ def set_now(monkeypatch):
 
 
 @pytest.fixture
-def short_ticks(monkeypatch):
+def short_ticks(set_bounds):
     """Have the hub look for changes 50 times a second."""
-    monkeypatch.setattr("notifications.realtime.pool.TICK_SECONDS", 0.02)
+    set_bounds(ticks=0.02)
 
 
 @pytest.fixture

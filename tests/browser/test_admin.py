@@ -53,19 +53,23 @@ def admin_page(admin_site, new_page):
     return sign_in(page, admin_site.url, "admin")
 
 
-#: Moves the focus to the third element before or after one that a key reaches.
+#: Moves the focus to the third element before or after one that a key reaches, unless the page has just replaced it.
 MOVE_NEAR = """(element, step) => {
+    if (!element.isConnected) return false;
     const all = [...document.querySelectorAll("a[href], button, input, select, summary")].filter(
         (each) => each.tabIndex >= 0 && !each.disabled && each.checkVisibility()
     );
     all[Math.min(Math.max(all.indexOf(element) + 3 * step, 0), all.length - 1)].focus();
+    return true;
 }"""
 
 
 def press_until_focused(page, locator, key="Tab", *, from_start=False):
     """Press a key until an element has the focus, from near it or from the start of the page."""
     if not from_start:
-        locator.evaluate(MOVE_NEAR, 1 if "Shift" in key else -1)
+        wait_until(
+            lambda: locator.evaluate(MOVE_NEAR, 1 if "Shift" in key else -1), what="the element to stay"
+        )
     for _ in range(150 if from_start else 6):
         if locator.evaluate("element => element === document.activeElement"):
             return locator

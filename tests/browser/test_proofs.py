@@ -44,6 +44,7 @@ def test_a_report_notifies_on_another_page_and_opens_from_the_bell(site_server, 
     page.get_by_role("button", name="Check URLs").click()
     page.wait_for_url(re.compile(r"/reports/[^/]+/$"))
     report = page.url
+    page.evaluate("notifications.ready.then(() => true)")  # Firefox logs modules that it was loading.
     page.goto(f"{site.url}/check/")
     expect(find_toasts(page)).to_have_count(1, timeout=60_000)
     expect(find_toasts(page)).to_contain_text("The samples")

@@ -3,6 +3,7 @@
 A transaction writes at most 100 rows.
 """
 
+import threading
 import time
 from functools import partial
 from itertools import pairwise
@@ -66,8 +67,12 @@ def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):  # no
 
     It does so at its next call, of which the caller prepares the rows meanwhile.
     """
-    monkeypatch.setattr(transactions, "MAX_PAUSE_SECONDS", 10.0)
-    starts = []
+    monkeypatch.setattr(transactions, "MAX_PAUSE_SECONDS", 100.0)
+    lock_time, starts, slept, sleep = transactions.lock_time, [], [], time.sleep
+
+    def record(seconds):
+        slept.append(threading.get_ident())
+        sleep(seconds)
 
     def hold_lock(seconds, result):
         starts.append(time.monotonic())
@@ -75,16 +80,20 @@ def test_pause_lasts_as_long_as_the_lock_was_held(on_sqlite, monkeypatch):  # no
             pass
         return result
 
+    before = lock_time.free_until
     assert fair_atomic(partial(hold_lock, 0, 0)) == 0
-    assert fair_atomic(partial(hold_lock, 2, 7)) == 7
-    assert time.monotonic() - starts[-1] < 4
+    assert lock_time.free_until == before
+    monkeypatch.setattr(time, "sleep", record)
+    assert fair_atomic(partial(hold_lock, 1, 7)) == 7
+    assert threading.get_ident() not in slept
+    before = lock_time.seconds
     assert fair_atomic(partial(hold_lock, 0, 0), more_follows=True) == 0
-    assert starts[-1] - starts[-2] >= 4
-    prepared = transactions.lock_time.free_until
-    assert prepared - transactions.lock_time.until == pytest.approx(transactions.MIN_LOCK_PAUSE_SECONDS)
+    assert starts[-1] - starts[-2] >= 2
+    prepared, held = lock_time.free_until, lock_time.seconds - before
+    assert prepared - lock_time.until == pytest.approx(max(transactions.MIN_LOCK_PAUSE_SECONDS, held))
     with transaction.atomic():
         fair_atomic(partial(hold_lock, 0, 1))
-    assert transactions.lock_time.free_until == prepared
+    assert lock_time.free_until == prepared
 
 
 def count_unread():

@@ -22,8 +22,9 @@ SLOW_ACCOUNTS, EVENTS_PER_ACCOUNT, ANSWER_SECONDS = 50, 20, 9.0
 BYSTANDERS = 50
 #: Seconds between two of these, so that they meet all moments of a round of slow answers.
 PAUSE_SECONDS = 0.2
-#: Seconds for which a bystander is waited for, and by which one may come later than without slow accounts.
-MAX_WAIT_SECONDS, MAX_DELAY_SECONDS = 20.0, 3.0
+#: Seconds for which a bystander is waited for, and by which one may come later than without slow accounts: one that
+#: waits for an answer comes up to ANSWER_SECONDS later.
+MAX_WAIT_SECONDS, MAX_DELAY_SECONDS = 20.0, 7.0
 
 
 class Receivers(Upstream):
@@ -59,7 +60,7 @@ def receivers():
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_slow_receivers_delay_nobody(site, receivers):
-    """The last of 50 webhooks, and of 50 push messages, comes at most 3 s later than without slow accounts."""
+    """The last of 50 webhooks, and of 50 push messages, waits for no answer of a slow one."""
     site.notifications |= {
         "SITE_URL": "https://site.example",
         "DELIVERY": {"*": [{"push": 0}]},

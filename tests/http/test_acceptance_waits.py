@@ -17,8 +17,8 @@ from tests.http import views
 from tests.http.conftest import BROWSER
 from tests.realtime import rows
 from tests.realtime.conftest import in_thread, sign_in, until
-from tests.support.statements import refused
-from tests.support.waiting import wait_until
+from tests.support.statements import preceded, refused
+from tests.support.waiting import skip_time, wait_until
 
 pytestmark = [pytest.mark.nightly_on_postgres, pytest.mark.nightly_on_old_django]
 
@@ -26,6 +26,10 @@ PATHS = ["/plain/", "/async/"]
 WAIT_20 = {"Prefer": "wait=20"}
 #: Requests of one user, or of one address, that may wait.
 MAX_WAITING = 4
+#: The statement that reads how the awaited jobs are.
+LOOKUP = (
+    '"notifications_job"."id"[^,]*, "notifications_job"."user_id"[^,]*, "notifications_job"."state"[^,]* FROM'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -104,9 +108,10 @@ class TestAccepted:
 
     async def test_timeout(self, path, post):
         """202 after the timeout, with the current state of the job."""
-        response = await post(path, Prefer="wait=1")
+        response = await post(path, **WAIT_20)
         await until_waiting()
         await in_thread(Job.objects.update, progress_current=7)
+        await skip_time(20)
         await response.wait_for_response()
         job = await response.json()
         assert_accepted(response, job)
@@ -294,9 +299,14 @@ class TestJob:
     async def test_other_changes_do_not_end_the_wait(self, get, user):
         """Unlike sync/, it waits for the end of the job. After the timeout it returns the current state."""
         job = await in_thread(rows.job, user)
-        response = await get(job, Prefer="wait=1")
-        await until_waiting()
-        await in_thread(rows.change, job, state="running", progress_current=3)
+        with preceded(LOOKUP, lambda: None, times=None) as lookups:
+            response = await get(job, **WAIT_20)
+            await until_waiting()
+            await in_thread(rows.change, job, state="running", progress_current=3)
+            before = len(lookups)
+            await until(lambda: len(lookups) >= before + 2)  # the first may have begun before the change
+        assert count_waits() == 1
+        await skip_time(20)
         data = await (await response.wait_for_response()).json()
         assert (response.status, data["state"], data["progress"]["current"]) == (200, "running", 3)
         assert response.headers["retry-after"] == "1"

@@ -240,7 +240,7 @@ def slow_sync(name=""):
 
 
 @task
-@policy(timeout=1)
+@policy(timeout=30)
 def short_sync(seconds):
     threading.Event().wait(seconds)
     return "in time"

@@ -52,10 +52,10 @@ def test_keys(upstream):
 def test_calls_wait_for_a_slot(upstream, allow):
     """As those of a plain gather(): the deadline of each begins when it has a slot, and is enforced then."""
     allow(upstream.address, OUTBOUND_PER_HOST=1)
-    urls = [*[upstream.url("/slow/0.2")] * 6, upstream.url("/slow/5")]
-    *statuses, late = result_of(get_at_once.enqueue(urls, {"deadline": 0.5}))
+    urls = [*[upstream.url("/slow/0.25")] * 6, upstream.url("/slow/5")]
+    *statuses, late = result_of(get_at_once.enqueue(urls, {"deadline": 1.2}))
     assert statuses == [200] * 6
-    assert late.startswith("TimedOut: ") and "did not send a complete response within 0.5 s" in late
+    assert late.startswith("TimedOut: ") and "did not send a complete response within 1.2 s" in late
 
 
 async def test_jobs_take_turns(event_loop_database, upstream, allow):

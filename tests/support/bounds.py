@@ -20,6 +20,7 @@ idle        the seconds after which a thread or a connection without work ends
 joins       the seconds after which the thread ends that waited for jobs
 known       the seconds for which a process uses what it has read, or does not repeat a line of its log
 delays      the seconds until what has just changed is believed
+ticks       the seconds between two ticks of the hub
 """
 
 from importlib import import_module
@@ -121,6 +122,7 @@ GROUPS = {
         contrib.operations.statistics.roll_up.INTERVAL_SECONDS
         contrib.operations.statistics.roll_up.ROLL_UP_AFTER_SECONDS
     """,
+    "ticks": "realtime.pool.TICK_SECONDS",
 }
 
 

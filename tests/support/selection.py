@@ -171,15 +171,9 @@ PATHS_BY_MARKER = {
     ],
     # Folders, and files that have a smoke test, which no mark of a module spares.
     "nightly_on_postgres": [
-        *(
-            "commands",
-            "contrib/broadcasts",
-            "contrib/celery",
-            "contrib/chat",
-            "contrib/operations/templatetags",
-        ),
-        *("contrib/themes", "contrib/engines/test_builtin.py", "faults/test_worker_kills.py"),
-        *("jobs/declaring", "realtime/auth", "worker/test_embedded.py"),
+        *("commands", "contrib/broadcasts", "contrib/celery", "contrib/chat", "contrib/themes"),
+        *("contrib/operations/templatetags", "contrib/engines/test_builtin.py"),
+        *("faults/test_worker_kills.py", "jobs/declaring", "realtime/auth", "worker/test_embedded.py"),
     ],
     "nightly_on_old_django": [
         *("commands/test_run_jobs.py", "commands/test_watch.py", "contrib/broadcasts", "contrib/celery"),

@@ -1,5 +1,6 @@
-"""Wait for a condition instead of a fixed time."""
+"""Wait for a condition instead of a fixed time, or set the clock forward."""
 
+import asyncio
 import os
 import time
 
@@ -24,3 +25,10 @@ def wait_until(condition, *, timeout=60.0, what=None, every=None):
         if waited > timeout:
             raise AssertionError(f"Waited {timeout:g} s for {what or condition}.")
         time.sleep(every or min(max(0.02, waited / 10), 0.1))
+
+
+async def skip_time(seconds):
+    """Set the clock of the event loop forward, past timeouts for which a test cannot wait."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds

@@ -74,13 +74,16 @@ def test_a_scheduled_job_runs_when_it_is_due(worker):
     assert job.started_at >= job.run_after
 
 
-def test_two_workers_share_the_queue(start_worker):
-    """Each of 200 jobs is claimed once, and both workers claim some."""
+def test_two_workers_share_the_queue(start_worker, gate):
+    """Each of 200 jobs is claimed once, and both workers claim some: the first ones take all slots of both."""
     workers = [start_worker(concurrency=20) for _ in range(2)]
     with transaction.atomic():
-        results = [tasks.noop.enqueue() for _ in range(200)]
+        results = [tasks.hold.enqueue(number, timeout=100) for number in range(40)]
+        results += [tasks.noop.enqueue() for _ in range(160)]
+    wait_until(lambda: len(tasks.held) == 40, what="all slots to be taken")
+    gate.set()
     jobs = until_done(*results)
-    assert {job.fence for job in jobs} == {1}
+    assert {job.fence for job in jobs} == {1} and len(tasks.held) == 40
     assert {job.worker for job in jobs} == {worker.id for worker in workers}
 
 

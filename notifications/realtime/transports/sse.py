@@ -90,7 +90,7 @@ class EventStream(Subscriber):
         if now >= self.end_at:
             self.end()
         elif now >= self.next_comment_at:
-            self.next_comment_at += COMMENT_INTERVAL_SECONDS
+            self.next_comment_at = now + COMMENT_INTERVAL_SECONDS
             if self.is_unconfirmed:
                 self.end()
                 return

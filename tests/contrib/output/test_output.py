@@ -1,7 +1,6 @@
 """Output: text that jobs write while they run, stored in chunks by their worker."""
 
 import asyncio
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import timedelta
@@ -23,7 +22,7 @@ from tests.contrib.output import output_tasks
 from tests.contrib.output.output_tasks import closed, entered, go_on
 from tests.jobs.conftest import until_done, until_state
 from tests.support.statements import preceded, refused
-from tests.support.waiting import wait_until
+from tests.support.waiting import skip_time, wait_until
 
 pytestmark = pytest.mark.database_law
 
@@ -122,10 +121,10 @@ def write_in_transaction():
 
 
 @task
-@policy(timeout=0.3)
+@policy(timeout=60)
 def write_until_late():
     output("in time")
-    time.sleep(0.8)
+    go_on.wait(60)
     output("late")
     entered.set()
 
@@ -313,9 +312,14 @@ def test_cancelled(worker):
 
 def test_an_attempt_that_is_over_writes_nothing(worker):
     result = write_until_late.enqueue()
+    wait_until(lambda: stored_output(result) == "in time", what="the output")
+    worker.call(skip_time(60))
     (job,) = until_done(result)
     assert job.state == "failed"
+    output_tasks.go_on.set()
     wait_until(output_tasks.entered.is_set, what="the thread to go on")
+    other = stream.enqueue(100, seconds=0.01)
+    wait_until(lambda: stored_output(other), what="what was written later to be stored")
     assert stored_output(result) == "in time"
 
 

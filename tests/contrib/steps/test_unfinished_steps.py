@@ -22,7 +22,7 @@ from tests.contrib.steps.step_tasks import Down, apay, go_on
 from tests.jobs.conftest import until_done
 from tests.support.shown_jobs import show_job
 from tests.support.statements import refused
-from tests.support.waiting import wait_until
+from tests.support.waiting import skip_time, wait_until
 
 pytestmark = pytest.mark.database_law
 
@@ -33,21 +33,32 @@ async def many_steps(count):
         await astep(f"step {number}", apay, number)
 
 
+async def until_shown(count=1):
+    """Wait until so many calls are stored as ones that run."""
+    while await UnfinishedStep.objects.filter(ended_at=None).acount() < count:  # noqa: ASYNC110 (rows)
+        await asyncio.sleep(0.05)
+
+
 async def _sleep_and_fail(seconds):
     await asyncio.sleep(seconds)
+    raise Down
+
+
+async def _fail_when_shown(count):
+    await until_shown(count)
     raise Down
 
 
 @task
 async def fail_beside_another():
     """The other call has been stored as one that runs, and goes on after the end."""
-    await asyncio.gather(astep("charge", _sleep_and_fail, 1.2), astep("label", asyncio.sleep, 60))
+    await asyncio.gather(astep("charge", _fail_when_shown, 2), astep("label", asyncio.sleep, 60))
 
 
 @task
 async def fail_beside_a_step():
     label = asyncio.create_task(astep("label", asyncio.sleep, 60))
-    await asyncio.wait([label], timeout=1.2)
+    await asyncio.wait([label, asyncio.create_task(until_shown())], return_when=asyncio.FIRST_COMPLETED)
     raise Down
 
 
@@ -60,10 +71,13 @@ async def fail_in_a_group():
 
 
 @task
-@policy(timeout=1.2)
+@policy(timeout=60)
 async def time_out_after_a_failure():
     await fail_and_go_on()
-    await astep("label", asyncio.sleep, 60)
+    label = asyncio.create_task(astep("label", asyncio.sleep, 600))
+    await until_shown()
+    await skip_time(60)
+    await label
 
 
 @task
@@ -82,8 +96,8 @@ async def fail_and_go_on():
 async def go_on_after_a_timeout():
     """The call has been stored as one that runs when it is cancelled."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(1.2):
-            await astep("slow", asyncio.sleep, 60)
+        async with asyncio.timeout(60):
+            await astep("slow", asyncio.sleep, 600)
     await asyncio.to_thread(go_on.wait, 60)
 
 
@@ -91,8 +105,8 @@ async def go_on_after_a_timeout():
 async def pause_beside_a_step():
     """The call is cancelled because the job is suspended."""
     async with asyncio.TaskGroup() as group:
-        label = group.create_task(astep("label", asyncio.sleep, 60))
-        await asyncio.wait([label], timeout=1.2)
+        group.create_task(astep("label", asyncio.sleep, 60))
+        await until_shown()
         await apause("nap", timedelta(days=1))
 
 
@@ -191,6 +205,7 @@ def test_a_call_that_is_cancelled_alone_has_failed(worker):
     result = go_on_after_a_timeout.enqueue()
     wait_until(lambda: UnfinishedStep.objects.exists(), what="the call to be stored")
     assert shown(Job.objects.get()) == [("slow", 1, "running")]
+    worker.call(skip_time(60))
     wait_until(lambda: shown(Job.objects.get()) == [("slow", 1, "failed")], what="the call to have failed")
     step_tasks.go_on.set()
     (job,) = until_done(result)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import threading
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +26,7 @@ from tests.contrib.webhooks.endpoints.receiver import signers
 from tests.jobs import tasks
 from tests.outbound.conftest import resolve_names  # noqa: F401 (a fixture)
 from tests.outbound.upstream import CannedServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import skip_time, wait_until
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -346,19 +345,24 @@ def test_an_event_that_was_answered_before_its_worker_stopped(create, receiver, 
 def test_an_event_that_was_answered_is_not_sent_again(create, receiver, user, monkeypatch):
     """The answer is stored although the time of the attempt is over, and the next attempt finds it."""
     create()
-    record, is_recorded = sending._record, threading.Event()
+    record, is_over, is_recorded, loops = sending._record, threading.Event(), threading.Event(), []
 
     def record_late(*args, **kwargs):
-        time.sleep(0.5)  # longer than the attempt may take
+        asyncio.run_coroutine_threadsafe(skip_time(60), loops[0])  # longer than the attempt may take
+        is_over.wait(60)
         record(*args, **kwargs)
         is_recorded.set()
 
+    def short_policy(function):
+        loops.append(asyncio.get_running_loop())
+        asyncio.current_task().add_done_callback(lambda task: is_over.set())
+        return replace(policy_of(function), timeout=60, backoff=0)
+
     monkeypatch.setattr(sending, "_record", record_late)
-    policy = replace(policy_of(sending.send.func), timeout=0.2, backoff=0)
-    monkeypatch.setattr("notifications.worker.execution.policy_of", lambda function: policy)
+    monkeypatch.setattr("notifications.worker.execution.policy_of", short_policy)
     notify(user, "Hello")
     run_jobs()
-    assert is_recorded.wait(10)
+    assert Attempt.objects.get().outcome == "timed_out" and is_recorded.wait(60)
     run_until_idle()
     assert len(receiver.ids) == 1 and attempts() == [(204, "")]
     job = Job.objects.get(task_path=sending.send.module_path)

@@ -377,7 +377,8 @@ def unblock_reads(monkeypatch):
     return unblock
 
 
-async def test_welcome_and_first_sync_take_one_write(connect, user, direct_writes):
+async def test_welcome_and_first_sync_take_one_write(connect, user, direct_writes, set_bounds):
+    set_bounds(ticks=3600)
     socket = await connect(user)
     socket.send_frame("hello", epoch=None, seq=None)
     await until(lambda: direct_writes)
@@ -408,8 +409,9 @@ async def test_welcome_and_first_sync_that_the_server_does_not_take(connect, use
     assert not direct_writes
 
 
-async def test_close_before_the_first_sync(connect, user, direct_writes, unblock_reads):
+async def test_close_before_the_first_sync(connect, user, direct_writes, unblock_reads, set_bounds):
     """The reason follows the welcome that waits. A client that is signed out gets the reason only."""
+    set_bounds(ticks=3600)
 
     def sign_out():
         Session.objects.all().delete()
