@@ -56,10 +56,12 @@ surface: venv-dev
 	.venv/bin/python -m bench.slow_link
 
 faults: venv-dev
-	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500} \
-		.venv/bin/python -m pytest tests/faults tests/conformance tests/model tests/data/test_model.py tests/contrib/*/test_model.py tests/jobs/test_batch_model.py -s $(ARGS)
-	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} \
-		.venv/bin/python -m pytest tests/faults -m "not any_database" --database postgres -s $(ARGS)
+	export FAULT_ROUNDS=$${FAULT_ROUNDS:-100} CONFORMANCE_SLOW=1 MODEL_EXAMPLES=$${MODEL_EXAMPLES:-500}; status=0; \
+	.venv/bin/python -m pytest -m "not alone" -s $(ARGS) tests/faults tests/conformance tests/model tests/data/test_model.py \
+		tests/contrib/*/test_model.py tests/jobs/test_batch_model.py || status=1; \
+	.venv/bin/python -m pytest -m alone tests/conformance || status=1; \
+	.venv/bin/python -m pytest -m "not any_database" --database postgres -s $(ARGS) tests/faults || status=1; \
+	exit $$status
 
 docs:
 	@tools/venv .venv-docs docs/requirements.txt requirements.txt

@@ -145,7 +145,7 @@ def late_calls(monkeypatch):
 
 @pytest.mark.nightly_names("*[files]", "*[memory]", "*[threads]")
 @pytest.mark.parametrize("cause", CAUSES)
-@pytest.mark.timeout(300 + 20 * ROUNDS)
+@pytest.mark.timeout(1800 if ROUNDS else 300)
 def test_recovery(cause, transactional_db, user, other_user, late_calls, caplog):
     """Each socket gets its frames, each job ends once with one notification, and no thread or connection is leaked."""
     caplog.set_level(logging.CRITICAL, logger="notifications")

@@ -135,7 +135,7 @@ async def test_silent_postgresql(engine, database, fault, pool, outage):
             timeout = max(deadline - time.monotonic(), 1)
             await asyncio.to_thread(wait_until, condition, what=what, timeout=timeout)
         for process in (web, worker):
-            assert "Discarded a database connection" in process.output
+            await asyncio.to_thread(process.wait_for_line, "Discarded a database connection")
     assert {(job.state, job.attempt) for job in engine.jobs()} == {("succeeded", 1)}
     engine.assert_no_gap()
 
