@@ -10,6 +10,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from tests.support.driver import driver
 from tests.support.npm import NODE_MODULES
@@ -64,7 +65,8 @@ class StreamServer:
 
     async def read(self, request):
         """Pass a request on to the site, and its response back, with all headers and as it comes."""
-        address = f"{self.address_of(self.jobs.get(request.path) or uuid4())}?{request.query_string}"
+        address = self.address_of(self.jobs.get(request.path) or uuid4())
+        address = URL(f"{address}?{request.rel_url.raw_query_string}", encoded=True)
         headers = {name: request.headers[name] for name in ("If-None-Match",) if name in request.headers}
         async with self.http.request(request.method, address, headers=headers) as upstream:
             kept = [(name, text) for name, text in upstream.headers.items() if name.lower() not in HOP_BY_HOP]

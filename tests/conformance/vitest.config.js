@@ -2,7 +2,7 @@
 export default {
   test: {
     include: ["streams.suite.js"],
-    testTimeout: 30_000,
+    testTimeout: 180_000,
     fileParallelism: false,
     sequence: { concurrent: true },
     maxConcurrency: 8,
