@@ -266,7 +266,8 @@ class Ledger:
 
         self.report(len(self.refused) >= MIN_REFUSED, f"Only {len(self.refused)} were refused for good.")
         for id, refusals in self.refused.items():
-            attempts = self.jobs[jobs.get(id, id)]["answered"]
+            job = jobs.get(id, id)  # None if it was decided anew after its worker was killed
+            attempts = self.jobs[job]["answered"] if job else []
             for refused_at in refusals:
                 # Unless the worker was killed before it had stored that answer.
                 is_stored = any(began_at <= refused_at <= ended_at for began_at, ended_at in attempts)

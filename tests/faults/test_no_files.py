@@ -22,7 +22,9 @@ SELECT head, unread FROM notifications_stream
 WHERE user_id = (SELECT id FROM auth_user WHERE username = 'demo')
 """
 #: The messages of servers, Python and the databases.
-NO_FILE = re.compile("Too many open files|unable to open database file|out of system resource|EMFILE")
+NO_FILE = re.compile(
+    "Too many open files|unable to open database file|out of system resource|EMFILE|connection is bad: no error"
+)
 
 
 @pytest.fixture

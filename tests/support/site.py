@@ -231,7 +231,7 @@ class Site:
             import psycopg
 
             with psycopg.connect(self.database_url) as connection:
-                yield lambda sql, parameters: connection.execute(sql.replace("?", "%s"), parameters)
+                yield lambda sql, parameters: connection.execute(sql.replace("?", "%s"), parameters or None)
 
     def tables(self):
         """Return the names of the tables of the site's database."""
