@@ -10,7 +10,7 @@ from tests.support.site import Sites
 from tests.support.waiting import wait_until
 
 # It restarts its own cluster, whatever the database of the test run is.
-pytestmark = [pytest.mark.any_database, pytest.mark.timeout(300), pytest.mark.nightly]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.nightly]
 
 REPORTS = 4
 ENQUEUE = """
