@@ -167,7 +167,9 @@ MANY = 12
 
 
 def results_of(results):
-    return [json.loads(job.result) for job in until_done(*results)]
+    jobs = until_done(*results)
+    assert not [job.error for job in jobs if job.state != "succeeded"]
+    return [json.loads(job.result) for job in jobs]
 
 
 def live_threads():
