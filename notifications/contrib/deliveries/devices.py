@@ -76,7 +76,9 @@ def register(
         lock_name("endpoint", endpoint)
         rows = PushSubscription.objects.using(database())
         is_replaced = False
-        if isinstance(replaces, str) and replaces not in ("", endpoint):
+        # No endpoint has other characters, of which databases refuse some.
+        is_text = isinstance(replaces, str) and replaces.isascii() and replaces.isprintable()
+        if is_text and replaces not in ("", endpoint):
             is_replaced = rows.filter(user=user, endpoint=replaces).delete()[0] > 0
         rows.filter(endpoint=endpoint).exclude(user=user).delete()
         is_new = not rows.filter(endpoint=endpoint).exists()

@@ -187,10 +187,10 @@ class RateGate(outbound.Gate):
         found = corrections.read(status, headers, retry_after) if budget else None
         if budget is None or found is None:
             return
-        now = monotonic()
+        now, seconds = monotonic(), min(found.seconds, tokens.MAX_CLOSED_SECONDS)
         if found.left is None:
             with budget.lock:
-                budget.tokens, budget.closed_until = 0, max(budget.closed_until, now + found.seconds)
+                budget.tokens, budget.closed_until = 0, max(budget.closed_until, now + seconds)
         elif (
             found.left >= budget.rate.burst_at_once or now - budget.corrected_at < CORRECTION_INTERVAL_SECONDS
         ):
@@ -200,7 +200,7 @@ class RateGate(outbound.Gate):
             storing = _threads.submit(
                 *(tokens.correct, budget.rate, budget.rate.name, found.header),
                 left=found.left,
-                seconds=found.seconds,
+                seconds=seconds,
             )
             storing.add_done_callback(partial(_log_correction, budget.rate))
         except NoThread as exc:

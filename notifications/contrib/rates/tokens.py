@@ -172,7 +172,7 @@ def charge(rate: Rate, key: str, cost: int) -> None:
 def correct(rate: Rate, key: str, header: str, *, left: int | None, seconds: float) -> None:
     """Follow what a partner has said: it takes ``left`` more now, None for nothing for ``seconds``.
 
-    The limit never gives more than it is declared to.
+    Those are ``MAX_CLOSED_SECONDS`` at most. The limit never gives more than it is declared to.
     """
 
     def write() -> None:
@@ -180,7 +180,7 @@ def correct(rate: Rate, key: str, header: str, *, left: int | None, seconds: flo
         now = database_now()
         moment = to_microseconds(now)
         if left is None:
-            closed = moment + int(min(seconds, MAX_CLOSED_SECONDS) * SECOND)
+            closed = moment + int(seconds * SECOND)
             limit.closed_until = max(closed, moment + read_state(limit, rate, moment).closed)
         else:
             pay(limit, rate, moment, 0)

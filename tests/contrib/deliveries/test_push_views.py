@@ -99,8 +99,9 @@ def test_wrong_subscriptions(user_client, document, status, field):
     assert not PushSubscription.objects.exists()
 
 
-def test_strange_values_that_do_no_harm(user_client):
-    answer = post(user_client, body(replaces={"a": 1}), user_agent="\N{GRINNING FACE}" * 5000)
+@pytest.mark.parametrize("replaces", [{"a": 1}, "\ud800", "\0", "\N{GRINNING FACE}"])
+def test_strange_values_that_do_no_harm(user_client, replaces):
+    answer = post(user_client, body(replaces=replaces), user_agent="\N{GRINNING FACE}" * 5000)
     assert answer.status_code == 200 and PushSubscription.objects.get().name == "Unknown browser"
 
 

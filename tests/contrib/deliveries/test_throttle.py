@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications.api import notify
-from notifications.contrib.deliveries.models import Delivery, Throttle
+from notifications.contrib.deliveries.models import ChannelOutage, Delivery, Throttle
 from notifications.models import Job, Notification
 from notifications.testing import run_jobs
 from tests.contrib.deliveries.conftest import choose, read_choices, send_due
@@ -204,6 +204,22 @@ def test_one_that_is_decided_again_does_not_wait_for_itself(user, has_joined):
     assert subjects() == ["First"]
     pass_time(minutes=11)
     assert subjects() == ["First", *["Second"] * has_joined]
+
+
+def test_one_gets_one_job_while_the_mail_server_does_not_answer(user):
+    soon = timezone.now() + timedelta(minutes=1)
+    ChannelOutage.objects.create(channel="email", timeouts=3, suspended_until=soon)
+    notify(user, "First")
+    Delivery.objects.update(due_at=timezone.now())
+    for _ in range(3):
+        enqueue_deliveries()
+        run_jobs()
+    assert Job.objects.count() == 1
+    delivery = Delivery.objects.get()
+    assert delivery.state == "pending" and delivery.due_at > timezone.now()
+    ChannelOutage.objects.all().delete()
+    send_due()
+    assert subjects() == ["First"]
 
 
 def test_one_that_may_have_been_sent_joins_no_message(user):

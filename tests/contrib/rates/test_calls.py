@@ -124,6 +124,24 @@ def test_what_the_partner_says_closes_the_limit(partner):
     assert caught.value.retry_after > 100
 
 
+@pytest.mark.parametrize("seconds", [86_400, 999_999_999])
+def test_a_limit_is_closed_for_an_hour_at_most(partner, seconds):
+    """In the process that was told, and in the others."""
+    url = partner("600/m", burst=10)
+
+    async def call():
+        await outbound.get(f"{url}sequence?statuses=429&retry_after={seconds}", retries=0)
+        with pytest.raises(RateExceeded) as caught:
+            await outbound.get(url, deadline=10)
+        return caught.value.retry_after
+
+    assert 3_500 < asyncio.run(call()) <= 3_600
+    wait_until(lambda: Limit.objects.filter(closed_until__gt=0).exists(), what="the row to be closed")
+    with pytest.raises(RateExceeded) as caught:
+        call_as_another_process(url, deadline=10)
+    assert 3_500 < caught.value.retry_after <= 3_600
+
+
 def test_urls_of_users_neither_use_nor_close_the_limit(partner, upstream):  # noqa: F811
     """They have a limit of their own of the same rate."""
     url = partner("1/m", burst=1)
