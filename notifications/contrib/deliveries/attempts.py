@@ -199,9 +199,7 @@ def open_deliveries(
     if not is_resend and not outages.may_try(outage):
         if is_digest:
             raise outages.ChannelSuspended(channel.name)
-        # As those that get no job meanwhile. One that opens a throttle is given its job again whenever it is due.
-        pending = list(deliveries.filter(state__in=OPEN).values_list("id", flat=True))
-        postpone(pending, times.now() + outages.ChannelSuspended.duration)
+        postpone(list(deliveries.filter(state__in=OPEN).values_list("id", flat=True)), times.now())
         return None
     recipient = read_recipient(first.user_id)
     with catching() as caught:  # the channel, and models of the project, raise anything

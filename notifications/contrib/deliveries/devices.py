@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from notifications import times
+from notifications import times, validators
 from notifications.contrib.deliveries.models import PushSubscription
 from notifications.db import database, lock_name, retrying_atomic
 
@@ -76,10 +76,8 @@ def register(
         lock_name("endpoint", endpoint)
         rows = PushSubscription.objects.using(database())
         is_replaced = False
-        # No endpoint has other characters, of which databases refuse some.
-        is_text = isinstance(replaces, str) and replaces.isascii() and replaces.isprintable()
-        if is_text and replaces not in ("", endpoint):
-            is_replaced = rows.filter(user=user, endpoint=replaces).delete()[0] > 0
+        if isinstance(replaces, str) and replaces not in ("", endpoint):
+            is_replaced = rows.filter(user=user, endpoint=validators.printable(replaces)).delete()[0] > 0
         rows.filter(endpoint=endpoint).exclude(user=user).delete()
         is_new = not rows.filter(endpoint=endpoint).exists()
         if is_new and confirms and not is_replaced:

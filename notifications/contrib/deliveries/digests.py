@@ -131,10 +131,11 @@ def throttle(
     message_jobs: Mapping[Any, Job],
     *,
     is_required: bool,
-) -> list[Job]:
+    places: int,
+) -> tuple[list[Job], list[UUID]]:
     """Queue deliveries by one channel, which this transaction has locked, each by itself or in a message.
 
-    Returns the new jobs.
+    Returns the new jobs, and the deliveries (ids) without a place.
 
     ``own_jobs``
         The job of each delivery (id) that is sent by itself.
@@ -142,9 +143,11 @@ def throttle(
         The job of a new message for each user (key).
     ``is_required``
         Whether they are of required categories, whose messages have no others.
+    ``places``
+        How many may be sent by themselves.
     """
     if not deliveries:
-        return []
+        return [], []
     by_user: dict[Any, list[UUID]] = defaultdict(list)
     for delivery in deliveries:
         by_user[delivery.user_id].append(delivery.id)
@@ -158,12 +161,17 @@ def throttle(
     jobs: list[Job] = []
     job_of: dict[UUID, UUID] = {}
     ends: dict[UUID, datetime] = {}
+    waiting: list[UUID] = []
     for row in throttles:
         message = message_jobs[row.user_id]
         for id in by_user[row.user_id]:
             is_open = is_in_force(row.ends_at, now, MAX_THROTTLE)
             # The one that has opened it comes again if its channel rested meanwhile, or its user paused.
             if id == row.opened_by or (row.joined_since is None and not is_open):
+                if not places:
+                    waiting.append(id)
+                    continue
+                places -= 1
                 if row.joined_since is None:
                     row.opened_by, row.ends_at = id, now + THROTTLE
                 jobs.append(own_jobs[id])
@@ -183,7 +191,7 @@ def throttle(
         Throttle, columns, {row.pk: [getattr(row, name) for name in columns] for row in throttles}
     )
     queue_deliveries(job_of)
-    return jobs
+    return jobs, waiting
 
 
 def _lock_throttles(channel: str, users: Iterable[Any], is_required: bool) -> list[Throttle]:

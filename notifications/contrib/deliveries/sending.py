@@ -150,17 +150,20 @@ def enqueue_by(name: str, ids: Sequence[UUID]) -> None:
         decided = settle(lock_query(due.filter(id__in=list(users)).order_by("id")), reach_of)
         ids = [facts.delivery.id for facts in decided[DeliveryOutcome.SEND]]
         inserted, suspended = ids[:places], ids[places:]
-        if suspended_until and suspended:
-            postpone(
-                suspended,
-                max(suspended_until, database_now() + timedelta(seconds=outages.SUSPENSION_SECONDS)),
-            )
         _insert_jobs([jobs[id] for id in inserted])
         digests.queue_deliveries({id: jobs[id].id for id in inserted})
         joining = decided[DeliveryOutcome.JOIN]
         for is_required, new in messages.items():
             rows = [facts.delivery for facts in joining if facts.category.is_required == is_required]
-            _insert_jobs(digests.throttle(rows, jobs, new, is_required=is_required))
+            left = places - len(inserted)
+            throttled, waiting = digests.throttle(rows, jobs, new, is_required=is_required, places=left)
+            _insert_jobs(throttled)
+            suspended += waiting
+        if suspended_until and suspended:
+            postpone(
+                suspended,
+                max(suspended_until, database_now() + timedelta(seconds=outages.SUSPENSION_SECONDS)),
+            )
         return decided[DeliveryOutcome.COLLECT]
 
     if members := fair_atomic(enqueue, more_follows=True):

@@ -206,20 +206,26 @@ def test_one_that_is_decided_again_does_not_wait_for_itself(user, has_joined):
     assert subjects() == ["First", *["Second"] * has_joined]
 
 
-def test_one_gets_one_job_while_the_mail_server_does_not_answer(user):
+def test_they_wait_while_the_mail_server_does_not_answer(user, make_user):
+    """Without jobs; then one is the next try, whose user's others join a message."""
     soon = timezone.now() + timedelta(minutes=1)
     ChannelOutage.objects.create(channel="email", timeouts=3, suspended_until=soon)
-    notify(user, "First")
+    notify(make_user("bob", email="bob@users.example"), "Of Bob")
+    for title in ("First", "Second", "Third"):
+        notify(user, title)
     Delivery.objects.update(due_at=timezone.now())
-    for _ in range(3):
-        enqueue_deliveries()
-        run_jobs()
-    assert Job.objects.count() == 1
-    delivery = Delivery.objects.get()
-    assert delivery.state == "pending" and delivery.due_at > timezone.now()
-    ChannelOutage.objects.all().delete()
+    enqueue_deliveries()
+    assert not Job.objects.exists()
+    assert not Delivery.objects.filter(due_at__lte=timezone.now()).exists()
+    for model, field in ((ChannelOutage, "suspended_until"), (Delivery, "due_at")):
+        model.objects.update(**{field: timezone.now()})
+    enqueue_deliveries()
+    assert Job.objects.exclude(task_path=JOB).count() == 1
+    run_jobs()
+    assert len(mail.outbox) == 1 and not ChannelOutage.objects.exists()
     send_due()
-    assert subjects() == ["First"]
+    pass_time(minutes=11)
+    assert sorted(subjects()) == ["First", "Of Bob", "Third and 1 more"]
 
 
 def test_one_that_may_have_been_sent_joins_no_message(user):
