@@ -9,8 +9,9 @@ from functools import partial
 from itertools import chain
 from uuid import UUID
 
-from notifications import streams, times
+from notifications import streams
 from notifications.conf import settings
+from notifications.db.clock import database_now
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, fair_atomic, retrying_atomic
 from notifications.extension import Duty, Subjects, Where, hooks
 from notifications.jobs import announcing, calling_owed
@@ -202,7 +203,7 @@ class _PruneDuty:
 
     def find(self) -> Iterator[PruneStep]:
         finds_orphans, self._is_first = self._is_first, False
-        return find_steps(times.now() - settings.RETENTION, finds_orphans=finds_orphans)
+        return find_steps(database_now() - settings.RETENTION, finds_orphans=finds_orphans)
 
     def run(self, steps: Sequence[PruneStep]) -> list[PruneStep]:
         counts = {step: step.run(retrying_atomic) for step in steps}

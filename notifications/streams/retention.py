@@ -14,8 +14,8 @@ from django.apps import apps
 from django.db.models import Exists, OuterRef, Q
 from django.utils import translation
 
-from notifications import times
 from notifications.db.bulk import lock_query
+from notifications.db.clock import database_now
 from notifications.db.transactions import MAX_ROWS_PER_TRANSACTION, chunks, connection, database, fair_atomic
 from notifications.extension import hooks
 from notifications.models import Job, Notification
@@ -140,7 +140,7 @@ def _is_old(pruned: Pruned, before: datetime) -> Q:
         is_old &= Q(snoozed_until__isnull=True)
     if pruned is JOBS:
         # An idempotency key is stored on its job, which stays until the key expires.
-        is_old &= ~Q(idempotency_expires_at__gt=times.now())
+        is_old &= ~Q(idempotency_expires_at__gt=database_now(is_estimate=True))
     return is_old
 
 

@@ -204,11 +204,12 @@ class ClaimLoop:
 
     def _claim_with_joined(self, free: Mapping[str, int], limit: int) -> list[ClaimedJob]:
         # First the jobs for which running jobs wait. By age, a thousand parents would begin before the first child.
+        joining = [execution.job.id for execution in self._state.executions.joining()]
         joined = self._state.executions.joined_jobs()
         jobs: list[ClaimedJob] = []
         if joined:
             among = Q(id__in=joined) | Q(batch__in=batch_completion.find_nested_batches(joined))
-            jobs = self._claim_jobs(limit, free, among=among)
+            jobs = self._claim_jobs(limit, free, among=among, joining=joining)
         if remaining := self._state.run_limit.reduce(self._limit_of_other_jobs(limit - len(jobs))):
             left = self._subtract(free, [claimed.row for claimed in jobs])
             jobs += self._claim_jobs(remaining, left)

@@ -174,8 +174,7 @@ def test_batches_end_as_in_the_simulation(make_user, steps, outer, inner):
     for name, number, death in steps:
         before = dict(world.states)
         with mortal() as kill:
-            # Who asked for a retry that was killed asks again: its batch runs again last.
-            if death and name not in ("claim", "lose", "retry"):
+            if death and name not in ("claim", "lose"):
                 kill(death)
             ACTS[name](world, number)
             death = 0  # It was not reached.

@@ -16,6 +16,7 @@ from notifications.streams import changes, retention
 from notifications.testing import run_jobs
 from tests.jobs import tasks
 from tests.support.claims import claim_rows
+from tests.support.duties import run_duty
 from tests.support.outcomes import succeeded
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database_law]
@@ -138,6 +139,19 @@ def test_command_prints_the_number_of_deleted_rows(user, capsys):
     assert capsys.readouterr().out == "0 rows deleted.\n1 row deleted.\n"
     with pytest.raises(CommandError, match="0 or more"):
         call_command(PruneCommand(), days=-1)
+
+
+def test_a_host_whose_clock_is_fast_deletes_nothing_early(user, jobs_clock):
+    """The retention is counted by the clock of the database, by the command and by the duty."""
+    notify(user, "a day old")
+    age(Notification, 31)
+    jobs_clock.advance(-timedelta(days=30))
+    call_command(PruneCommand())
+    run_duty("prune old rows")
+    assert Notification.objects.exists()
+    jobs_clock.reset()
+    run_duty("prune old rows")
+    assert not Notification.objects.exists()
 
 
 def test_a_dry_run_counts_what_would_be_deleted(user, capsys):

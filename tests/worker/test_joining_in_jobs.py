@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import uuid
+from collections import Counter
 from operator import attrgetter
 from statistics import median
 
@@ -59,6 +60,26 @@ def parent_async_to_sync(value):
 @task
 async def parent_of_many(count):
     children = [await tasks.echo.aenqueue(number) for number in range(count)]
+    return sum(await asyncio.gather(*(ajoin(child, timeout=60) for child in children)))
+
+
+#: How many children ran whenever one began.
+running_children: list[int] = []
+active_children = Counter[str]()
+
+
+@task(queue_name="limited")
+async def child_in_limited_queue(value):
+    active_children["now"] += 1
+    running_children.append(active_children["now"])
+    await asyncio.sleep(0.02)
+    active_children["now"] -= 1
+    return value
+
+
+@task(queue_name="limited")
+async def parent_in_limited_queue(value):
+    children = [await child_in_limited_queue.aenqueue(value) for _ in range(3)]
     return sum(await asyncio.gather(*(ajoin(child, timeout=60) for child in children)))
 
 
@@ -142,6 +163,19 @@ def test_sync_parents_give_up_their_threads(start_worker, monkeypatch, task):
         ),
         what="surplus threads to end",
     )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parents_and_children_in_one_queue_with_a_limit(start_worker, settings, workers):
+    """A parent that waits does not count, and no more children run than the limit of the queue says."""
+    settings.TASKS = {"default": {**settings.TASKS["default"], "OPTIONS": {"limits": {"limited": 2}}}}
+    running_children.clear()
+    with transaction.atomic():
+        parents = [parent_in_limited_queue.enqueue(number) for number in range(6)]
+    for _ in range(workers):
+        start_worker(concurrency=10)
+    assert [join(parent, timeout=60) for parent in parents] == [3 * number for number in range(6)]
+    assert max(running_children) <= 2
 
 
 def test_generations_on_one_slot(start_worker):

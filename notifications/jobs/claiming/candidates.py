@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db.models import Q
 
@@ -199,10 +200,15 @@ class RunningLimits:
         How many jobs of a queue may run at once, for the queues with a limit.
     ``executors``
         How many jobs of each executor may be claimed.
+    ``joining``
+        Running jobs that do not count for the limits of their queues, because they wait for jobs that may be claimed.
     """
 
-    def __init__(self, queue_limits: dict[str, int], executors: Mapping[str, int]) -> None:
+    def __init__(
+        self, queue_limits: dict[str, int], executors: Mapping[str, int], joining: Iterable[UUID] = ()
+    ) -> None:
         self.queue_limits = queue_limits
+        self._joining = set(joining)
         #: Names of which no more jobs may be claimed: they are at their limit, or another claim holds their lock.
         self.closed: set[LimitName] = set()
         #: The largest limit of the keys that were met so far.
@@ -292,8 +298,11 @@ class RunningLimits:
             counted = cursor.fetchall()
         counts: Counter[LimitName] = Counter()
         paths: dict[LimitName, str] = {}
-        for key, queue, path in counted:
+        for id, key, queue, path in counted:
             for name in self._names(Job(concurrency_key=key, queue_name=queue)):
+                # SQLite returns the hex digits.
+                if name[0] == "queue" and self._joining and UUID(str(id)) in self._joining:
+                    continue
                 counts[name] += 1
                 paths[name] = path
         return counts, paths

@@ -211,12 +211,12 @@ def first_jobs_of_queues(
 
 
 def limited_running_jobs(limited_queues: Collection[str]) -> Query:
-    """Return the query for key, queue and task path of the running jobs with a limit."""
+    """Return the query for id, key, queue and task path of the running jobs with a limit."""
     # SQLite would read the table for any queue. Batches run without a worker, and do not count.
     index = dialect().by_index("notifications_job_running")
     of_queues = f" OR queue_name IN ({placeholders(limited_queues)})" if limited_queues else ""
     sql = f"""
-        SELECT concurrency_key, queue_name, task_path FROM notifications_job{index}
+        SELECT id, concurrency_key, queue_name, task_path FROM notifications_job{index}
         WHERE state = 'running' AND worker IS NOT NULL AND (concurrency_key <> ''{of_queues})
     """
     return sql, [*limited_queues]

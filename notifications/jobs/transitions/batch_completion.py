@@ -1,4 +1,4 @@
-"""End batches whose jobs are done, and store the progress of the others.
+"""End batches whose jobs are done, store the progress of the others, and have them run again after a retry.
 
 The states of a batch's jobs are read after the commit of the jobs that were just finished. Of two processes that finish
 the last two jobs at once, the one that reads later sees both ended. If both see it, the condition on the batch's row
@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,17 +24,28 @@ from django.utils.translation import ngettext
 from notifications import streams, times
 from notifications.db import project_code
 from notifications.db.bulk import lock_query
-from notifications.db.transactions import chunks, database, retrying_atomic
+from notifications.db.clock import database_now
+from notifications.db.transactions import chunks, connection, database, retrying_atomic
 from notifications.exceptions import JobFailed
 from notifications.jobs import outcomes
 from notifications.jobs.declaring.policies import Policy
 from notifications.jobs.outcomes import Outcome, _language, announcement, failure
-from notifications.jobs.transitions.conditional_updates import conditional_update
+from notifications.jobs.transitions.conditional_updates import (
+    conditional_update,
+    store_own_act,
+    update_locked_rows,
+)
 from notifications.models import Job
-from notifications.states import ACTIVE, CANCELLED_AT_ONCE, DONE
+from notifications.states import ACTIVE, CANCELLED_AT_ONCE, DONE, RETRYABLE
 
 #: The path of the task of all batches.
 BATCH = "notifications.jobs.batches.batch"
+#: What is set for batches that run again.
+REOPEN_ASSIGNMENTS = (
+    "state = 'running', seq = 0, version = version + 1, fence = fence + 1",
+    "attempt = attempt + 1, max_attempts = attempt + 1, result = NULL, error = NULL, finished_at = NULL",
+    "cancel_requested_at = NULL, cancelled_by_other = FALSE, progress_current = 0, progress_message = ''",
+)
 #: Seconds between two times that one process stores the progress of one batch.
 PROGRESS_INTERVAL_SECONDS = 0.5
 MAX_BATCHES_REMEMBERED = 1_000
@@ -152,10 +163,49 @@ def is_batch(job: Job) -> bool:
     return job.task_path == BATCH
 
 
-def batches_of(ids: Sequence[UUID]) -> list[UUID]:
-    """Return the batches of these jobs, in order."""
-    batches = Job.objects.using(database()).filter(id__in=ids).values_list("batch", flat=True)
-    return sorted({batch for batch in batches if batch is not None})
+def read_parents(ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Map those of these jobs that are in a batch, and the batches around them at any depth, to the batch of each."""
+    parents: dict[UUID, UUID] = {}
+    new = set(ids)
+    while new:
+        rows = Job.objects.using(database()).filter(id__in=new, batch__isnull=False)
+        found = dict(rows.values_list("id", "batch"))
+        parents |= found
+        new = set(found.values()) - parents.keys()
+    return parents
+
+
+def enclosing_batches(ids: Iterable[UUID], parents: Mapping[UUID, UUID]) -> set[UUID]:
+    """Return the batches around these jobs, at any depth, from the batch of each (``read_parents``)."""
+    batches: set[UUID] = set()
+    for id in ids:
+        batch = parents.get(id)
+        while batch is not None and batch not in batches:
+            batches.add(batch)
+            batch = parents.get(batch)
+    return batches
+
+
+def reopen_batches(batches: Sequence[Any], by: Any) -> list[UUID]:
+    """Have batches run again whose rows are locked, and return those that had ended.
+
+    The end of one that runs, if it is under way, has counted the jobs as they were before this retry: it is void.
+    """
+    if not batches:
+        return []
+    running = [batch for batch in batches if batch.state == Job.State.RUNNING]
+    ended = [batch for batch in batches if batch.state in RETRYABLE]
+    now = times.to_db(times.now(), connection())
+    update_locked_rows((), [((), batch) for batch in running], assignments=("fence = fence + 1",))
+    update_locked_rows(
+        ("queued_at", "started_at"),
+        [((now, now), batch) for batch in ended],
+        assignments=REOPEN_ASSIGNMENTS,
+        states=RETRYABLE,
+    )
+    store_own_act(ids := [batch.id for batch in ended], by, database_now())
+    streams.ring([batch.user_id for batch in ended])
+    return ids
 
 
 def running_batches() -> Any:

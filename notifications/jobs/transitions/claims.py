@@ -74,6 +74,7 @@ def claim_jobs(
     source: Source | None = None,
     timeouts: Mapping[str, float | None] | None = None,
     among: Q | None = None,
+    joining: Collection[UUID] = (),
     executors: Capacities | None = None,
 ) -> list[ClaimedJob]:
     """Claim at most ``limit`` jobs that are in the queue and have not expired, by priority and in turn.
@@ -84,6 +85,9 @@ def claim_jobs(
         Seconds that tasks may take, None for no limit, by their dotted paths, as far as the worker knows them.
     ``among``
         A condition that the jobs must meet.
+    ``joining``
+        Jobs that run in this worker and wait for jobs ``among``. They do not count for the limits of their queues, or
+        the jobs for which they wait would never begin.
     ``executors``
         How many jobs of each kind of executor may be claimed; none of one that is left out. ``limit`` of each by
         default. For those of senders it is how many places are free, also if these are more than ``limit``.
@@ -99,7 +103,7 @@ def claim_jobs(
     }
     if not kinds:
         return []
-    claimed = _claim(worker, limit, source, timeouts, among, kinds)
+    claimed = _claim(worker, limit, source, timeouts, among, joining, kinds)
     counts = Counter([job.row.executor for job in claimed])
     is_full = len(claimed) == limit
     busy = [kind for kind, most in kinds.items() if is_full or counts[kind] == most]
@@ -125,6 +129,7 @@ def _claim(
     source: Source,
     timeouts: Mapping[str, float | None],
     among: Q | None,
+    joining: Collection[UUID],
     executors: Capacities,
 ) -> list[ClaimedJob]:
     can_use_one_statement = among is None and claim_queries.can_lock_first_jobs()
@@ -133,8 +138,10 @@ def _claim(
         query = _one_statement(source, limit, executors)
         if query and (claimed := _claim_in_one_statement(worker, limit, timeouts, *query)):
             return claimed
-    if due := candidates.claimable_queues(source, executors):
-        return _claim_due(worker, limit, timeouts, due, among, executors, can_use_one_statement)
+    # The jobs that wait may fill the limit of their queue.
+    find_queues = candidates.due_queues if joining else candidates.claimable_queues
+    if due := find_queues(source, executors):
+        return _claim_due(worker, limit, timeouts, due, among, joining, executors, can_use_one_statement)
     return []
 
 
@@ -155,6 +162,7 @@ def _claim_due(
     timeouts: Mapping[str, float | None],
     due: Sequence[DueQueue],
     among: Q | None,
+    joining: Collection[UUID],
     executors: Capacities,
     can_use_one_statement: bool,
 ) -> list[ClaimedJob]:
@@ -171,7 +179,7 @@ def _claim_due(
             return claimed
 
     def lock(now: datetime, limit: int, executors: Capacities) -> list[Job]:
-        limits = RunningLimits(queue_limits(), executors)
+        limits = RunningLimits(queue_limits(), executors, joining)
         return candidates.lock_jobs(now, limit, queues, among or Q(), executors, limits)
 
     def have_others_wait() -> int:

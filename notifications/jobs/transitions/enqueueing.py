@@ -21,7 +21,7 @@ from django.db.models import Model
 from notifications import context, times
 from notifications.db import bulk
 from notifications.db.adapters import user_keys_of
-from notifications.db.clock import is_in_force
+from notifications.db.clock import database_now, is_in_force
 from notifications.db.transactions import (
     connection,
     database,
@@ -155,7 +155,7 @@ def _find_equal_job(job: Job) -> Job | None:
     if existing is not None and existing.idempotency_hash != job.idempotency_hash:
         raise IdempotencyKeyConflict(job.idempotency_key)
     if existing is None:
-        job.idempotency_expires_at = times.now() + KEY_LIFETIME
+        job.idempotency_expires_at = database_now(is_estimate=True) + KEY_LIFETIME
     return existing
 
 
@@ -207,8 +207,7 @@ def job_with_key(user: Any, key: str) -> Job | None:
     job = _find(user, key)
     if job is None:
         return None
-    now, expires_at = times.now(), job.idempotency_expires_at
-    if not is_in_force(expires_at, now, KEY_LIFETIME):
+    if not is_in_force(job.idempotency_expires_at, database_now(is_estimate=True), KEY_LIFETIME):
         _clear_key(job)
         return None
     return job
@@ -235,7 +234,7 @@ def store_key(job: Job, key: str, hash: str) -> None:
     Raises ``django.db.IntegrityError`` if another job of its owner has it.
     """
     db = connection()
-    now = times.now()
+    now = database_now(is_estimate=True)
     time = partial(times.to_db, db=db)
     with db.cursor() as cursor:
         cursor.execute(

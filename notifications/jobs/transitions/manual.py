@@ -211,40 +211,41 @@ def _is_by_other(job: Job, by: Any) -> bool:
 
 
 def _retry(ids: Sequence[UUID], options: RetryOptions) -> list[UUID]:
-    queued = _retry_jobs(ids, options)
-    # The batches of these jobs run again too, at any depth.
-    for jobs in chunks_of(queued):
-        while jobs := batch_completion.batches_of(jobs):
-            for batch in jobs:
-                _reopen_batch(batch, options.by)
-    return queued
-
-
-def _retry_jobs(ids: Sequence[UUID], options: RetryOptions) -> list[UUID]:
     queued: list[UUID] = []
     for chunk in chunks_of(ids):
         rows = Job.objects.using(database()).filter(id__in=chunk, state__in=RETRYABLE).order_by("id")
         jobs = list(rows.values_list(*RETRY_COLUMNS, named=True))
-        if batches := [job for job in jobs if batch_completion.is_batch(job)]:
-            rows = rows.exclude(id__in=[job.id for job in batches])
-            queued += [job.id for job in batches if _retry_batch(job, options)]
+        batches = [job for job in jobs if batch_completion.is_batch(job)]
+        queued += [job.id for job in batches if _retry_batch(job, options)]
         # Reading a policy may import the task's module, so it is done before the transaction.
         others = [job for job in jobs if job not in batches]
         attempts = {path: policy_at(path).max_attempts for path in {job.task_path for job in others}}
         executors = {job.id: executor_at(job.task_path) for job in others}
-        queued += fair_atomic(partial(_queue_again, rows, attempts, executors, options))
+        parents = batch_completion.read_parents(executors)
+        again = fair_atomic(partial(_queue_again, attempts, executors, parents, options))
+        finish_batches(batch_completion.enclosing_batches(again, parents))
+        queued += again
     return queued
 
 
 def _queue_again(
-    rows: Any, attempts: Mapping[str, int], executors: Mapping[UUID, str], options: RetryOptions
+    attempts: Mapping[str, int],
+    executors: Mapping[UUID, str],
+    parents: Mapping[UUID, UUID],
+    options: RetryOptions,
 ) -> list[UUID]:
-    """Queue those of these jobs again that have an executor, with ``attempts`` by task path more than they have had."""
-    limit_lock_wait()
-    now = times.to_db(times.now(), connection())
+    """Queue those of these jobs again that are done, and have the batches around them run again, at any depth.
+
+    ``attempts``
+        How many attempts more than they have had, by task path.
+    ``executors``
+        The executors of the jobs, by id.
+    ``parents``
+        The batches of the jobs and of these batches, by id.
+    """
+    locked = _lock_rows({*executors, *parents.values()})
     # Without instances of the model, which take half of the time for which SQLite's lock is held.
-    locked = lock_query(rows, skip_locked=False).values_list(*RETRY_COLUMNS, named=True)
-    jobs = [job for job in locked if job.id in executors]
+    jobs = [job for job in locked if job.id in executors and job.state in RETRYABLE]
     owned = Counter(job.user_id for job in jobs if job.user_id is not None)
     if options.passes_over_full:
         left = limits.read_places(owned)
@@ -252,22 +253,32 @@ def _queue_again(
     else:
         for user, count in owned.items():
             limits.raise_if_exceeded(user, count)
+    now = times.to_db(times.now(), connection())
     changes = []
     places = next_places(jobs, [executors[job.id] for job in jobs])
     for job, place in zip(jobs, places, strict=True):
         changes.append(((job.attempt + attempts[job.task_path], executors[job.id], now, *place), job))
-    for state in map(str, RETRYABLE):
-        update_locked_rows(
-            ("max_attempts", "executor", "queued_at", "share_name", "turn"),
-            [(values, job) for values, job in changes if job.state == state],
-            assignments=RETRY_ASSIGNMENTS,
-            states=(state,),
-        )
-    store_own_act([job.id for job in jobs], options.by, database_now())
-    delete_waits(ids := [job.id for job in jobs], from_start=options.from_start)
+    update_locked_rows(
+        ("max_attempts", "executor", "queued_at", "share_name", "turn"),
+        changes,
+        assignments=RETRY_ASSIGNMENTS,
+        states=RETRYABLE,
+    )
+    ids = [job.id for job in jobs]
+    store_own_act(ids, options.by, database_now())
+    delete_waits(ids, from_start=options.from_start)
     record_change("restarted" if options.from_start else "retried", ids)
     ring_queued(jobs)
+    enclosing = batch_completion.enclosing_batches(ids, parents)
+    batch_completion.reopen_batches([row for row in locked if row.id in enclosing], options.by)
     return ids
+
+
+def _lock_rows(ids: Collection[UUID]) -> list[Any]:
+    """Lock those of these jobs that run, or can be retried, and return them by id."""
+    limit_lock_wait()
+    rows = Job.objects.using(database()).filter(id__in=ids, state__in=(Job.State.RUNNING, *RETRYABLE))
+    return list(lock_query(rows.order_by("id"), skip_locked=False).values_list(*RETRY_COLUMNS, named=True))
 
 
 def _take_place(left: dict[Any, int], user: Any) -> bool:
@@ -285,38 +296,14 @@ def _retry_batch(batch: Job, options: RetryOptions) -> bool:
         elif not limits.read_places([batch.user_id])[batch.user_id]:
             return False
     jobs = Job.objects.using(database()).filter(batch=batch.id, state__in=RETRYABLE)
-    # The jobs first: a running batch without an active job is ended by any worker.
-    ids = list(jobs.order_by("id").values_list("id", flat=True))
-    if ids and not _retry_jobs(ids, options):
-        return False  # all were passed over, so it would end again as it is
-    return _reopen_batch(batch.id, options.by)
-
-
-def _reopen_batch(batch: UUID, by: Any) -> bool:
-    """Have a failed or cancelled batch run again, and end it if its jobs are done. Returns whether it ran again."""
-    now = times.now()
-
-    def write() -> bool:
-        limit_lock_wait()
-        rows = Job.objects.using(database()).filter(id=batch, state__in=(Job.State.RUNNING, *RETRYABLE))
-        job = lock_query(rows, skip_locked=False).first()
-        if job and job.state == Job.State.RUNNING:
-            # Its end, if one is under way, counts the jobs as they were before this retry.
-            conditional_update("fence=fence+1", [((), job)])
-        elif job:
-            conditional_update(
-                "state='running', seq=0, version=version+1, fence=fence+1, attempt=attempt+1, max_attempts=attempt+1, "
-                "queued_at=%s, started_at=%s, result=NULL, error=NULL, finished_at=NULL, cancel_requested_at=NULL, "
-                "cancelled_by_other=FALSE, progress_current=0, progress_message=''",
-                [((now, now), job)],
-                state=job.state,
-            )
-            store_own_act([batch], by, database_now())
-            streams.ring([job.user_id])
-        return job is not None and job.state != Job.State.RUNNING
-
-    is_reopened = retrying_atomic(write)
-    finish_batches([batch])
+    if ids := list(jobs.order_by("id").values_list("id", flat=True)):
+        # If all are passed over, the batch would end again as it is.
+        return bool(_retry(ids, options))
+    batches = {batch.id, *batch_completion.read_parents([batch.id]).values()}
+    is_reopened = retrying_atomic(
+        lambda: batch.id in batch_completion.reopen_batches(_lock_rows(batches), options.by)
+    )
+    finish_batches(batches)
     return is_reopened
 
 

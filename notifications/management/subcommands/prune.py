@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import Error
 
-from notifications import times
 from notifications.conf import settings
+from notifications.db.clock import database_now
 from notifications.management.management_command import ManagementCommand, explain_error
 from notifications.streams import retention
 
@@ -57,7 +57,7 @@ class PruneCommand(ManagementCommand):
 
     def limit(self, kept: timedelta | None) -> datetime:
         """Return the time before which rows are past a retention, by default that of the settings."""
-        return times.now() - (settings.RETENTION if kept is None else kept)
+        return database_now() - (settings.RETENTION if kept is None else kept)
 
     def print_deleted(self, count: int, noun: str) -> None:
         self.stdout.write(f"{count} {noun}{'' if count == 1 else 's'} deleted.")

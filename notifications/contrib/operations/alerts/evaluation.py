@@ -56,7 +56,7 @@ def evaluate(previous: datetime | None = None) -> None:
             failed.add(id)
             logger.exception("Could not evaluate a check, whose alerts stay as they are: %s", id)
     record_findings(found, examination.now, failed)
-    delete_old_alerts(times.now() - settings.RETENTION)
+    delete_old_alerts(examination.now - settings.RETENTION)
 
 
 def record_lost_workers(change: str, workers: Sequence[Any], tx: RecordedTransaction) -> tuple[()]:
