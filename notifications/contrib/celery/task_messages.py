@@ -1,8 +1,10 @@
 """Messages by the name of a ``JobTask``: of another service, of beat without the module, and from before the switch.
 
-A worker of Celery makes a job of each, once for each id of a message. The message is acknowledged after the commit, and
-put back while the database is away, whatever options the task itself has: to the worker it is a message of another
-task, ``enqueue_message``, with the options that this needs.
+A worker of Celery makes a job of each, once for each id of a message. The message is acknowledged after the commit,
+whatever options the task itself has: to the worker it is a message of another task, ``enqueue_message``, with the
+options that this needs. While the database is away, a copy of the message is sent to the end of its queue, which the
+broker confirms, before the message is acknowledged. A rejected message would be put back to the head of the queue,
+before those of others, and RabbitMQ drops one from a quorum queue that was rejected too often.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 from django.db import Error
+from kombu.serialization import registry
 
+from notifications.contrib.celery.connections import new_connection
 from notifications.db import UNAVAILABLE, is_unavailable
 from notifications.exceptions import IdempotencyKeyConflict, TooManyJobs
 
@@ -26,7 +30,7 @@ TASK_NAME = "notifications.enqueue_message"
 #: The header with the name of the task, and what else is kept from the worker, which would wait for the time.
 JOB_HEADER = "notifications_job"
 KEPT_HEADERS = ("task", "eta", "expires", "group")
-#: Seconds until a message is put back that cannot be a job now. The broker delivers it again at once.
+#: Seconds until a message is put back that cannot be a job now. The broker delivers it at once if no other one waits.
 PUT_BACK_SECONDS = 1.0
 #: What follows a task, in the body of its message. Celery executes such a task, or what follows would be lost.
 FOLLOWING = ("callbacks", "errbacks", "chain", "chord")
@@ -58,7 +62,7 @@ def make_strategy(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
         if _is_followed(message.payload):
             return execute(message, body, ack, reject, callbacks, **options)
         message = copy(message)  # the transport may put the original back
-        message.headers = _address(message.headers or {}, message.payload)
+        message.headers = _address(message.headers or {}, message.payload, message.content_type)
         return enqueue(message, body, ack, reject, callbacks, **options)
 
     return receive
@@ -79,7 +83,28 @@ def enqueue_message(self: Any, *args: Any, **kwargs: Any) -> None:
             raise
         logger.warning("Put back a message of task %s, which cannot be a job now: %s", task.name, exc)
         time.sleep(PUT_BACK_SECONDS)
-        raise Reject(str(exc), requeue=True) from exc
+        try:
+            _send_copy(self.app, self.request, sent, args, kwargs)
+        except Exception as error:  # of any client of a broker
+            logger.warning("Could not send a copy of a message, which the broker puts back: %s", error)
+            raise Reject(str(exc), requeue=True) from exc
+
+
+def _send_copy(app: Any, request: Any, sent: Mapping[str, Any], args: Any, kwargs: Any) -> None:
+    """Send a message again to the end of its queue, and wait until the broker has it."""
+    info = request.delivery_info
+    times = {"eta": sent["eta"], "expires": sent["expires"]}
+    copy = app.amqp.as_task_v2(request.id, sent["task"], args, kwargs, group_id=sent["group"], **times)
+    with new_connection(app) as connection:
+        app.amqp.Producer(connection, auto_declare=False).publish(
+            copy.body,
+            headers=copy.headers,
+            exchange=info["exchange"],
+            routing_key=info["routing_key"],
+            priority=info.get("priority"),
+            serializer=registry.type_to_name[sent["content_type"]],
+            **copy.properties,
+        )
 
 
 def job_or_message(enqueue: Callable[[], Any], send: Callable[[], Any]) -> Any:
@@ -97,13 +122,13 @@ def is_temporary(exc: Exception) -> bool:
     return isinstance(exc, TooManyJobs) or is_unavailable(exc)
 
 
-def _address(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
+def _address(headers: Mapping[str, Any], payload: Any, content_type: str) -> dict[str, Any]:
     """Return the headers of a message to the task that makes a job of it.
 
     A message of protocol 1 has in its body what later ones have in their headers, of which Celery takes both.
     """
     sent = {**payload, **headers} if isinstance(payload, Mapping) else headers
-    kept = {name: sent.get(name) for name in KEPT_HEADERS}
+    kept = {name: sent.get(name) for name in KEPT_HEADERS} | {"content_type": content_type}
     return {
         **headers,
         "task": TASK_NAME,

@@ -27,6 +27,7 @@ def app(monkeypatch):
     from tests.contrib.celery.job_app import app
 
     monkeypatch.setitem(app.conf, "broker_url", "memory://")
+    monkeypatch.setattr("notifications.contrib.celery.task_messages.PUT_BACK_SECONDS", 0.01)
     app.set_current()
     app.finalize()
     job_tasks.seen.clear()

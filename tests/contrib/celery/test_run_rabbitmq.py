@@ -1,9 +1,14 @@
 """Jobs that Celery's workers run, through RabbitMQ."""
 
 import pytest
+from django.db import connections
 
+from notifications.exceptions import TooManyJobs
+from notifications.models import Job
+from tests.contrib.celery.conftest import fail_at_first
 from tests.contrib.celery.test_run import CeleryContract
 from tests.support.rabbitmq import START_SECONDS, RabbitMQ
+from tests.support.waiting import wait_until
 
 pytest.importorskip("celery", reason="Celery is not installed (pip install celery).")
 
@@ -27,3 +32,25 @@ class TestRabbitMQ(CeleryContract):
     def start(cls, site, request):
         site.use_celery(request.getfixturevalue("rabbitmq").url)
         cls.start_worker(site)
+
+
+def test_message_that_is_put_back_often(rabbitmq, app, transactional_db, monkeypatch):
+    """A quorum queue drops a message that a consumer has returned more often than its limit. A copy is a new one."""
+    from celery.contrib.testing.worker import start_worker
+    from kombu import Queue
+
+    limit = {"x-queue-type": "quorum", "x-delivery-limit": 1}
+    for name, value in {
+        "broker_url": rabbitmq.url,
+        "task_queues": [Queue("quorum", routing_key="quorum", durable=True, queue_arguments=limit)],
+        "task_default_queue": "quorum",
+        "task_default_exchange_type": "direct",
+    }.items():
+        monkeypatch.setitem(app.conf, name, value)
+    monkeypatch.setitem(vars(app), "amqp", type(app.amqp)(app))  # it has read what others have set
+    left = fail_at_first(monkeypatch, TooManyJobs(1), times=4)
+    sent = app.send_task("tests.contrib.celery.job_tasks.add", (1, 2))
+    with start_worker(app, perform_ping_check=False, pool="solo", shutdown_timeout=30):
+        job = wait_until(lambda: Job.objects.first(), what="the job")
+    assert (job.idempotency_key, left) == (sent.id, [])
+    connections.close_all()

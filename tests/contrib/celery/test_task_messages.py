@@ -12,7 +12,7 @@ celery = pytest.importorskip("celery", reason="Celery is not installed (pip inst
 from celery.contrib.testing.worker import start_worker  # noqa: E402
 from kombu.transport.memory import Transport  # noqa: E402
 
-from notifications.contrib.celery import task_messages  # noqa: E402
+from notifications.contrib.celery import JobTask  # noqa: E402
 from notifications.exceptions import TooManyJobs  # noqa: E402
 from notifications.models import Job  # noqa: E402
 from notifications.testing import run_jobs  # noqa: E402
@@ -26,7 +26,6 @@ NAME = "tests.contrib.celery.job_tasks"
 @pytest.fixture
 def worker(app, transactional_db, monkeypatch):
     """A worker of Celery on a thread, with the pool "solo"."""
-    monkeypatch.setattr(task_messages, "PUT_BACK_SECONDS", 0.01)
     # It looks every 0.02 s for a message, and every 0.05 s whether it shall end: else in two of its cycles of 2 s.
     monkeypatch.setitem(app.conf, "broker_transport_options", {"polling_interval": 0.02})
     drain = Transport.drain_events
@@ -180,6 +179,38 @@ def test_message_is_put_back(app, worker, monkeypatch, error, caplog):
     until_jobs(1)
     assert left == []
     assert caplog.text.count("Put back a message of task") == 3
+
+
+def test_message_that_is_put_back_stays_what_it_was(app, worker, monkeypatch):
+    """And others are read meanwhile: it goes to the end of its queue."""
+    seen, enqueue_job = [], JobTask.enqueue_job
+
+    def refuse_first(task, args, kwargs, task_id, options):
+        seen.append(args[0])
+        if args[0] == "first" and "second" not in seen:
+            raise TooManyJobs(1)
+        return enqueue_job(task, args, kwargs, task_id, options)
+
+    monkeypatch.setattr(JobTask, "enqueue_job", refuse_first)
+    options = {"group_id": "mine", "countdown": 1800, "expires": 3600, "priority": 3}
+    sent = app.send_task(f"{NAME}.echo", ("first",), **options)
+    app.send_task(f"{NAME}.echo", ("second",))
+    jobs = {job.args: job for job in until_jobs(2)}
+    assert seen.index("second") < len(seen) - 1 - seen[::-1].index("first")
+    job, now = jobs['["first"]'], timezone.now()
+    assert (job.idempotency_key, job.inbox_group) == (sent.id, "mine")
+    assert timedelta(minutes=29) < job.run_after - now < timedelta(minutes=31)
+    assert timedelta(minutes=59) < job.expires_at - now < timedelta(minutes=61)
+
+
+def test_message_whose_copy_cannot_be_sent(app, worker, monkeypatch, caplog):
+    """The broker puts it back."""
+    fail_at_first(monkeypatch, TooManyJobs(1), times=1)
+    monkeypatch.setitem(app.conf, "broker_write_url", "amqp://127.0.0.1:1//")
+    with app.connection_for_read() as connection:
+        app.send_task(f"{NAME}.add", (1, 2), connection=connection)
+    until_jobs(1)
+    assert "Could not send a copy of a message" in caplog.text
 
 
 def test_wrong_message_is_not_delivered_for_ever(app, worker, caplog):
