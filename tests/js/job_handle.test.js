@@ -89,6 +89,19 @@ test("retry returns a new handle at once, whose promises settle with the new att
   assert.deepEqual(await again.result, { rows: 3 });
 });
 
+test("retry is sent once: the network may have failed after the job was queued", async () => {
+  let posts = 0;
+  const lose = () => {
+    posts += 1;
+    throw new TypeError("Failed to fetch");
+  };
+  const page = livePage({ routes: { [`POST ${SELF}retry/`]: lose } });
+  const next = page.jobs.job(retryable(3, { state: "failed" })).retry();
+  await assert.rejects(next.accepted, /Failed to fetch/);
+  await page.clock.advance(60_000);
+  assert.equal(posts, 1);
+});
+
 test("retry of a job that cannot be retried rejects both promises", async () => {
   const page = livePage();
   const again = page.jobs.job(job(1)).retry();

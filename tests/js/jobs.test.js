@@ -20,6 +20,7 @@ const acceptedResponse = (values = {}) => ({
   ...values,
 });
 const RESULT = { json: { rows: 3 } };
+const ROUTES = { "POST /reports/": acceptedResponse(), [`GET ${SELF}result/`]: RESULT };
 const sendJobs = (page, ...jobs) => page.last().receive({ op: "jobs", n: 9, jobs });
 const finish = (page, item) =>
   page.last().receive({ op: "change", n: 9, prev: 41, seq: 42, unread: 3, items: [{ ...item, seq: 42 }] });
@@ -293,6 +294,66 @@ test("the result is read once, however often it is awaited", async () => {
 test("job() returns one handle for one job while it is active", () => {
   const page = livePage();
   assert.equal(page.jobs.job(job(1)), page.jobs.job(job(1)));
+});
+
+test("an abort of one handle ends no other one of the job", async () => {
+  for (const isBefore of [true, false]) {
+    const page = livePage({ routes: ROUTES });
+    const controller = new AbortController();
+    const first = page.jobs.ask("/reports/", { method: "POST", signal: controller.signal });
+    await first.accepted;
+    if (isBefore) controller.abort(new Error("gone"));
+    const second = page.jobs.job(JOB);
+    controller.abort(new Error("gone"));
+    page
+      .last()
+      .receive({ op: "change", prev: 41, seq: 42, items: [job(4, { state: "succeeded", seq: 42 })] });
+    assert.deepEqual(await second.result, { rows: 3 });
+    await assert.rejects(first.result, /gone/);
+  }
+});
+
+test("a job whose read hangs is read again after a minute", async (t) => {
+  let reads = 0;
+  const hang = ({ init }) =>
+    new Promise((_, reject) =>
+      init.signal?.addEventListener("abort", () => reject(init.signal.reason), { once: true }),
+    );
+  const page = livePage({
+    routes: {
+      ...ROUTES,
+      [`GET ${SELF}`]: (request) => {
+        reads += 1;
+        return reads === 1 ? hang(request) : { json: job(4, { state: "succeeded" }) };
+      },
+    },
+  });
+  t.mock.method(AbortSignal, "timeout", (ms) => {
+    const controller = new AbortController();
+    page.clock.setTimeout(() => controller.abort(new DOMException("late", "TimeoutError")), ms);
+    return controller.signal;
+  });
+  const handle = page.jobs.ask("/reports/", { method: "POST" });
+  await handle.accepted;
+  await page.clock.advance(5_000);
+  page.last().end(1006);
+  await page.clock.advance(3_000);
+  page.last().welcome({ seq: 42, jobs: [] });
+  await page.clock.advance(60_000);
+  assert.equal(reads, 2);
+  assert.deepEqual(await handle.result, { rows: 3 });
+});
+
+test("a job that goes back to a lower version, after the restore of a backup, settles", async () => {
+  const page = livePage({ routes: ROUTES });
+  const handle = page.jobs.ask("/reports/", { method: "POST" });
+  await handle.accepted;
+  page.last().receive({ op: "jobs", jobs: [job(8)] });
+  page.last().end(1006);
+  await page.clock.advance(3_000);
+  page.last().welcome({ epoch: "e2", reset: true, prev: null, seq: 30, jobs: [job(4, { state: "queued" })] });
+  page.last().receive({ op: "change", prev: 30, seq: 31, items: [job(6, { state: "succeeded", seq: 31 })] });
+  assert.deepEqual([await handle.result, handle.item.version], [{ rows: 3 }, 6]);
 });
 
 test("after a sign-out the results of active jobs reject", async () => {

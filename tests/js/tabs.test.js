@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { UserStream } from "../../notifications/static/notifications/stream.js";
 import { notification, settled, syncFrame } from "./fakes.js";
 import { makeBrowser, NAME, twoTabs, UNAUTHORIZED } from "./tabs.js";
 
@@ -187,6 +188,30 @@ test("a tab that returns from the back-forward cache becomes a follower", async 
   follower.sockets[0].receive(change(41, 50));
   await settled();
   assert.equal(leader.client.stream.cursor, 50);
+});
+
+test("a follower that returns with nothing missed is connected", async () => {
+  const browser = makeBrowser({
+    "GET /sync/": ({ url, headers }) => {
+      if (headers.get("If-None-Match") === '"41"') return { status: 304 };
+      const prev = Number(url.searchParams.get("seq"));
+      return { json: syncFrame({ prev, seq: 41, unread: 2 }), headers: { ETag: '"41"' } };
+    },
+  });
+  const leader = browser.open();
+  await settled();
+  leader.sockets[0].welcome({ unread: 2 });
+  const follower = browser.open();
+  const states = [];
+  new UserStream(follower.client).on("state", ({ connected }) => states.push(connected));
+  await settled();
+  follower.client.stop();
+  await settled();
+  follower.client.start();
+  await settled();
+  leader.sockets[0].receive({ op: "beat", seq: 41 });
+  await settled();
+  assert.deepEqual([follower.client.state, states], ["live", [true, false, true]]);
 });
 
 test("of three tabs each leads in turn, never two at the same time", async () => {

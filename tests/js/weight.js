@@ -8,7 +8,7 @@ const folder = new URL("../../notifications/static/notifications/", import.meta.
 const read = (name) => readFileSync(new URL(name, folder), "utf8");
 
 for (const [what, text, budget] of [
-  ["every page", read("bundle/page.js"), 12_900], // The number of the bell is seen in a dark bar of a light page. One function sends all forms, knows the page to sign in, and says why something was refused.
+  ["every page", read("bundle/page.js"), 13_000], // The number of the bell is seen in a dark bar of a light page. A request that hangs is sent again, and what is too much for one is sent by several. One function sends all forms, knows the page to sign in, and says why something was refused.
   ["rows of notifications, in bell, toasts and inbox", read("bundle/rows.js"), 4_430], // What is beside a row is found without a look at the whole list. The first key loads what keys do, and the sheet of a row leads to all times until which it can be snoozed.
   ["open bell and toasts, besides", read("bundle/panel.js"), 4_400],
   ["inbox page, besides", read("bundle/inbox.js"), 6_300], // Nothing that it does at a verb grows with the list: it finds rows without a selector, tells the style sheet what is selected and shown, begins with what waits, changes and loads rows, groups, categories and all in place, selects groups beside rows, begins an open group with its errors, returns to a row that was followed, and snoozes.

@@ -122,7 +122,7 @@ function followJobs(page, { describeJob }) {
 
     /** @param {JobItem} item */
     update(item) {
-      if (this.#item && item.version <= this.#item.version) return;
+      if (item.version === this.#item?.version) return;
       // A part of a page that is read again when its job is done has it as done: that must not have it read again.
       const wasRenderedDone = !this.#item && doneStates.includes(this.element.dataset.state ?? "");
       // Not what the server has rendered already.

@@ -67,7 +67,9 @@ export class Jobs {
       return this.job(location.id, location.href);
     }
     const [id, item] = typeof source === "string" ? [source, null] : [source.id, source];
-    const [job = this.#create()] = this.#followed.get(id) ?? [];
+    // Not one that the signal of another caller may abort.
+    const followed = [...(this.#followed.get(id) ?? [])].find(({ signal }) => !signal);
+    const job = followed ?? this.#create();
     this.#follow(job, { id, href, item });
     return job.handle;
   }
@@ -147,7 +149,9 @@ export class Jobs {
    */
   async #retry(job, next) {
     const href = this.#requireLink(await job.getItem(), "retry");
-    await this.#request(next, href, { method: "POST" });
+    // Once: a request that is sent again would be refused, or retry a job that has failed again meanwhile.
+    const item = await this.send(href, { method: "POST" });
+    this.#follow(next, { id: item.id, href: item.links.self, item });
   }
 
   /**

@@ -39,11 +39,14 @@
 
 /** An outage shorter than this is not shown. */
 const OUTAGE_NOTICE_MS = 5_000;
-const REACHABLE_STATES = new Set(["live", "polling", "signed_out"]);
+/** "stopped": the page is left, or in the back-forward cache, in which no time is counted. */
+const REACHABLE_STATES = new Set(["live", "polling", "signed_out", "stopped"]);
 /** Relative times of the page are rendered again after this long. */
 const TIMES_INTERVAL_MS = 20_000;
 /** As many as the server takes. */
 const MAX_RECEIPTS = 50;
+/** Of one request that marks notifications; as many as the server takes. */
+const MAX_IDS = 200;
 
 /**
  * Define the elements of the page: bell, toasts, inbox, jobs, forms and times.
@@ -188,7 +191,7 @@ function defineElement(name, connect) {
  * @param {import("./connection.js").Clock} clock
  * @returns {Pick<Page, "isOut"|"onOutage">}
  */
-function watchOutages(client, clock) {
+export function watchOutages(client, clock) {
   /** @type {Set<(isOut: boolean) => void>} */
   const listeners = new Set();
   let isOut = false;
@@ -225,7 +228,7 @@ function watchOutages(client, clock) {
  * @param {import("./connection.js").Clock} clock
  * @returns {Pick<Page, "loadLatest"|"mark"|"markGroup"|"answer"|"markReadUpTo"|"markSeen">}
  */
-function notificationActions(client, jobs, data, markUrls, clock) {
+export function notificationActions(client, jobs, data, markUrls, clock) {
   const post = async (/** @type {string} */ url, /** @type {object} */ body) => {
     const headers = { "Content-Type": "application/json" };
     const undos = /** @type {object[]} */ ([]);
@@ -244,7 +247,8 @@ function notificationActions(client, jobs, data, markUrls, clock) {
   let seenUpTo = 0;
   /** Positions of notifications, with the times at which they were received, and then shown in a toast. */
   const receipts = /** @type {number[][]} */ ([]);
-  client.on("change", ({ op, notifications }) => {
+  client.on("change", ({ op, reset, notifications }) => {
+    if (reset) seenUpTo = 0; // A restored backup has a lower position.
     for (const { seq, raised } of notifications)
       if (op === "change" && seq === raised) receipts.push([raised, clock.now()]);
     receipts.splice(0, receipts.length - MAX_RECEIPTS);
@@ -258,10 +262,14 @@ function notificationActions(client, jobs, data, markUrls, clock) {
       if (client.state !== "signed_out") client.merge(latest.items);
       return latest;
     },
-    mark: (verb, items) => {
+    mark: async (verb, items) => {
       // One may have been raised again since its row was drawn.
       const raised = items.map((item) => client.stream.notifications.get(item.id)?.raised ?? item.raised);
-      return post(markUrls[verb], { ids: items.map((item) => item.id), up_to: Math.max(...raised) });
+      const up_to = Math.max(...raised);
+      const ids = items.map((item) => item.id);
+      const undos = [];
+      while (ids.length) undos.push(...(await post(markUrls[verb], { ids: ids.splice(0, MAX_IDS), up_to })));
+      return undos;
     },
     markGroup: async (verb, entry, upTo) => {
       const undos = [];

@@ -36,6 +36,7 @@ export class Poller {
   stop() {
     this.#options.clock.clearTimeout(this.#timer);
     this.#timer = null;
+    this.#lastAnswer.etag = ""; // After it, a listener may wait for a frame.
   }
 
   get isActive() {

@@ -2,7 +2,7 @@
 
 /**
  * Have the service worker subscribe anew if the subscription of this browser has another key: its push service refuses
- * messages. It is tried on each page until a page sees the new key.
+ * messages. It is tried on each page until the server knows the new subscription.
  */
 async function keepKey() {
   const { key, scope } = JSON.parse(document.getElementById("notifications-data")?.textContent ?? "").push;
@@ -11,8 +11,33 @@ async function keepKey() {
   const isOwn = registration?.scope === new URL(scope, location.href).href;
   const held = isOwn ? await registration.pushManager?.getSubscription() : null;
   const heldKey = held?.options.applicationServerKey;
-  if (heldKey && encode(heldKey) !== key) registration?.active?.postMessage("keep key");
-  else localStorage.setItem("notifications.push", JSON.stringify(key)); // notifications.js reads it.
+  const isOther = heldKey && encode(heldKey) !== key;
+  const replaces = readStored()?.replaces ?? (isOther ? held.endpoint : "");
+  if (!isOwn || !replaces) return store(key);
+  // Until the worker says that the server knows the new subscription, or it is tried again on the next page.
+  store({ replaces });
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => store(key);
+  registration.active?.postMessage({ replaces }, [port2]);
+}
+
+// notifications.js reads the same item. The browser may not allow storage.
+
+function readStored() {
+  try {
+    return JSON.parse(localStorage.getItem("notifications.push") ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/** @param {unknown} value */
+function store(value) {
+  try {
+    localStorage.setItem("notifications.push", JSON.stringify(value));
+  } catch {
+    // It is tried on each page.
+  }
 }
 
 /** @param {ArrayBuffer} key */

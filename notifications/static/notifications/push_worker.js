@@ -52,15 +52,26 @@ async function markRead(id) {
   await post(state, state.links.read, { ids: [id], up_to: state.position });
 }
 
-/** Subscribe anew if the site has another key: the push service refuses messages. */
-async function keepKey() {
+/**
+ * Subscribe anew if the site has another key: the push service refuses messages. A page whose message has the endpoint
+ * that is replaced gets an answer when the server knows the new one. An earlier call may have failed on the way.
+ * @param {any} event
+ */
+async function keepKey({ data, ports: [port] = [] }) {
   const held = await worker.registration.pushManager.getSubscription();
+  const replaces = data?.replaces ?? held?.endpoint;
+  if (!replaces) return;
   const key = held?.options.applicationServerKey;
-  if (!key) return;
+  if (held && !key) return;
   const state = await readState();
-  if (encode(key) === state.public_key) return;
-  await held.unsubscribe();
-  await store(state, await subscribe(state), { replaces: held.endpoint, confirms: true });
+  const isNew = !held || encode(key) !== state.public_key;
+  if (isNew) await held?.unsubscribe();
+  const subscription = isNew ? await subscribe(state) : held;
+  if (isNew || port) {
+    const { id } = await store(state, subscription, { replaces, confirms: true });
+    if (!id) await subscription.unsubscribe(); // The device was removed.
+  }
+  port?.postMessage("stored");
 }
 
 /** @param {any} event */
@@ -112,4 +123,5 @@ async function post(state, url, body) {
   const headers = { "Content-Type": "application/json", [state.csrf_header]: state.csrf_token };
   const response = await fetch(url, { ...OPTIONS, method: "POST", headers, body: JSON.stringify(body) });
   if (!response.ok) throw new Error(`${url} answered ${response.status}`);
+  return response.json();
 }

@@ -11,6 +11,8 @@ const IDEMPOTENCY_HEADER = "Idempotency-Key";
 const RESEND_DELAYS_MS = [1_000, 3_000];
 /** Attempts to read something while the server or the network is away; the pauses double from 1 s. */
 const MAX_READ_ATTEMPTS = 6;
+/** Callers share one read: a request that hangs in a dead connection would block all of them. */
+const READ_TIMEOUT_MS = 60_000;
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
 
 /** What each error of the client is: `problem` is the body (RFC 9457), `job` the job, `retryAfter` is in seconds. */
@@ -159,9 +161,11 @@ export class Requests {
     const address = `${url}${url.includes("?") ? "&" : "?"}background=1`;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.parse(await this.send(address, { signal }));
+        const response = await this.send(address, { signal: signal ?? AbortSignal.timeout(READ_TIMEOUT_MS) });
+        return await this.parse(response);
       } catch (error) {
-        if (!isTemporary(error) || attempt === MAX_READ_ATTEMPTS) throw error;
+        const isLate = !signal && error instanceof DOMException;
+        if (!(isLate || isTemporary(error)) || attempt === MAX_READ_ATTEMPTS) throw error;
         const seconds = (error instanceof Problem && error.retryAfter) || 2 ** (attempt - 1);
         await this.#sleep(seconds * 1000);
       }
