@@ -16,6 +16,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any
 
 from notifications import streams
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a failed read is repeated.
 RETRY_SECONDS = 1.0
+#: Subscribers that one read catches up. What is pushed to others meanwhile waits for it: 0.1 s (median) beside 500 that
+#: have missed 210 changes each, 9 s where one read took them all.
+MAX_BEHIND_PER_READ = 20
 
 
 class Fanout:
@@ -129,8 +133,10 @@ class Fanout:
     def _read_in_thread(self) -> tuple[ReadResult, int]:
         started = spans.start_time()
         with self._lock:
-            changed, behind = self._taken = self._changed_users, self._behind
-            self._changed_users, self._behind = set(), set()
+            behind = set(islice(self._behind, MAX_BEHIND_PER_READ))
+            changed, self._changed_users = self._changed_users, set()
+            self._behind -= behind
+            self._taken = changed, behind
         request = self._build_request(changed | {subscriber.user for subscriber in behind}, behind)
         return read_changes(request), started
 

@@ -50,6 +50,7 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.query_pool = ThreadPool("hub", 3)
+        # For session stores and authentication backends of the project only, which may be silent.
         self.auth_pool = ThreadPool("auth", 2)
         # Separate, because writes may wait for a lock for as long as the database allows; handshakes must not.
         self.write_pool = ThreadPool("numbers", 1)
@@ -196,7 +197,7 @@ class Hub:
         run_in(self.write_pool, self._upkeep.run_round, error_message=message)
         if users := list(self._maybe_deleted):
             run_in(
-                self.auth_pool,
+                self.query_pool,
                 find_deleted,
                 users,
                 on_result=partial(self._handle_deleted, users),
@@ -214,13 +215,13 @@ class Hub:
         if ticks % POSITION_CHECK_TICKS == 0:
             self.feeds.read_all()
             run_in(
-                self.auth_pool,
+                self.query_pool,
                 unserved.warn_of_unserved_jobs,
                 error_message="Could not look for unserved jobs",
             )
             if self.users:
                 run_in(
-                    self.auth_pool,
+                    self.query_pool,
                     check_positions,
                     list(self.users),
                     on_result=self._handle_positions,
@@ -229,7 +230,7 @@ class Hub:
                 )
         if ticks % ACTIVE_CHECK_TICKS == 0 and self.users:
             run_in(
-                self.auth_pool,
+                self.query_pool,
                 find_deactivated,
                 list(self.users),
                 on_result=self._close_users,

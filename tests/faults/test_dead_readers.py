@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import resource
 import socket
+import time
 
 import aiohttp
 import pytest
@@ -178,3 +180,31 @@ def test_unread_events(server):
             client.close()
     assert grown < UNREAD_CLIENTS * MAX_CLIENT_KB, f"{grown} KB for {UNREAD_CLIENTS} unread clients"
     assert min(sizes) > MAX_RESPONSE_BYTES - 1024 and max(sizes) < MAX_RESPONSE_BYTES + MAX_FRAME_BYTES
+
+
+def test_client_that_acknowledges_without_reading(server):
+    """The server keeps no more for it than for one that does not acknowledge: an ack of an unsent frame is refused."""
+    [session] = server.python(CREATE_SESSIONS.format(names=["blind"])).split()[-1:]
+    server.python(NOTIFY.format(names=["blind"], count=980))
+    client, n = open_unread_socket(server, session), 2  # welcome and the snapshot
+
+    def send(**frame):
+        text = json.dumps(frame).encode()
+        client.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+
+    send(op="ack", n=n)
+    with contextlib.suppress(ConnectionError):
+        # Each sync is answered by about ten frames of 130 kB.
+        for _ in range(9):
+            send(op="sync", seq=0)
+            for _ in range(10):
+                time.sleep(0.15)
+                n += 1
+                send(op="ack", n=n)
+    received = 0
+    client.settimeout(2)
+    with contextlib.suppress(OSError):
+        while chunk := client.recv(65536):
+            received += len(chunk)
+    client.close()
+    assert received < 1024 * MAX_CLIENT_KB

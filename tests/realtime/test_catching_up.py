@@ -1,10 +1,13 @@
 """Clients that connect with a cursor: the changes after it, or a snapshot if the cursor is not valid."""
 
+import asyncio
 import json
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import transaction
 
+from notifications.api import notify
 from notifications.models import Epoch
 from notifications.streams import build_notification, marking
 from tests.realtime import rows
@@ -25,6 +28,31 @@ async def test_missed_changes_follow_the_cursor(connect, user):
     ]
     assert sync["items"][2]["raised"] == 1
     assert sync["items"][2]["read_at"]
+
+
+def create_users(count):
+    """Create users with 30 notifications each."""
+    model = get_user_model()
+    users = model.objects.bulk_create([model(username=f"user {number}") for number in range(count)])
+    for number in range(30):
+        notify(users, f"note {number}")
+    return users
+
+
+async def test_many_that_are_behind_do_not_hold_up_one_that_is_not(connect, user):
+    """A read catches up some of them, and has the changes of the others between."""
+    users = await in_thread(create_users, 100)
+    live = await connect(user)
+    await live.start()
+    epoch, behind = await in_thread(rows.read_epoch), [await connect(scope_user=each) for each in users]
+    caught_up = [asyncio.create_task(socket.start(epoch, 0)) for socket in behind]
+    await asyncio.sleep(0)  # they have sent hello
+    await in_thread(notify, user, "now")
+    await in_thread(marking.mark, user.pk, "read", 1)  # which no ring carries
+    while not (await live.receive("change"))["items"][0]["read_at"]:
+        pass
+    assert not all(task.done() for task in caught_up)
+    await asyncio.gather(*caught_up)
 
 
 async def test_empty_sync_without_missed_changes(connect, user):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import chunks
-from notifications.db.unavailable import log_retried
+from notifications.db.unavailable import is_unavailable, log_retried
 from notifications.realtime import close_reasons
 from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended
 from notifications.realtime.pool import ThreadPool
@@ -130,6 +130,11 @@ class SessionChecker:
     def _check_batch(self, subscribers: list[Subscriber]) -> None:
         def on_done(future: asyncio.Future[Any]) -> None:
             if exc := future.exception():
+                if len(subscribers) > 1 and not is_unavailable(exc):
+                    # The backend of one user may have failed, which must not keep the sessions of others open.
+                    for subscriber in subscribers:
+                        self._check_batch([subscriber])
+                    return
                 log_retried(logger, "Could not check sessions", exc)
                 self._retry(subscribers)
                 return

@@ -194,6 +194,23 @@ def writer_of(send: Any) -> Callable[[bytes], bool] | None:
     return write
 
 
+def unsent_counter_of(send: Any) -> Callable[[], int] | None:
+    """Return a function that counts the bytes that this server keeps for the WebSocket of this ASGI ``send``.
+
+    Returns None for another server, and over TLS.
+    """
+    if server_of(send) is None:
+        return None
+    (protocol,) = send.args
+    transport = protocol.transport
+    try:
+        transport.dataBuffer, transport.offset, transport._tempDataLen  # noqa: B018 (another version may not have them)
+    except AttributeError as exc:
+        log_fallback("Acknowledgments of unsent frames are not refused on this Daphne: %s", repr(exc))
+        return None
+    return lambda: len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+
+
 @functools.cache
 def can_write_directly() -> bool:
     """Return whether a direct write sends the same bytes as the installed Daphne. If not, log why, once."""

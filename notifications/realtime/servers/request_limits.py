@@ -10,6 +10,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, parse_cookie
 from django.template.defaultfilters import filesizeformat
 from django.utils import translation
+from django.utils.http import parse_header_parameters
 from django.utils.translation import gettext
 
 from notifications.conf import settings
@@ -24,12 +25,20 @@ LINGER_SECONDS = 5.0
 def refusal(headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
     """Return the problem for which a request with these headers (lower-case names) is refused, or None.
 
-    400 for a Content-Type over 2 kB, for which Django would return 500. 413 for a Content-Length over
-    ``NOTIFICATIONS["MAX_BODY_BYTES"]``.
+    400 for a Content-Type over 2 kB, or with a parameter in an unknown charset (RFC 2231), for which Django would
+    return 500. 413 for a Content-Length over ``NOTIFICATIONS["MAX_BODY_BYTES"]``.
     """
+    headers = list(headers)
+    # Django joins several ones.
+    content_type = b",".join(value for name, value in headers if name == b"content-type")
+    if len(content_type) > MAX_HEADER_BYTES:
+        return Problem(400, f"Content-Type is too long. Send at most {MAX_HEADER_BYTES} bytes.")
+    if b"*" in content_type:
+        try:
+            parse_header_parameters(content_type.decode("latin-1"))
+        except ValueError:
+            return Problem(400, "Content-Type has a parameter in an unknown charset. Use UTF-8.")
     for name, value in headers:
-        if name == b"content-type" and len(value) > MAX_HEADER_BYTES:
-            return Problem(400, f"Content-Type is too long. Send at most {MAX_HEADER_BYTES} bytes.")
         if name == b"content-length" and value.isdigit() and is_too_large(int(value[:19])):
             return body_too_large()
     return None

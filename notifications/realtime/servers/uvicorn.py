@@ -93,6 +93,18 @@ def writer_of(send: Any) -> Callable[[bytes], bool] | None:
     return None if protocol.conn.extensions else _make_writer(protocol)
 
 
+def unsent_counter_of(send: Any) -> Callable[[], int] | None:
+    """Return a function that counts the bytes that this server keeps for the WebSocket of this ASGI ``send``.
+
+    Returns None for another server.
+    """
+    protocol: Any = getattr(send, "__self__", None)
+    if _uvicorn_class(type(protocol)) is None:
+        return None
+    count: Callable[[], int] | None = getattr(protocol.transport, "get_write_buffer_size", None)
+    return count
+
+
 def check_direct_writes(server: Any) -> None:
     """Compare both ways when a uvicorn server starts, so that a fallback is logged then."""
     if protocol_class := server.config.ws_protocol_class:

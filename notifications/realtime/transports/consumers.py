@@ -60,7 +60,8 @@ async def _accept(scope: Scope, receive: Receive, send: Send) -> Socket | None:
     await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if subprotocols else None})
     if bye is None:
         write = daphne.writer_of(send) or uvicorn.writer_of(send)
-        socket = Socket(hub, user, session_key, send, write)
+        count_unsent = daphne.unsent_counter_of(send) or uvicorn.unsent_counter_of(send)
+        socket = Socket(hub, user, session_key, send, write, count_unsent)
         bye = hub.join(socket)
     if bye is not None:
         await _refuse(bye, receive, send)
@@ -125,9 +126,10 @@ async def _authenticate_by_middleware(hub: Hub, scope: Scope) -> tuple[Any, str 
 def _build_request(scope: Scope) -> ASGIRequest:
     """Return the handshake as a Django request, which applies the settings for hosts, proxies and cookies."""
     scheme = {"wss": "https", "https": "https"}.get(scope.get("scheme", "ws"), "http")
-    return ASGIRequest(
-        {**scope, "type": "http", "method": "GET", "scheme": scheme, "query_string": b""}, io.BytesIO()
-    )
+    # Without a body. Of some types Django raises an error.
+    headers = [header for header in scope.get("headers", ()) if header[0].lower() != b"content-type"]
+    http = {"type": "http", "method": "GET", "scheme": scheme, "query_string": b"", "headers": headers}
+    return ASGIRequest({**scope, **http}, io.BytesIO())
 
 
 def _header_values(scope: Scope, name: bytes) -> list[bytes]:

@@ -44,6 +44,7 @@ class Socket(Subscriber):
 
     __slots__ = (
         "acked_bytes",
+        "count_unsent",
         "frame_times",
         "has_pending_ping",
         "id",
@@ -69,12 +70,17 @@ class Socket(Subscriber):
         session_key: str | None,
         send: Callable[[dict[str, Any]], Awaitable[Any]],
         write: Callable[[bytes], bool] | None = None,
+        count_unsent: Callable[[], int] | None = None,
     ) -> None:
-        """``write`` sends an encoded WebSocket frame past the ASGI ``send``; it returns False if it cannot now."""
+        """``write`` sends an encoded WebSocket frame past the ASGI ``send``; it returns False if it cannot now.
+
+        ``count_unsent`` returns how many bytes the server keeps, because the client does not read.
+        """
         super().__init__(hub, user, session_key)
         now = hub.loop.time()
         self.send = send
         self.write = write
+        self.count_unsent = count_unsent
         self.id = uuid.uuid4().hex
         self.has_pending_ping = False  # to be answered after the first sync frame
         self.last_n = 0
@@ -207,13 +213,21 @@ class Socket(Subscriber):
         acked = n - (self.last_n - len(self.unacked_ends))
         if acked <= 0:
             return
-        self.acked_bytes = self.unacked_ends[acked - 1]
+        end = self.unacked_ends[acked - 1]
+        if end > self.sent_bytes - self._count_unsent() + MAX_BYTES_BETWEEN_ACKS:
+            raise ProtocolViolation(close_reasons.BAD_ACK)
+        self.acked_bytes = end
         del self.unacked_ends[:acked]
         while self.requested_acks and self.requested_acks[0][0] <= n:
             del self.requested_acks[0]
         self.timeout_at = self.requested_acks[0][1] if self.requested_acks else float("inf")
         if self.needs_sync:
             self.hub.catch_up(self)
+
+    def _count_unsent(self) -> int:
+        """Return how many bytes have not left this process, with frame headers and beats, which no window counts."""
+        kept = sum(len(text) for text in self.outbox if isinstance(text, str))
+        return kept + (self.count_unsent() if self.count_unsent else 0)
 
     def _check_rate(self, times: list[float], limit: int, bye: Bye) -> None:
         now = self.hub.loop.time()

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.signals import user_logged_out
+from django.contrib.sessions.backends.db import SessionStore as DatabaseSession
 from django.contrib.sessions.models import Session
 from django.db import OperationalError, connections
 from django.test import Client
@@ -105,6 +107,57 @@ async def device(connect, send_request, user):
     """The browser of a user with a notification, who therefore has a stream."""
     await in_thread(notify, user, "note")
     return await Browser().open(connect, send_request, user)
+
+
+class Directory(ModelBackend):
+    """A backend that reads users from another server, which does not answer for one."""
+
+    absent = None
+
+    def get_user(self, user_id):
+        if user_id == self.absent:
+            raise ConnectionError("no answer")
+        return super().get_user(user_id)
+
+
+async def test_a_user_who_cannot_be_read_keeps_no_session_of_others_open(
+    connect, user, other_user, settings, monkeypatch, set_seconds
+):
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Directory"]
+    cookie = await in_thread(sign_in, user)
+    socket, other = await connect(cookie=cookie), await connect(other_user)
+    await socket.start()
+    await other.start()
+    monkeypatch.setattr(Directory, "absent", other_user.pk)
+    await in_thread(session_of(cookie).delete)
+    current_hub()._session_checker.check(current_hub().subscribers())  # as every 60 s
+    assert (await socket.receive_bye())["code"] == 4401
+    await other.receive_beat_only()
+
+
+class SessionStore(DatabaseSession):
+    """A store that does not answer until the event is set."""
+
+    is_resumed = threading.Event()
+
+    def load(self):
+        self.is_resumed.wait(60)
+        return super().load()
+
+
+@pytest.mark.nightly
+async def test_a_silent_session_store_keeps_no_lost_ring_unnoticed(connect, user, settings):
+    socket = await connect(scope_user=user)
+    await socket.start()
+    settings.SESSION_ENGINE = __name__
+    handshakes = [asyncio.create_task(connect(cookie=f"sessionid={'k' * 31}{number}")) for number in range(3)]
+    await asyncio.sleep(0.3)
+    with no_rings():
+        await in_thread(notify, user, "lost")
+        assert (await socket.receive("change"))["items"][0]["title"] == "lost"
+    assert not any(handshake.done() for handshake in handshakes)
+    SessionStore.is_resumed.set()
+    await asyncio.gather(*handshakes, return_exceptions=True)
 
 
 def record_statements(wrap_statements, pattern):

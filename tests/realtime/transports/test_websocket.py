@@ -317,6 +317,33 @@ async def test_rate_limit_of_syncs(connect, user):
     assert bye["after_ms"] >= 30_000
 
 
+async def test_ack_of_frames_that_have_not_left(connect, user):
+    """A client that does not read, and acknowledges, would have the server keep any number of frames."""
+    socket = await connect(user)
+    await socket.start()
+    async with block_sends(socket):
+        for number in range(1, 41):
+            await in_thread(notify, user, "one", body="x" * 2_000)
+            await until(lambda number=number: current_hub().subscribers()[0].position == number)
+        socket.send_frame("ack", n=20)  # of what the connection may have taken
+        socket.send_frame("ack", n=42)
+        await until(lambda: not current_hub().subscribers())
+    for _ in range(40):
+        await socket.receive("change")
+    bye = await socket.receive_bye()
+    assert (bye["code"], bye["reason"]) == (4400, "bad_ack")
+
+
+async def test_content_type_that_django_refuses(connect, user):
+    """It has no meaning for a handshake, and is no error of the server."""
+    headers = [
+        (b"content-type", b"text/plain; charset*=unknown'en'x"),
+        *[(b"content-type", b"a" * 2_000)] * 6,
+    ]
+    socket = await connect(user, headers=headers)
+    assert (await socket.start())["op"] == "sync"
+
+
 async def test_direct_writes_do_not_overtake_pending_frames(connect, user, monkeypatch):
     """A frame is not written directly while the server has not accepted an earlier one."""
     direct_writes = []
