@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a failed read is repeated.
 RETRY_SECONDS = 1.0
-#: Subscribers that one read catches up. What is pushed to others meanwhile waits for it: 0.1 s (median) beside 500 that
-#: have missed 210 changes each, 9 s where one read took them all.
+#: Subscribers that one read catches up. Changes of others wait for that read: 0.1 s while 500 subscribers catch up 210
+#: changes each, 9 s where one read took them all.
 MAX_BEHIND_PER_READ = 20
 
 

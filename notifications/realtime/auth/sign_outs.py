@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifications.db.threads import DaemonExecutor, NoThread
 from notifications.db.transactions import chunks
-from notifications.db.unavailable import is_unavailable, log_retried
+from notifications.db.unavailable import log_retried
 from notifications.realtime import close_reasons
 from notifications.realtime.auth.sessions import SignIn, check_sign_ins, find_ended
 from notifications.realtime.pool import ThreadPool
@@ -92,9 +92,10 @@ class SessionChecker:
             else:
                 ended, cpu_seconds = future.result()
                 delay = max(SEARCH_INTERVAL_SECONDS, SEARCH_PAUSE_FACTOR * cpu_seconds)
-                # Those whose check has failed are checked again anyway.
                 found = [each for each in self._find_subscribers(None) if each.session_key in ended]
-                self.check(each for each in found if each not in self._failed)
+                # All seem to have ended while the store is away: those whose check has failed are checked again anyway.
+                # Otherwise another user may be why it has failed.
+                self.check(each for each in found if each not in self._failed or len(ended) < len(keys))
             self._loop.call_later(delay, self._search)
 
         self._pool.run(_find_ended_and_measure, list(keys)).add_done_callback(on_done)
@@ -130,11 +131,6 @@ class SessionChecker:
     def _check_batch(self, subscribers: list[Subscriber]) -> None:
         def on_done(future: asyncio.Future[Any]) -> None:
             if exc := future.exception():
-                if len(subscribers) > 1 and not is_unavailable(exc):
-                    # The backend of one user may have failed, which must not keep the sessions of others open.
-                    for subscriber in subscribers:
-                        self._check_batch([subscriber])
-                    return
                 log_retried(logger, "Could not check sessions", exc)
                 self._retry(subscribers)
                 return

@@ -197,15 +197,15 @@ def writer_of(send: Any) -> Callable[[bytes], bool] | None:
 def unsent_counter_of(send: Any) -> Callable[[], int] | None:
     """Return a function that counts the bytes that this server keeps for the WebSocket of this ASGI ``send``.
 
-    Returns None for another server, and over TLS.
+    Over TLS these are those that are encrypted already. Returns None for another server.
     """
     if server_of(send) is None:
         return None
-    (protocol,) = send.args
-    transport = protocol.transport
     try:
+        (protocol,) = send.args
+        transport = protocol.transport
         transport.dataBuffer, transport.offset, transport._tempDataLen  # noqa: B018 (another version may not have them)
-    except AttributeError as exc:
+    except (AttributeError, ValueError) as exc:
         log_fallback("Acknowledgments of unsent frames are not refused on this Daphne: %s", repr(exc))
         return None
     return lambda: len(transport.dataBuffer) - transport.offset + transport._tempDataLen

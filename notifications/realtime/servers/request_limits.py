@@ -29,14 +29,14 @@ def refusal(headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
     return 500. 413 for a Content-Length over ``NOTIFICATIONS["MAX_BODY_BYTES"]``.
     """
     headers = list(headers)
-    # Django joins several ones.
+    # Django joins repeated headers by commas.
     content_type = b",".join(value for name, value in headers if name == b"content-type")
     if len(content_type) > MAX_HEADER_BYTES:
         return Problem(400, f"Content-Type is too long. Send at most {MAX_HEADER_BYTES} bytes.")
     if b"*" in content_type:
         try:
             parse_header_parameters(content_type.decode("latin-1"))
-        except ValueError:
+        except (LookupError, ValueError):  # by the version of Django
             return Problem(400, "Content-Type has a parameter in an unknown charset. Use UTF-8.")
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and is_too_large(int(value[:19])):

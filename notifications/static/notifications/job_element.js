@@ -120,9 +120,9 @@ function followJobs(page, { describeJob }) {
       return root.querySelectorAll(`[data-job-part="${name}"]`);
     }
 
-    /** @param {JobItem} item */
-    update(item) {
-      if (item.version === this.#item?.version) return;
+    /** @type {import("./job_handle.js").FollowedJob["update"]} */
+    update(item, isReset) {
+      if (this.#item && !isReset && item.version <= this.#item.version) return;
       // A part of a page that is read again when its job is done has it as done: that must not have it read again.
       const wasRenderedDone = !this.#item && doneStates.includes(this.element.dataset.state ?? "");
       // Not what the server has rendered already.
@@ -296,9 +296,9 @@ function followJobs(page, { describeJob }) {
     for (const each of elements.values()) each.forEach(callback);
   }
 
-  client.on("change", ({ jobs: items, activeIds }) => {
+  client.on("change", ({ jobs: items, activeIds, reset }) => {
     markShown();
-    for (const item of items) for (const job of elements.get(item.id) ?? []) job.update(item);
+    for (const item of items) for (const job of elements.get(item.id) ?? []) job.update(item, reset);
     if (!activeIds) return;
     // A job that is not listed has ended, or the list was too long for a frame.
     for (const [id, [job]] of elements) if (!activeIds.has(id)) read(job);

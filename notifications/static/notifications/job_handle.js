@@ -138,12 +138,13 @@ export class FollowedJob extends EventTarget {
   }
 
   /**
-   * A version of the job has arrived: a newer one, but after the restore of a backup. None counts after an abort.
+   * A version of the job has arrived. Older versions are ignored, and all after an abort.
    * @param {JobItem} item
+   * @param {boolean} [isReset] whether the server has forgotten later versions, as when a backup is restored
    */
-  update(item) {
+  update(item, isReset) {
     const previous = this.item;
-    if (this.signal?.aborted || item.version === previous?.version) return;
+    if (this.signal?.aborted || (previous && !isReset && item.version <= previous.version)) return;
     this.item = item;
     this.#emit("change", item);
     if (item.progress && JSON.stringify(item.progress) !== JSON.stringify(previous?.progress)) {

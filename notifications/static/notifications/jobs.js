@@ -12,6 +12,8 @@
 
 /** A job of which no change arrives for this long after it was requested is read once over HTTP. */
 const FIRST_CHANGE_TIMEOUT_MS = 5_000;
+/** Callers share one read: a request that hangs in a dead connection would block all of them. */
+const READ_TIMEOUT_MS = 60_000;
 
 export class Jobs {
   #options;
@@ -223,16 +225,19 @@ export class Jobs {
   }
 
   /** @param {Change} change */
-  #handleChange({ jobs, activeIds }) {
-    for (const item of jobs) this.#update(item);
+  #handleChange({ jobs, activeIds, reset }) {
+    for (const item of jobs) this.#update(item, reset);
     if (activeIds) void this.#readMissing(activeIds);
   }
 
-  /** @param {JobItem} item */
-  #update(item) {
+  /**
+   * @param {JobItem} item
+   * @param {boolean} [isReset]
+   */
+  #update(item, isReset) {
     const jobs = this.#followed.get(item.id) ?? [];
     if (item.done) this.#followed.delete(item.id);
-    for (const job of jobs) job.update(item);
+    for (const job of jobs) job.update(item, isReset);
   }
 
   /**
@@ -267,8 +272,9 @@ export class Jobs {
   async read(id, href) {
     if (this.#reading.has(id)) return;
     this.#reading.add(id);
+    const url = href ?? this.#options.jobUrl(id);
     try {
-      this.#options.client.merge([await this.#options.requests.read(href ?? this.#options.jobUrl(id))]);
+      this.#options.client.merge([await this.#options.requests.read(url, null, READ_TIMEOUT_MS)]);
     } catch (error) {
       // While the server or the network is away, the job stays followed: the next catch-up reads it again.
       if (error instanceof this.#options.errors.Problem && error.status < 500 && error.status !== 429)

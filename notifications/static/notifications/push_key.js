@@ -14,15 +14,14 @@ async function keepKey() {
   const isOther = heldKey && encode(heldKey) !== key;
   const replaces = readStored()?.replaces ?? (isOther ? held.endpoint : "");
   if (!isOwn || !replaces) return store(key);
-  // Until the worker says that the server knows the new subscription, or it is tried again on the next page.
+  // Until the worker answers with the key of what the server has stored. Each page tries it again.
   store({ replaces });
   const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => store(key);
+  port1.onmessage = ({ data }) => store(data);
   registration.active?.postMessage({ replaces }, [port2]);
 }
 
-// notifications.js reads the same item. The browser may not allow storage.
-
+/** Return what store() has written in this browser, or null. */
 function readStored() {
   try {
     return JSON.parse(localStorage.getItem("notifications.push") ?? "null");
@@ -31,7 +30,10 @@ function readStored() {
   }
 }
 
-/** @param {unknown} value */
+/**
+ * Store the key, which notifications.js reads too, or what is replaced.
+ * @param {unknown} value
+ */
 function store(value) {
   try {
     localStorage.setItem("notifications.push", JSON.stringify(value));

@@ -9,7 +9,7 @@ const OPTIONS = /** @type {RequestInit} */ ({ credentials: "same-origin", redire
 
 worker.addEventListener("install", () => worker.skipWaiting());
 handle("activate", keepKey);
-handle("message", keepKey); // Of push_key.js.
+handle("message", keepKeyInTurn); // Of push_key.js.
 handle("push", show);
 handle("notificationclick", open);
 handle("pushsubscriptionchange", renew);
@@ -52,9 +52,21 @@ async function markRead(id) {
   await post(state, state.links.read, { ids: [id], up_to: state.position });
 }
 
+let keeping = Promise.resolve();
+
 /**
- * Subscribe anew if the site has another key: the push service refuses messages. A page whose message has the endpoint
- * that is replaced gets an answer when the server knows the new one. An earlier call may have failed on the way.
+ * Pages that are opened together each ask for it: a second call would end what the first one has subscribed.
+ * @param {any} event
+ */
+function keepKeyInTurn(event) {
+  keeping = keeping.catch(() => undefined).then(() => keepKey(event));
+  return keeping;
+}
+
+/**
+ * Subscribe anew if the site has another key: the push service refuses messages. Answer on the port of a page's message,
+ * which has the endpoint that is replaced, with the key of the subscription that the server has stored. An earlier call
+ * may have failed on the way.
  * @param {any} event
  */
 async function keepKey({ data, ports: [port] = [] }) {
@@ -71,7 +83,7 @@ async function keepKey({ data, ports: [port] = [] }) {
     const { id } = await store(state, subscription, { replaces, confirms: true });
     if (!id) await subscription.unsubscribe(); // The device was removed.
   }
-  port?.postMessage("stored");
+  port?.postMessage(state.public_key);
 }
 
 /** @param {any} event */

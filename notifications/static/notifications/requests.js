@@ -11,8 +11,6 @@ const IDEMPOTENCY_HEADER = "Idempotency-Key";
 const RESEND_DELAYS_MS = [1_000, 3_000];
 /** Attempts to read something while the server or the network is away; the pauses double from 1 s. */
 const MAX_READ_ATTEMPTS = 6;
-/** Callers share one read: a request that hangs in a dead connection would block all of them. */
-const READ_TIMEOUT_MS = 60_000;
 const SAFE_METHODS = new Set(["GET", "HEAD", "OPTIONS"]);
 
 /** What each error of the client is: `problem` is the body (RFC 9457), `job` the job, `retryAfter` is in seconds. */
@@ -155,16 +153,17 @@ export class Requests {
    * person made, which does not prolong their session.
    * @param {string} url
    * @param {AbortSignal|null} [signal]
+   * @param {number} [timeout] ms after which a request is sent again, in place of a signal
    * @returns {Promise<any>} rejects with RequestRefused, or with what fetch() throws
    */
-  async read(url, signal) {
+  async read(url, signal, timeout) {
     const address = `${url}${url.includes("?") ? "&" : "?"}background=1`;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const response = await this.send(address, { signal: signal ?? AbortSignal.timeout(READ_TIMEOUT_MS) });
-        return await this.parse(response);
+        const init = { signal: timeout ? AbortSignal.timeout(timeout) : signal };
+        return await this.parse(await this.send(address, init));
       } catch (error) {
-        const isLate = !signal && error instanceof DOMException;
+        const isLate = timeout && error instanceof DOMException;
         if (!(isLate || isTemporary(error)) || attempt === MAX_READ_ATTEMPTS) throw error;
         const seconds = (error instanceof Problem && error.retryAfter) || 2 ** (attempt - 1);
         await this.#sleep(seconds * 1000);

@@ -124,13 +124,14 @@ async def test_a_user_who_cannot_be_read_keeps_no_session_of_others_open(
     connect, user, other_user, settings, monkeypatch, set_seconds
 ):
     settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Directory"]
+    set_seconds(SEARCH_INTERVAL=0.05, RETRY=10**9)
     cookie = await in_thread(sign_in, user)
     socket, other = await connect(cookie=cookie), await connect(other_user)
     await socket.start()
     await other.start()
     monkeypatch.setattr(Directory, "absent", other_user.pk)
-    await in_thread(session_of(cookie).delete)
     current_hub()._session_checker.check(current_hub().subscribers())  # as every 60 s
+    await in_thread(session_of(cookie).delete)
     assert (await socket.receive_bye())["code"] == 4401
     await other.receive_beat_only()
 
