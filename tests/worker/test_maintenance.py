@@ -162,7 +162,7 @@ async def test_the_writer_runs_other_calls_between_chunks(monkeypatch, user, eve
 
     async def write(work, *args):
         calls.append([duty.name for duty in args[0]])
-        return work(*args)
+        return await sync_to_async(work)(*args)
 
     monkeypatch.setattr(duties, "find_steps", lambda before, finds_orphans: [Step()])
     worker = maintenance.Maintenance(lease_of(None), write, None)
